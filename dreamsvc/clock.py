@@ -1,0 +1,53 @@
+"""The only importer of `time`: wall-clock time for people, monotonic time for durations."""
+
+import time
+from datetime import UTC, datetime
+from typing import NewType
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+Micros = NewType("Micros", int)
+"""Wall-clock microseconds since 1970-01-01 UTC."""
+
+
+class Clock:
+    """Tells the time; tests pass one that jumps."""
+
+    def now_us(self) -> Micros:
+        """Wall-clock time; may jump."""
+        return Micros(time.time_ns() // 1000)
+
+    def monotonic(self) -> float:
+        """Seconds that only grow; for durations, never stored."""
+        return time.monotonic()
+
+
+def precise_s() -> float:
+    """Seconds of the finest monotonic counter, for measuring latencies."""
+    return time.perf_counter()
+
+
+def sleep_s(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def to_timestamp(us: int) -> Timestamp:
+    return Timestamp(seconds=us // 1_000_000, nanos=us % 1_000_000 * 1000)
+
+
+def from_timestamp(stamp: Timestamp) -> Micros:
+    return Micros(stamp.seconds * 1_000_000 + stamp.nanos // 1000)
+
+
+def iso(us: int) -> str:
+    """RFC 3339 text in UTC with microseconds; `from_iso` reads it back exactly."""
+    return datetime.fromtimestamp(us / 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{us % 1_000_000:06d}Z"
+
+
+def from_iso(text: str) -> Micros:
+    """Reads RFC 3339 / ISO 8601 (UTC where no zone is given); raises ValueError."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return Micros((delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds)

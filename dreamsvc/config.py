@@ -1,0 +1,73 @@
+"""The configuration: a TOML file into `Config`, every mistake named by its path (REQ-DREAM-031)."""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from dreamsvc import contract
+from dreamsvc.errors import InvalidFields, Violation
+from dreamsvc.v1.config_pb2 import Config
+
+
+def defaults() -> Config:
+    config = Config()
+    contract.fill_deep(config)
+    return config
+
+
+def load(path: Path | None) -> Config:
+    """Reads a file, or gives the defaults for None; raises InvalidFields naming each wrong key."""
+    if path is None:
+        return defaults()
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidFields([Violation(str(path), f"cannot be read: {error.strerror}")]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidFields([Violation(str(path), f"is no TOML: {error}")]) from error
+    return parse(tables)
+
+
+def parse(tables: Mapping[str, Any]) -> Config:
+    """Checks tables as TOML gives them and fills in the defaults; raises InvalidFields."""
+    unknown = _unknown_keys(tables, Config.DESCRIPTOR, "")
+    if unknown:
+        raise InvalidFields(unknown)
+    config = Config()
+    try:
+        json_format.ParseDict(dict(tables), config)
+    except json_format.ParseError as error:
+        raise InvalidFields([Violation(*_split(str(error)))]) from error
+    contract.check(config)
+    contract.fill_deep(config)
+    return config
+
+
+def _unknown_keys(tables: Mapping[str, Any], message: Descriptor, prefix: str) -> list[Violation]:
+    found: list[Violation] = []
+    for key, value in tables.items():
+        field = message.fields_by_name.get(key)
+        if field is None:
+            near = difflib.get_close_matches(key, message.fields_by_name, n=1)
+            hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(message.fields_by_name)}"
+            found.append(Violation(f"{prefix}{key}", f"is unknown{hint}"))
+        elif field.type == FieldDescriptor.TYPE_MESSAGE:
+            if isinstance(value, Mapping):
+                found += _unknown_keys(value, field.message_type, f"{prefix}{key}.")
+            else:
+                found.append(Violation(f"{prefix}{key}", f"must be a table, e.g. [{prefix}{key}]"))
+    return found
+
+
+def _split(error: str) -> tuple[str, str]:
+    """Path and text of protobuf's message: `Failed to parse dream field: ... at Config.dream.enabled.`"""
+    text = error.rpartition(" field: ")[2]
+    text, _, place = text.partition(" at Config.")
+    path = place.rstrip(".") or ".".join(re.findall(r"Failed to parse (\w+) field", error))
+    return path or "config", text.rstrip(".")

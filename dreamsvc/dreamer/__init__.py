@@ -1,0 +1,1 @@
+"""Who dreams: the process with the device. Nothing durable lives here."""

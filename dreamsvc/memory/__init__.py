@@ -1,0 +1,1 @@
+"""What is kept: the store, the live graph, and how memories are found again."""

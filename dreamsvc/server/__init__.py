@@ -1,0 +1,1 @@
+"""Who comes in: doors translate and nothing else."""
