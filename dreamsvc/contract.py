@@ -130,9 +130,7 @@ def _message_violations(rule: options_pb2.Rule | None, path: str, value: Message
     return _violations(value, f"{path}.")
 
 
-def _scalar_violations(
-    field: FieldDescriptor, rule: options_pb2.Rule | None, path: str, value: Any
-) -> list[Violation]:
+def _scalar_violations(field: FieldDescriptor, rule: options_pb2.Rule | None, path: str, value: Any) -> list[Violation]:
     if field.type in _FLOATS and not math.isfinite(value):
         return [Violation(path, f"is {value}; must be finite")]
     if field.type == FieldDescriptor.TYPE_ENUM:

@@ -12,6 +12,7 @@ DreamsvcError
 ├── EmbedderMismatch
 ├── EmbedderMissing
 ├── ImportMalformed
+├── Disabled
 ├── StoreUnavailable
 ├── StoreCorrupt
 └── ShuttingDown
@@ -119,6 +120,10 @@ class StoreUnavailable(DreamsvcError):
 
 class StoreCorrupt(DreamsvcError):
     reason = error_reason_pb2.ERROR_REASON_STORE_CORRUPT
+
+
+class Disabled(DreamsvcError):
+    reason = error_reason_pb2.ERROR_REASON_DISABLED
 
 
 class ShuttingDown(DreamsvcError):

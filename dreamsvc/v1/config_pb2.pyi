@@ -394,6 +394,7 @@ class ResourcesConfig(_message.Message):
     WAKE_LATENCY_MS_FIELD_NUMBER: _builtins.int
     DREAMER_IDLE_SECONDS_FIELD_NUMBER: _builtins.int
     DREAMER_START_SECONDS_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_SECONDS_FIELD_NUMBER: _builtins.int
     max_gpu_usage: _builtins.float
     """Largest share of the device (or, without a GPU, of one core)."""
     wake_latency_ms: _builtins.float
@@ -402,6 +403,8 @@ class ResourcesConfig(_message.Message):
     """An idle dreamer process is ended after this, and its device memory freed."""
     dreamer_start_seconds: _builtins.float
     """Time a new dreamer process has to report that it is ready."""
+    checkpoint_seconds: _builtins.float
+    """Time between two checkpoints of a dream; a wake makes one at any time."""
     def __init__(
         self,
         *,
@@ -409,11 +412,14 @@ class ResourcesConfig(_message.Message):
         wake_latency_ms: _builtins.float | None = ...,
         dreamer_idle_seconds: _builtins.float | None = ...,
         dreamer_start_seconds: _builtins.float | None = ...,
+        checkpoint_seconds: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dreamer_idle_seconds", b"_dreamer_idle_seconds", "_dreamer_start_seconds", b"_dreamer_start_seconds", "_max_gpu_usage", b"_max_gpu_usage", "_wake_latency_ms", b"_wake_latency_ms", "dreamer_idle_seconds", b"dreamer_idle_seconds", "dreamer_start_seconds", b"dreamer_start_seconds", "max_gpu_usage", b"max_gpu_usage", "wake_latency_ms", b"wake_latency_ms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_checkpoint_seconds", b"_checkpoint_seconds", "_dreamer_idle_seconds", b"_dreamer_idle_seconds", "_dreamer_start_seconds", b"_dreamer_start_seconds", "_max_gpu_usage", b"_max_gpu_usage", "_wake_latency_ms", b"_wake_latency_ms", "checkpoint_seconds", b"checkpoint_seconds", "dreamer_idle_seconds", b"dreamer_idle_seconds", "dreamer_start_seconds", b"dreamer_start_seconds", "max_gpu_usage", b"max_gpu_usage", "wake_latency_ms", b"wake_latency_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dreamer_idle_seconds", b"_dreamer_idle_seconds", "_dreamer_start_seconds", b"_dreamer_start_seconds", "_max_gpu_usage", b"_max_gpu_usage", "_wake_latency_ms", b"_wake_latency_ms", "dreamer_idle_seconds", b"dreamer_idle_seconds", "dreamer_start_seconds", b"dreamer_start_seconds", "max_gpu_usage", b"max_gpu_usage", "wake_latency_ms", b"wake_latency_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_checkpoint_seconds", b"_checkpoint_seconds", "_dreamer_idle_seconds", b"_dreamer_idle_seconds", "_dreamer_start_seconds", b"_dreamer_start_seconds", "_max_gpu_usage", b"_max_gpu_usage", "_wake_latency_ms", b"_wake_latency_ms", "checkpoint_seconds", b"checkpoint_seconds", "dreamer_idle_seconds", b"dreamer_idle_seconds", "dreamer_start_seconds", b"dreamer_start_seconds", "max_gpu_usage", b"max_gpu_usage", "wake_latency_ms", b"wake_latency_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__checkpoint_seconds: _TypeAlias = _typing.Literal["checkpoint_seconds"]  # noqa: Y015
+    _WhichOneofArgType__checkpoint_seconds: _TypeAlias = _typing.Literal["_checkpoint_seconds", b"_checkpoint_seconds"]  # noqa: Y015
     _WhichOneofReturnType__dreamer_idle_seconds: _TypeAlias = _typing.Literal["dreamer_idle_seconds"]  # noqa: Y015
     _WhichOneofArgType__dreamer_idle_seconds: _TypeAlias = _typing.Literal["_dreamer_idle_seconds", b"_dreamer_idle_seconds"]  # noqa: Y015
     _WhichOneofReturnType__dreamer_start_seconds: _TypeAlias = _typing.Literal["dreamer_start_seconds"]  # noqa: Y015
@@ -422,6 +428,8 @@ class ResourcesConfig(_message.Message):
     _WhichOneofArgType__max_gpu_usage: _TypeAlias = _typing.Literal["_max_gpu_usage", b"_max_gpu_usage"]  # noqa: Y015
     _WhichOneofReturnType__wake_latency_ms: _TypeAlias = _typing.Literal["wake_latency_ms"]  # noqa: Y015
     _WhichOneofArgType__wake_latency_ms: _TypeAlias = _typing.Literal["_wake_latency_ms", b"_wake_latency_ms"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__checkpoint_seconds) -> _WhichOneofReturnType__checkpoint_seconds | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dreamer_idle_seconds) -> _WhichOneofReturnType__dreamer_idle_seconds | None: ...
     @_typing.overload

@@ -1,0 +1,123 @@
+"""Puts the serving process together: the only file that knows every concrete class."""
+
+import asyncio
+import contextlib
+import gc
+import ipaddress
+import logging
+import signal
+import socket
+import sys
+
+from dreamsvc.clock import Clock
+from dreamsvc.dream.scheduler import Scheduler
+from dreamsvc.errors import DreamsvcError, invalid
+from dreamsvc.memory.doctor import Finding, examine
+from dreamsvc.memory.embedding import TextEmbedding
+from dreamsvc.memory.journal import Journal
+from dreamsvc.memory.store import Store
+from dreamsvc.server.dream_service import DreamCalls
+from dreamsvc.server.grpc_server import DREAM_SERVICE, MEMORY_SERVICE, GrpcDoor
+from dreamsvc.server.importing import Importing
+from dreamsvc.server.memory_service import MemoryCalls
+from dreamsvc.v1.config_pb2 import Config
+
+logger = logging.getLogger(__name__)
+__all__ = ["App", "Finding", "doctor", "serve"]
+
+
+class App:
+    """A whole service in this process: `start`, then `stop`."""
+
+    def __init__(self, config: Config, clock: Clock | None = None) -> None:
+        """Opens the store; raises DreamsvcError where it cannot be had or the configuration cannot be served."""
+        _require_loopback(config.server.host)
+        self._clock = clock or Clock()
+        self._config = config
+        self.store = Store(config.store, self._clock)
+        self.journal = Journal(self.store.database, self._clock, int(config.store.request_id_hours * 3_600_000_000))
+        self.scheduler = Scheduler(self.store, self.journal, config.dream, self._clock)
+        self.embedding = TextEmbedding(self.store, config.embedder)
+        importing = Importing(self.store, self.journal, self.scheduler, self.embedding)
+        self._memory = MemoryCalls(self.store, self.scheduler, self.embedding, importing, config.recall)
+        dreams = DreamCalls(self.scheduler, self.store, self.journal, self.embedding, config.server.heartbeat_seconds)
+        self._services = [(DREAM_SERVICE, dreams), (MEMORY_SERVICE, self._memory)]
+        self._touching: asyncio.Task[None] | None = None
+
+    async def start(self) -> int:
+        """Serves, and gives the port; raises OSError where it is taken."""
+        self._door = GrpcDoor(self._config.server, self._services)
+        await self.scheduler.start()
+        port = await self._door.start()
+        self.embedding.start()
+        self._touching = asyncio.create_task(self._memory.note_touches())
+        return port
+
+    async def stop(self) -> None:
+        """Drains: health says so, streams get their last word, the dream its checkpoint, writes their commit."""
+        await self._door.refuse_new_calls()
+        await self.scheduler.close()
+        await self._door.stop()
+        if self._touching is not None:
+            self._touching.cancel()
+        await self._memory.flush_touches()
+        await asyncio.to_thread(self.close)
+
+    def close(self) -> None:
+        self.embedding.close()
+        self.store.close()
+
+
+def serve(config: Config) -> int:
+    """Runs the service until SIGTERM or SIGINT; the exit code, with what went wrong on standard error."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        app = App(config)
+    except DreamsvcError as error:
+        print(f"dreamsvc: {error.message}", file=sys.stderr)
+        return 1
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_serve(app, config))
+
+
+async def _serve(app: App, config: Config) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        port = await app.start()
+    except OSError as error:
+        print(f"dreamsvc: {error}; give it another --port", file=sys.stderr)
+        await app.scheduler.close()
+        app.close()
+        return 1
+    # What is loaded stays: a collection must not walk millions of objects in the middle of a query.
+    gc.freeze()
+    print(f"dreamsvc listening on {config.server.host}:{port}", flush=True)
+    await stop.wait()
+    logger.info("shutting down")
+    await app.stop()
+    return 0
+
+
+def doctor(path: str) -> list[Finding]:
+    """Checks a store's invariants, beside a running server or without one."""
+    return examine(path)
+
+
+def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
+    with contextlib.suppress(ImportError):
+        import uvloop  # not on every platform
+
+        return uvloop.new_event_loop  # pyright: ignore
+    return None
+
+
+def _require_loopback(host: str) -> None:
+    """Without authentication nobody but this machine may come in."""
+    with contextlib.suppress(OSError):
+        found = {info[4][0] for info in socket.getaddrinfo(host, None)}
+        if all(ipaddress.ip_address(address).is_loopback for address in found):
+            return
+    raise invalid("server.host", f'is "{host}"; this version has no authentication and serves loopback only')

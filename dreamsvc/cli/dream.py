@@ -1,0 +1,194 @@
+"""`dreamsvc dream`, `abort` and `dreams`."""
+
+import argparse
+import sys
+
+from dreamsvc_client import Client
+
+from dreamsvc.cli import output, watching
+from dreamsvc.cli.call import calling
+from dreamsvc.cli.command import EXIT_INTERRUPTED, EXIT_OK, Command, add_call_arguments, count, duration_s
+from dreamsvc.v1.dream_pb2 import DREAM_PHASE_FULL_CYCLE, DREAM_PHASE_NREM, DREAM_PHASE_REM, Dream
+from dreamsvc.v1.dream_service_pb2 import AbortResponse, TriggerResponse
+
+EXIT_CODES = """exit codes:
+  0    the dream succeeded, or runs (without --watch and --wait)
+  1    the call failed
+  2    wrong usage
+  3    the dream failed, was woken (it can go on) or was given up
+  4    there was nothing to dream of
+  130  Ctrl-C: stopped watching, the dream goes on"""
+
+PHASES = {"nrem": DREAM_PHASE_NREM, "rem": DREAM_PHASE_REM, "full": DREAM_PHASE_FULL_CYCLE}
+
+
+def _dream_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--phase", choices=PHASES, default="nrem", help="what to dream (default: nrem)")
+    parser.add_argument("--budget", metavar="TIME", type=duration_s, help="e.g. 90s or 3m (default: the server's)")
+    parser.add_argument("--seed", metavar="N", type=count, help="the same seed on the same store gives the same dream")
+    parser.add_argument("--queries", metavar="N", type=count, help="number of synthetic queries, for REM")
+    parser.add_argument("--dry-run", action="store_true", help="dream, and write nothing")
+    parser.add_argument("--fresh", action="store_true", help="give an interrupted dream up instead of going on with it")
+    parser.add_argument("--no-abort-on-query", action="store_true", help="a recall does not wake this dream")
+    ends = parser.add_mutually_exclusive_group()
+    ends.add_argument("--watch", action="store_true", help="show it until it ends; Ctrl-C stops watching only")
+    ends.add_argument("--wait", action="store_true", help="answer when it has ended")
+    add_call_arguments(parser)
+
+
+def _dream(client: Client, args: argparse.Namespace) -> int:
+    try:
+        answer = client.trigger(
+            space=args.space,
+            phase=PHASES[args.phase],
+            budget_s=args.budget,
+            synthetic_query_count=args.queries,
+            blocking=args.wait,
+            abort_on_query=False if args.no_abort_on_query else None,
+            dry_run=args.dry_run,
+            seed=args.seed,
+            fresh=args.fresh,
+        )
+        if args.watch:
+            if not args.json:
+                _print_trigger(answer)
+            return watching.follow(client, args.space, answer.dream.id, as_json=args.json)
+    except KeyboardInterrupt:
+        print(watching.STOPPED_WATCHING, file=sys.stderr)
+        return EXIT_INTERRUPTED
+    if args.json:
+        output.print_json(answer)
+    elif args.wait:
+        watching.print_dream(answer.dream)
+    else:
+        _print_trigger(answer)
+        if answer.dream.state == Dream.STATE_RUNNING:
+            print("`dreamsvc status --watch` shows it, `dreamsvc abort` ends it")
+    return watching.exit_code(answer.dream)
+
+
+def _print_trigger(answer: TriggerResponse) -> None:
+    verb = "goes on" if answer.resumed else "began"
+    dream = answer.dream
+    if dream.state in (Dream.STATE_RUNNING, Dream.STATE_FOLDING):
+        budget = output.seconds_text(dream.budget_seconds)
+        print(f"dream {dream.id} {verb} (seed {dream.seed}, budget {budget})", flush=True)
+    else:
+        said = f": {output.plain(dream.message)}" if dream.message else ""
+        print(f"dream {dream.id} is {watching.state_word(dream)}{said}", flush=True)
+
+
+def _abort_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dream", metavar="DREAM", nargs="?", default="", help="its id (default: whatever dreams)")
+    parser.add_argument("--discard", action="store_true", help="give the dream up; nothing of it is kept")
+    add_call_arguments(parser)
+
+
+def _abort(client: Client, args: argparse.Namespace) -> int:
+    answer = client.abort(args.space, args.dream, discard=args.discard)
+    if args.json:
+        output.print_json(answer)
+    else:
+        print(_abort_text(answer))
+    return EXIT_OK
+
+
+def _abort_text(answer: AbortResponse) -> str:
+    if not answer.was_dreaming:
+        discarded = answer.dream.state == Dream.STATE_DISCARDED
+        return f"nothing dreamed; {answer.dream.id} is given up" if discarded else "nothing dreamed"
+    kept = {
+        Dream.STATE_SUSPENDED: "the next trigger goes on with it",
+        Dream.STATE_DISCARDED: "it is given up",
+        Dream.STATE_FOLDING: "it was sealed before, and is being applied",
+        Dream.STATE_SUCCEEDED: "it had just succeeded",
+    }.get(answer.dream.state, f"it is {watching.state_word(answer.dream)}")
+    killed = "; the dreamer missed its time and was killed" if answer.killed else ""
+    return f"awake after {answer.wake_latency_ms:.1f} ms{killed}; dream {answer.dream.id}: {kept}"
+
+
+STATES = {name.removeprefix("STATE_").lower(): number for name, number in Dream.State.items() if number}
+
+
+def _dreams_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dream", metavar="DREAM", nargs="?", help="show this one with its report")
+    parser.add_argument("--state", choices=STATES, action="append", help="only dreams in this state; may be repeated")
+    parser.add_argument("--limit", metavar="N", type=count, default=20, help="how many (default: 20)")
+    parser.add_argument("--page-token", default="", help="where the list before ended")
+    add_call_arguments(parser)
+
+
+def _dreams(client: Client, args: argparse.Namespace) -> int:
+    if args.dream:
+        dream = client.dream(args.dream, args.space)
+        if args.json:
+            output.print_json(dream)
+        else:
+            watching.print_dream(dream)
+        return EXIT_OK
+    page = client.dreams(
+        args.space,
+        page_size=args.limit,
+        page_token=args.page_token,
+        states=[STATES[name] for name in args.state or ()],
+    )
+    if args.json:
+        output.print_json(page)
+        return EXIT_OK
+    if not page.dreams:
+        print("no dreams")
+        return EXIT_OK
+    listed = output.table(
+        "dream", "started", "state", ">replayed", ">stronger", ">weaker", ">pruned", ">wakes", ">time"
+    )
+    for dream in page.dreams:
+        report = dream.report
+        listed.add_row(
+            dream.id,
+            output.time_text(dream.start_time),
+            watching.state_word(dream) + (" (dry run)" if dream.dry_run else ""),
+            str(report.nodes_replayed),
+            str(report.edges_strengthened),
+            str(report.edges_weakened),
+            str(report.edges_pruned),
+            str(report.wakes),
+            output.seconds_text(report.seconds),
+        )
+    output.console().print(listed)
+    if page.next_page_token:
+        print(f"more: dreamsvc dreams --page-token {page.next_page_token}")
+    return EXIT_OK
+
+
+COMMANDS = {
+    "dream": Command(
+        description="Starts a dream, or goes on with an interrupted one. Queries are answered all the while.",
+        examples="""
+            dream --watch
+            dream --budget 90s --seed 7 --wait --json
+            dream --dry-run --watch
+        """,
+        add_arguments=_dream_arguments,
+        run=calling(_dream),
+        exit_codes=EXIT_CODES,
+    ),
+    "abort": Command(
+        description="Wakes a space and tells how long that took. Without --discard the next trigger goes on.",
+        examples="""
+            abort
+            abort --discard
+        """,
+        add_arguments=_abort_arguments,
+        run=calling(_abort),
+    ),
+    "dreams": Command(
+        description="Lists the nights of a space, the newest first, or shows one with its report.",
+        examples="""
+            dreams --limit 5
+            dreams --state suspended --state failed
+            dreams 01890a5d-ac96-774b-bcce-b302099a8057 --json
+        """,
+        add_arguments=_dreams_arguments,
+        run=calling(_dreams),
+    ),
+}

@@ -1,0 +1,84 @@
+"""`dreamsvc serve` and `dreamsvc dreamer`: the two processes. Imports nothing that they do not need themselves."""
+
+import argparse
+from pathlib import Path
+
+from dreamsvc import config, contract
+from dreamsvc.cli.command import EXIT_FAILED, EXIT_USAGE, Command, add_json_argument
+from dreamsvc.cli.problems import print_dreamsvc_error
+from dreamsvc.errors import DreamsvcError, InvalidFields, invalid
+from dreamsvc.v1.config_pb2 import Config
+
+
+def _serve_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="FILE", type=Path, help="a TOML file; `dreamsvc config defaults` lists it")
+    parser.add_argument("--store", metavar="PATH", help="the database file (store.path)")
+    parser.add_argument("--host", metavar="HOST", help="the address to listen at (server.host)")
+    parser.add_argument("--port", metavar="PORT", type=int, help="the port, 0 for a free one (server.port)")
+    parser.add_argument("--embedder", metavar="KIND", help="who turns text into vectors (embedder.kind)")
+    add_json_argument(parser)
+
+
+def configured(args: argparse.Namespace) -> Config:
+    """The file's configuration with the options laid over it; raises InvalidFields."""
+    settings = config.load(args.config)
+    if args.store is not None:
+        settings.store.path = args.store
+    if args.host is not None:
+        settings.server.host = args.host
+    if args.embedder is not None:
+        settings.embedder.kind = args.embedder
+    if args.port is not None:
+        if not 0 <= args.port < 1 << 32:
+            raise invalid("server.port", f"is {args.port}; must be from 0 to 65535")
+        settings.server.port = args.port
+    contract.check(settings)
+    return settings
+
+
+def _serve(args: argparse.Namespace) -> int:
+    try:
+        settings = configured(args)
+    except InvalidFields as error:
+        print_dreamsvc_error(error, as_json=args.json)
+        return EXIT_USAGE
+    try:
+        # Every other command starts without the server's modules.
+        from dreamsvc import app
+
+        return app.serve(settings)
+    except DreamsvcError as error:
+        print_dreamsvc_error(error, as_json=args.json)
+        return EXIT_FAILED
+
+
+def _dreamer_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--socket", metavar="PATH", required=True, help="the Unix socket of the service")
+    add_json_argument(parser)
+
+
+def _dreamer(args: argparse.Namespace) -> int:
+    # JAX is imported there and nowhere else.
+    from dreamsvc.dreamer import server
+
+    return server.run(args.socket)
+
+
+COMMANDS = {
+    "serve": Command(
+        description="Starts the service and runs until SIGTERM or Ctrl-C. Prints `dreamsvc listening on HOST:PORT`.",
+        examples="""
+            serve
+            serve --store ./memory.db --port 0
+            serve --config dreamsvc.toml --embedder none
+        """,
+        add_arguments=_serve_arguments,
+        run=_serve,
+    ),
+    "dreamer": Command(
+        description="The process that dreams. The service starts it where a dream is due; there is no need to.",
+        examples="dreamer --socket /run/dreamsvc/dreamer.sock",
+        add_arguments=_dreamer_arguments,
+        run=_dreamer,
+    ),
+}

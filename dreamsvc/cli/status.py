@@ -1,0 +1,125 @@
+"""`dreamsvc status` and `stats`."""
+
+import argparse
+import sys
+
+from dreamsvc_client import Client
+
+from dreamsvc.cli import output, watching
+from dreamsvc.cli.call import calling
+from dreamsvc.cli.command import EXIT_INTERRUPTED, EXIT_OK, Command, add_call_arguments
+from dreamsvc.cli.dream import EXIT_CODES
+from dreamsvc.v1.dream_pb2 import Dream, SleepState
+from dreamsvc.v1.dream_service_pb2 import GetStatusResponse, WakeLatency
+
+
+def _status_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--watch", action="store_true", help="show the dream that runs, or the next one, until it ends")
+    add_call_arguments(parser)
+
+
+def _status(client: Client, args: argparse.Namespace) -> int:
+    if args.watch:
+        try:
+            return watching.follow(client, args.space, "", as_json=args.json)
+        except KeyboardInterrupt:
+            print(watching.STOPPED_WATCHING, file=sys.stderr)
+            return EXIT_INTERRUPTED
+    status = client.status(args.space)
+    if args.json:
+        output.print_json(status)
+    else:
+        _print_status(status)
+    return EXIT_OK
+
+
+def _print_status(status: GetStatusResponse) -> None:
+    state = output.word(SleepState, status.sleep_state, "SLEEP_STATE_")
+    cooldown = status.cooldown_remaining.ToTimedelta().total_seconds()
+    notice = f" ({status.embedder_notice})" if status.embedder_notice else ""
+    output.print_pairs(
+        [
+            ("state", f"{state}, space {status.space}, dreamsvc {status.version}"),
+            ("dreams", _dream_text(status.active_dream) if status.HasField("active_dream") else ""),
+            ("why not dreaming", status.why_not_dreaming),
+            ("a trigger", "starts a dream" if status.dream_available else "starts no dream now"),
+            (
+                "by itself from",
+                output.time_text(status.next_eligible_time) if status.next_eligible_time.seconds else "",
+            ),
+            ("cooldown", output.seconds_text(cooldown) if cooldown else ""),
+            ("suspended", _dream_text(status.suspended_dream) if status.HasField("suspended_dream") else ""),
+            ("last dream", _dream_text(status.last_dream) if status.HasField("last_dream") else "none"),
+            ("activity", f"{status.activity:.3g} calls/s, idle for {output.seconds_text(status.idle_seconds)}"),
+            ("embedder", f"{status.embedder}{notice}"),
+            ("device", status.device),
+            ("wakes", _wakes_text(status.wake_latency)),
+            ("up since", output.time_text(status.start_time)),
+        ]
+    )
+
+
+def _dream_text(dream: Dream) -> str:
+    text = f"{dream.id}, {watching.state_word(dream)}"
+    if dream.state in (Dream.STATE_RUNNING, Dream.STATE_FOLDING, Dream.STATE_SUSPENDED):
+        return f"{text}: {watching.progress_text(dream)}"
+    changed = dream.report.edges_strengthened + dream.report.edges_weakened + dream.report.edges_pruned
+    return f"{text}: {dream.report.nodes_replayed} replayed, {changed} edges changed" + (
+        f" ({dream.message})" if dream.message else ""
+    )
+
+
+def _wakes_text(wakes: WakeLatency) -> str:
+    if not wakes.count:
+        return "none since the start"
+    killed = f", {wakes.killed} killed" if wakes.killed else ""
+    return (
+        f"{wakes.count}: p50 {wakes.p50_ms:.1f}, p95 {wakes.p95_ms:.1f}, p99 {wakes.p99_ms:.1f}, "
+        f"max {wakes.max_ms:.1f} ms{killed}"
+    )
+
+
+def _stats(client: Client, args: argparse.Namespace) -> int:
+    stats = client.stats(args.space)
+    if args.json:
+        output.print_json(stats)
+        return EXIT_OK
+    vectors = f"{stats.vectors} of {stats.dimension} dimensions" if stats.dimension else "none"
+    output.print_pairs(
+        [
+            ("space", f"{stats.space} (of {', '.join(stats.spaces) or 'none'})"),
+            ("memories", f"{stats.memories}, and {stats.memories_forgotten} forgotten"),
+            ("edges", f"{stats.edges}, and {stats.edges_pruned} pruned"),
+            ("vectors", vectors + (f", {stats.to_embed} to come" if stats.to_embed else "")),
+            ("embedder", stats.embedder),
+            ("text", output.bytes_text(stats.text_bytes)),
+            ("vector bytes", output.bytes_text(stats.vector_bytes)),
+            ("database", output.bytes_text(stats.database_bytes)),
+            ("dreams", str(stats.dreams)),
+        ]
+    )
+    return EXIT_OK
+
+
+COMMANDS = {
+    "status": Command(
+        description="What the service does now and, where it does not dream, why.",
+        examples="""
+            status
+            status --watch
+            status --json
+        """,
+        add_arguments=_status_arguments,
+        run=calling(_status),
+        exit_codes=EXIT_CODES,
+    ),
+    "stats": Command(
+        description="What a space holds.",
+        examples="""
+            stats
+            stats --space notes --json
+        """,
+        add_arguments=add_call_arguments,
+        run=calling(_stats),
+    ),
+}

@@ -1,0 +1,177 @@
+"""Dreamer processes: started when a dream is due, reused while warm, killed when they do not answer."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections import deque
+from pathlib import Path
+
+import grpc
+import grpc.aio
+
+from dreamsvc.dreamer.v1.dreamer_service_pb2_grpc import DreamerServiceStub
+from dreamsvc.errors import DreamFailed
+from dreamsvc.v1 import error_reason_pb2
+from dreamsvc.v1.config_pb2 import ResourcesConfig
+
+logger = logging.getLogger(__name__)
+UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+LAST_LINES = 20
+KILL_WAIT_S = 5.0
+
+
+class DreamerProcess:
+    """One process and the channel to it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, socket: Path) -> None:
+        self._process = process
+        self._channel = grpc.aio.insecure_channel(f"unix:{socket}", options=UNLIMITED)
+        self.stub = DreamerServiceStub(self._channel)
+        self._lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._reading = asyncio.create_task(self._read_lines())
+
+    @property
+    def alive(self) -> bool:
+        return self._process.returncode is None
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def ready(self) -> None:
+        """Waits for the channel; raises DreamFailed if the process ends instead."""
+        connected = asyncio.ensure_future(self._channel.channel_ready())
+        ended = asyncio.ensure_future(self._process.wait())
+        try:
+            await asyncio.wait({connected, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not connected.done():
+                raise DreamFailed(
+                    error_reason_pb2.ERROR_REASON_DREAM_RESOURCE, f"the dreamer did not start: {self.how_it_ended()}"
+                )
+        finally:
+            connected.cancel()
+            ended.cancel()
+
+    def kill(self) -> None:
+        """Ends the process at once; it holds nothing durable."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def gone(self) -> None:
+        """Waits until the process is reaped, and frees the channel."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._process.wait(), KILL_WAIT_S)
+        await self._channel.close()
+        self._reading.cancel()
+
+    async def settle(self) -> None:
+        """Gives a process that just broke a moment to be reaped, so that how it ended is known."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._process.wait(), 1.0)
+
+    def how_it_ended(self) -> str:
+        code = self._process.returncode
+        how = "it runs" if code is None else f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+        return f"{how}; last words: {' | '.join(self._lines)[-500:]}" if self._lines else how
+
+    async def _read_lines(self) -> None:
+        stream = self._process.stderr
+        assert stream is not None
+        while line := await stream.readline():
+            text = line.decode(errors="replace").rstrip()
+            self._lines.append(text)
+            logger.debug("dreamer %d: %s", self._process.pid, text)
+
+
+class Dreamers:
+    """Hands out dreamer processes and takes them back."""
+
+    def __init__(self) -> None:
+        self._home = Path(tempfile.mkdtemp(prefix="dreamsvc-"))
+        self._warm: list[tuple[DreamerProcess, asyncio.TimerHandle]] = []
+        self._starting: asyncio.Task[DreamerProcess] | None = None
+        self._count = 0
+        self._all: set[DreamerProcess] = set()
+        self._reaping: set[asyncio.Task[None]] = set()
+
+    async def lease(self, config: ResourcesConfig) -> DreamerProcess:
+        """A process that is ready; raises DreamFailed. Cancelling leaves the start running, for the next lease."""
+        while self._warm:
+            process, timer = self._warm.pop()
+            timer.cancel()
+            if process.alive:
+                return process
+            self.discard(process)
+        starting = self._starting or asyncio.create_task(self._start(config.dreamer_start_seconds))
+        self._starting = starting
+        try:
+            return await asyncio.shield(starting)
+        finally:
+            if self._starting is starting and starting.done():
+                self._starting = None
+
+    def give_back(self, process: DreamerProcess, config: ResourcesConfig) -> None:
+        """Keeps a process for the next dream, for as long as the configuration says."""
+        if not process.alive or config.dreamer_idle_seconds <= 0:
+            self.discard(process)
+            return
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(config.dreamer_idle_seconds, self._expire, process)
+        self._warm.append((process, timer))
+
+    def discard(self, process: DreamerProcess) -> None:
+        process.kill()
+        self._all.discard(process)
+        task = asyncio.create_task(process.gone())
+        self._reaping.add(task)
+        task.add_done_callback(self._reaping.discard)
+
+    async def close(self) -> None:
+        """Ends all processes."""
+        if self._starting is not None:
+            self._starting.cancel()
+        for _, timer in self._warm:
+            timer.cancel()
+        for process in list(self._all):
+            self.discard(process)
+        if self._reaping:
+            await asyncio.wait(set(self._reaping))
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def _expire(self, process: DreamerProcess) -> None:
+        self._warm = [entry for entry in self._warm if entry[0] is not process]
+        self.discard(process)
+
+    async def _start(self, within_s: float) -> DreamerProcess:
+        self._count += 1
+        socket = self._home / f"{self._count}.sock"
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "dreamsvc",
+            "dreamer",
+            "--socket",
+            str(socket),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            env=os.environ | {"GRPC_ENABLE_FORK_SUPPORT": "0"},
+        )
+        process = DreamerProcess(child, socket)
+        self._all.add(process)
+        try:
+            async with asyncio.timeout(within_s):
+                await process.ready()
+        except TimeoutError as error:
+            self.discard(process)
+            raise DreamFailed(
+                error_reason_pb2.ERROR_REASON_DREAM_RESOURCE, f"the dreamer was not ready within {within_s:g} s"
+            ) from error
+        except BaseException:
+            self.discard(process)
+            raise
+        return process

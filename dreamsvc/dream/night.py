@@ -1,0 +1,404 @@
+"""One night: a space goes to sleep, dreams, wakes, and what it dreamed becomes part of the memory.
+
+How it runs
+1. AWAKE -> ENTERING_NREM. The store takes a snapshot; a dreamer process is leased.
+2. The dreamer gets the snapshot's place, and what an interrupted dream staged before. It answers
+   that it is ready: NREM.
+3. Progress goes to the watchers. Operations and the checkpoint they lead up to are staged in one
+   commit.
+4. WAKING -> AWAKE, by a wake or because the dream is over.
+5. A dream that is over is compacted, sealed (the atomic point) and folded behind user writes; its
+   report is then read back from the store. A woken one is kept to go on from its checkpoint.
+
+A wake overtakes everything: the dreamer is told to stop and is killed when the budget is used up.
+Nobody's query waits for any of this.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import grpc
+import grpc.aio
+
+from dreamsvc import clock, snapshot_files
+from dreamsvc.clock import Clock, to_timestamp
+from dreamsvc.dream.dreamers import DreamerProcess, Dreamers
+from dreamsvc.dream.state import AWAKE, ENTERING_NREM, NREM, WAKING, follow
+from dreamsvc.dream.watch import Events
+from dreamsvc.dreamer.v1.dreamer_service_pb2 import (
+    Checkpoint,
+    Ended,
+    RunDreamRequest,
+    RunDreamResponse,
+    Start,
+    Stop,
+    Tally,
+)
+from dreamsvc.dreamer.v1.operations_pb2 import Operations
+from dreamsvc.errors import DreamsvcError
+from dreamsvc.memory import operations
+from dreamsvc.memory.journal import Journal
+from dreamsvc.memory.sqlite import ChangeId
+from dreamsvc.memory.store import Store
+from dreamsvc.v1 import dream_pb2
+from dreamsvc.v1.config_pb2 import DreamConfig
+from dreamsvc.v1.dream_pb2 import Dream, EndReason, WakeReason
+from dreamsvc.v1.dream_service_pb2 import StateChange
+
+logger = logging.getLogger(__name__)
+# Of the wake budget, what is left for killing and reaping a dreamer that did not answer.
+KILL_AT = 0.85
+
+
+class Woken(NamedTuple):
+    """How a wake went."""
+
+    latency_ms: float
+    killed: bool
+
+
+class Plan(NamedTuple):
+    """What a night begins with."""
+
+    dream: Dream
+    config: DreamConfig
+    # Instant that ages are counted from.
+    now_us: int
+    # None for a dry run, which has no row.
+    change: ChangeId | None
+    checkpoint: Checkpoint | None
+    staged: Sequence[Operations]
+
+
+class _Stream(Protocol):
+    async def read(self) -> RunDreamResponse | object: ...
+    async def write(self, request: RunDreamRequest) -> None: ...
+
+
+class Night:
+    """Runs one dream from its plan to its end; `run` is a task of its own, tied to no call."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        journal: Journal,
+        dreamers: Dreamers,
+        events: Events,
+        clock: Clock,
+        on_wake: Callable[[Woken], None],
+    ) -> None:
+        self.dream = plan.dream
+        self.sleep_state = AWAKE
+        self.awake = asyncio.Event()
+        self.over = asyncio.Event()
+        self.discard = False
+        self.woken: Woken | None = None
+        self._plan = plan
+        self._store = store
+        self._journal = journal
+        self._dreamers = dreamers
+        self._events = events
+        self._clock = clock
+        self._on_wake = on_wake
+        self._wake_reason: WakeReason.ValueType = dream_pb2.WAKE_REASON_UNSPECIFIED
+        self._wake_began_s = 0.0
+        self._stop_wanted = asyncio.Event()
+        self._killer: asyncio.TimerHandle | None = None
+        self._killed = False
+        self._process: DreamerProcess | None = None
+        self._parts: list[Operations] = list(plan.staged)
+        self._pending: list[Operations] = []
+        self._snapshot = store.dream_snapshot_path(plan.dream.id)
+
+    # ── waking ──────────────────────────────────────────────────────────────────
+
+    def wake(self, reason: WakeReason.ValueType) -> None:
+        """Ends the dreaming as soon as can be; returns at once. `awake` is set when it is done."""
+        if self._wake_reason or self.sleep_state in (AWAKE, WAKING):
+            return
+        self._wake_reason = reason
+        self._wake_began_s = clock.precise_s()
+        self._move(WAKING)
+        self._stop_wanted.set()
+        budget_s = self._plan.config.resources.wake_latency_ms / 1000
+        self._killer = asyncio.get_running_loop().call_later(budget_s * KILL_AT, self._kill)
+
+    def _kill(self) -> None:
+        if self._process is not None and not self.awake.is_set():
+            self._killed = True
+            self._process.kill()
+
+    def _awake(self) -> None:
+        if self._killer is not None:
+            self._killer.cancel()
+        if self._wake_reason:
+            latency_ms = (clock.precise_s() - self._wake_began_s) * 1000
+            self.woken = Woken(latency_ms, self._killed)
+            report = self.dream.report
+            report.wakes += 1
+            report.wake_latency_ms = latency_ms
+            report.last_wake_reason = self._wake_reason
+            self._on_wake(self.woken)
+            self._move(AWAKE, latency_ms)
+        else:
+            self._wake_reason = dream_pb2.WAKE_REASON_CYCLE_COMPLETE
+            if self.dream.end_reason == dream_pb2.END_REASON_FAILED:
+                self._wake_reason = dream_pb2.WAKE_REASON_ERROR
+            self._move(WAKING)
+            self._move(AWAKE)
+        self.awake.set()
+
+    def _move(self, wanted: dream_pb2.SleepState.ValueType, latency_ms: float = 0.0) -> None:
+        before, self.sleep_state = self.sleep_state, follow(self.sleep_state, wanted)
+        change = StateChange(
+            to=wanted, wake_reason=self._wake_reason if wanted in (WAKING, AWAKE) else 0, wake_latency_ms=latency_ms
+        )
+        setattr(change, "from", before)
+        self._events.state_changed(wanted, self.dream, change)
+
+    # ── the night ───────────────────────────────────────────────────────────────
+
+    async def run(self) -> None:
+        """Never raises: how it went is in the dream."""
+        try:
+            self._move(ENTERING_NREM)
+            ended = await self._sleep()
+            await self._wake_up(ended)
+            if self.dream.state == Dream.STATE_FOLDING:
+                await self._keep()
+        except Exception as error:
+            logger.exception("dream %s failed", self.dream.id)
+            await self._fail(error.message if isinstance(error, DreamsvcError) else f"{type(error).__name__}: {error}")
+        finally:
+            if not self.awake.is_set():
+                self._awake()
+            if self.dream.state != Dream.STATE_SUSPENDED:
+                await asyncio.to_thread(snapshot_files.remove, self._snapshot)
+            self._events.ended(self.sleep_state, self.dream)
+            self.over.set()
+
+    async def _sleep(self) -> Ended:
+        """Dreams until the dreamer says how it ended, or does not exist any more."""
+        if not self._snapshot.exists():
+            seq, arrays = await asyncio.wrap_future(self._store.dream_snapshot(self.dream.space))
+            await asyncio.to_thread(snapshot_files.write, self._snapshot, seq, arrays)
+        lease = asyncio.ensure_future(self._dreamers.lease(self._plan.config.resources))
+        process = await self._unless_woken(lease)
+        if process is None:
+            return Ended(reason=dream_pb2.END_REASON_ABORTED)
+        self._process = process
+        try:
+            return await self._follow(process.stub.RunDream())
+        except grpc.aio.AioRpcError as error:
+            await process.settle()
+            if self._wake_reason:
+                return Ended(reason=dream_pb2.END_REASON_ABORTED)
+            how = process.how_it_ended() if not process.alive else error.details()
+            return Ended(reason=dream_pb2.END_REASON_FAILED, message=f"the dreamer broke off: {how}")
+        finally:
+            self._process = None
+            self._dreamers.give_back(process, self._plan.config.resources)
+
+    async def _unless_woken[T](self, work: "asyncio.Future[T]") -> T | None:
+        """The result of some work, or None where a wake comes first; the work is then left to itself."""
+        stop = asyncio.ensure_future(self._stop_wanted.wait())
+        try:
+            await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                return work.result()
+            work.cancel()
+            return None
+        finally:
+            stop.cancel()
+
+    async def _follow(self, stream: _Stream) -> Ended:
+        await stream.write(RunDreamRequest(start=self._start()))
+        for part in self._parts:
+            await stream.write(RunDreamRequest(staged=part))
+        stopping = asyncio.create_task(self._tell_to_stop(stream))
+        try:
+            while True:
+                message = await stream.read()
+                if not isinstance(message, RunDreamResponse):
+                    # The stream ended without a last word.
+                    await self._silence()
+                    reason = dream_pb2.END_REASON_ABORTED if self._wake_reason else dream_pb2.END_REASON_FAILED
+                    how = self._process.how_it_ended() if self._process else ""
+                    return Ended(reason=reason, message=f"the dreamer fell silent: {how}")
+                ended = await self._hear(message)
+                if ended is not None:
+                    return ended
+        finally:
+            stopping.cancel()
+
+    async def _silence(self) -> None:
+        if self._process is not None:
+            await self._process.settle()
+
+    async def _tell_to_stop(self, stream: _Stream) -> None:
+        await self._stop_wanted.wait()
+        try:
+            await stream.write(RunDreamRequest(stop=Stop()))
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            # It ended by itself in this very moment.
+            logger.debug("no stop needed", exc_info=True)
+
+    def _start(self) -> Start:
+        spent = self._plan.checkpoint.tally.seconds if self._plan.checkpoint else 0.0
+        return Start(
+            dream_id=self.dream.id,
+            phase=self.dream.phase,
+            seed=self.dream.seed,
+            budget_seconds=max(0.0, self.dream.budget_seconds - spent),
+            snapshot=str(self._snapshot),
+            config=self._plan.config,
+            now_us=self._plan.now_us,
+            checkpoint=self._plan.checkpoint,
+            staged_parts=len(self._parts),
+        )
+
+    async def _hear(self, message: RunDreamResponse) -> Ended | None:
+        match message.WhichOneof("message"):
+            case "ready":
+                report = self.dream.report
+                report.device = message.ready.device
+                report.nodes, report.edges = message.ready.nodes, message.ready.edges
+                report.nodes_eligible = message.ready.nodes_eligible
+                if not self._wake_reason:
+                    self._move(NREM)
+            case "progress":
+                self.dream.progress.CopyFrom(message.progress.progress)
+                self._count(message.progress.tally)
+                self._events.progressed(self.sleep_state, self.dream)
+            case "operations":
+                self._pending.append(message.operations)
+            case "checkpoint":
+                self._count(message.checkpoint.tally)
+                await self._stage(message.checkpoint)
+            case "ended":
+                if message.ended.HasField("tally"):
+                    self._count(message.ended.tally)
+                return message.ended
+            case _:
+                logger.warning("the dreamer said something unknown")
+        return None
+
+    def _count(self, tally: Tally) -> None:
+        report = self.dream.report
+        report.nodes_replayed = tally.nodes_replayed
+        report.rounds = tally.rounds
+        report.src_steps = tally.src_steps
+        report.mean_activation = tally.mean_activation
+        report.active_share = tally.active_share
+        report.seconds = tally.seconds
+        report.busy_seconds = tally.busy_seconds
+        report.busy_share = tally.busy_seconds / tally.seconds if tally.seconds > 0 else 0.0
+
+    async def _stage(self, checkpoint: Checkpoint) -> None:
+        parts, self._pending = self._pending, []
+        self._parts += parts
+        if self._plan.change is not None:
+            await asyncio.wrap_future(
+                self._journal.stage_dream(self._plan.change, parts, checkpoint, self._suspended_copy())
+            )
+
+    def _suspended_copy(self) -> Dream:
+        """The record as a crash right now would have to find it."""
+        copy = Dream()
+        copy.CopyFrom(self.dream)
+        return copy
+
+    # ── the end ─────────────────────────────────────────────────────────────────
+
+    async def _wake_up(self, ended: Ended) -> None:
+        """Puts the outcome into the dream, durably, and is awake."""
+        self.dream.end_reason = ended.reason
+        self.dream.message = ended.message
+        match ended.reason:
+            case dream_pb2.END_REASON_ABORTED if not self.discard:
+                self.dream.state = Dream.STATE_SUSPENDED
+                self.dream.message = "woken; the next trigger goes on from its checkpoint"
+            case dream_pb2.END_REASON_ABORTED:
+                self.dream.state = Dream.STATE_DISCARDED
+                self.dream.message = "given up on request; nothing of it was applied"
+            case dream_pb2.END_REASON_NOTHING_TO_DO:
+                self.dream.state = Dream.STATE_SKIPPED
+                self.dream.message = "no memory is due for replay"
+            case dream_pb2.END_REASON_CONVERGED | dream_pb2.END_REASON_BUDGET:
+                self.dream.state = Dream.STATE_FOLDING
+                self.dream.progress.fraction = 1.0
+                self.dream.progress.eta_seconds = 0.0
+            case _:
+                self.dream.state = Dream.STATE_FAILED
+        if self.dream.dry_run and self.dream.state == Dream.STATE_SUSPENDED:
+            self.dream.state = Dream.STATE_DISCARDED
+            self.dream.message = "woken; a dry run is not kept"
+        self._awake()
+        if self.dream.state != Dream.STATE_FOLDING:
+            self.dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
+            await self._settle()
+
+    async def _settle(self) -> None:
+        """Writes down a dream of which nothing is applied."""
+        if self._plan.change is None:
+            return
+        if self.dream.state == Dream.STATE_SUSPENDED:
+            await asyncio.wrap_future(self._journal.record(self._plan.change, self.dream))
+        else:
+            await asyncio.wrap_future(self._journal.drop_dream(self._plan.change, self.dream))
+
+    async def _keep(self) -> None:
+        """Seals and folds, then reads back what was done."""
+        report = self.dream.report
+        if self._plan.change is None:
+            parts = operations.coalesce(self._parts)
+            report.journal_digest = operations.journal_digest(parts)
+            report.operations = operations.size(parts)
+            self._foresee(parts)
+        else:
+            sealed = await asyncio.to_thread(self._journal.compact, self._plan.change)
+            report.journal_digest, report.operations = sealed.digest, sealed.operations
+            await asyncio.wrap_future(self._journal.seal_dream(self._plan.change, self.dream))
+            await fold(self._store, self._journal, self._plan.change, self.dream)
+        self.dream.state = Dream.STATE_SUCCEEDED
+        self.dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
+        if self._plan.change is not None:
+            await asyncio.wrap_future(self._journal.record(self._plan.change, self.dream))
+
+    def _foresee(self, parts: Sequence[Operations]) -> None:
+        """What a dry run would have done, against the weights it read."""
+        arrays = snapshot_files.read(Path(self._snapshot)) or {}
+        foreseen = operations.foresee(parts, arrays["edge_ids"], arrays["weights"])
+        show(self.dream, foreseen)
+
+    async def _fail(self, why: str) -> None:
+        if self.dream.state == Dream.STATE_FOLDING and self._plan.change is not None:
+            # Sealed: it will be applied, at the latest by the next start.
+            self.dream.message = f"sealed, and not yet applied: {why}"
+            return
+        self.dream.state = Dream.STATE_FAILED
+        self.dream.end_reason = EndReason.END_REASON_FAILED
+        self.dream.message = why
+        self.dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
+        try:
+            await self._settle()
+        except DreamsvcError as error:
+            logger.warning("dream %s could not be written down: %s", self.dream.id, error.message)
+
+
+async def fold(store: Store, journal: Journal, change: ChangeId, dream: Dream) -> None:
+    """Applies a sealed dream to its end and puts what the store then holds into its report."""
+    while await asyncio.wrap_future(store.fold_next(change, dream.space)) is not None:
+        pass
+    show(dream, await asyncio.to_thread(journal.read_back, change))
+
+
+def show(dream: Dream, done: operations.ReadBack) -> None:
+    report = dream.report
+    report.edges_strengthened, report.edges_weakened = done.strengthened, done.weakened
+    report.edges_pruned, report.edges_skipped = done.pruned, done.skipped
+    report.average_delta = done.average_delta

@@ -1,0 +1,403 @@
+"""Decides which space dreams when, and knows every night that runs.
+
+All of it runs on one event loop, so a decision and what it changes happen in one step: two
+triggers cannot both win, and a wake never queues behind anything.
+"""
+
+import asyncio
+import logging
+from typing import NamedTuple
+
+from google.protobuf import duration_pb2
+
+from dreamsvc import __version__, entropy, snapshot_files
+from dreamsvc.clock import Clock, from_timestamp, to_timestamp
+from dreamsvc.dream import night as nights
+from dreamsvc.dream import trigger
+from dreamsvc.dream.dreamers import Dreamers
+from dreamsvc.dream.latency import WakeLatencies
+from dreamsvc.dream.night import Night, Plan
+from dreamsvc.dream.state import AWAKE
+from dreamsvc.dream.trigger import Activity, Situation
+from dreamsvc.dream.watch import Events
+from dreamsvc.errors import (
+    Disabled,
+    DreamCooldown,
+    DreamInProgress,
+    DreamsvcError,
+    NotFound,
+    ShuttingDown,
+    Unimplemented,
+)
+from dreamsvc.memory.journal import Journal
+from dreamsvc.memory.store import Store
+from dreamsvc.v1 import dream_pb2
+from dreamsvc.v1.config_pb2 import DreamConfig
+from dreamsvc.v1.dream_pb2 import Dream
+from dreamsvc.v1.dream_service_pb2 import (
+    AbortRequest,
+    AbortResponse,
+    GetStatusResponse,
+    StreamStatusResponse,
+    TriggerRequest,
+    TriggerResponse,
+)
+
+logger = logging.getLogger(__name__)
+TICK_S = 1.0
+# An interrupted dream is given up when more than this share of its memories and edges changed since.
+MOST_CHANGED = 0.1
+ENDED_BY_ITSELF = (Dream.STATE_SUCCEEDED, Dream.STATE_SKIPPED)
+ENDED = (*ENDED_BY_ITSELF, Dream.STATE_FAILED, Dream.STATE_DISCARDED)
+DRY_RUNS_KEPT = 16
+
+
+class _Begin(NamedTuple):
+    response: TriggerResponse
+    plan: Plan | None  # None where the request id is known
+
+
+class Scheduler:
+    """One for the service; owns the nights, the events, and what decides about the next one."""
+
+    def __init__(self, store: Store, journal: Journal, config: DreamConfig, clock: Clock) -> None:
+        self._store = store
+        self._journal = journal
+        self._config = config
+        self._clock = clock
+        self._dreamers = Dreamers()
+        self._events: dict[str, Events] = {}
+        # The night of each space that has one; None while its trigger is being written down.
+        self._nights: dict[str, Night | None] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._dry_runs: dict[str, Dream] = {}
+        # What the store says of a space's last and interrupted dream, until the next night changes it.
+        self._history: dict[str, tuple[Dream | None, Dream | None]] = {}
+        self._activity: dict[str, Activity] = {}
+        self._last_end_s: dict[str, float] = {}
+        self._latencies = WakeLatencies()
+        self._started_us = clock.now_us()
+        self._device = ""
+        self._closing = False
+
+    # ── start and end ───────────────────────────────────────────────────────────
+
+    async def start(self) -> None:
+        """Brings what a crash left to an end, then begins to look for idle spaces."""
+        await self.recover()
+        for space in self._store.space_names():
+            last = await asyncio.to_thread(self._journal.latest, space, ENDED_BY_ITSELF)
+            if last is not None:
+                ago = max(0.0, (self._clock.now_us() - from_timestamp(last.dream.end_time)) / 1e6)
+                self._last_end_s[space] = self._clock.monotonic() - ago
+        self._keep_task(asyncio.create_task(self._look_around()))
+
+    async def recover(self) -> None:
+        """Sealed work is folded to its end, an interrupted dream can be resumed, an unsealed import never happened."""
+        running, sealed = await asyncio.to_thread(self._journal.unfinished)
+        for row in running:
+            row.dream.state = Dream.STATE_SUSPENDED
+            row.dream.message = "the service ended while it dreamed; the next trigger goes on from its checkpoint"
+            await asyncio.wrap_future(self._journal.record(row.change, row.dream))
+            logger.info("dream %s was interrupted; it can be resumed", row.dream.id)
+        for change in sealed:
+            space = self._journal.space_name(change.space)
+            if change.kind == "dream":
+                row = self._journal.dream(space, entropy.uuid_text(change.uid))
+                await nights.fold(self._store, self._journal, change.id, row.dream)
+                row.dream.state = Dream.STATE_SUCCEEDED
+                row.dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
+                await asyncio.wrap_future(self._journal.record(change.id, row.dream))
+            else:
+                while await asyncio.wrap_future(self._store.fold_next(change.id, space)) is not None:
+                    pass
+            logger.info("a sealed %s was folded to its end", change.kind)
+        dropped = await asyncio.wrap_future(self._journal.drop_unsealed_imports())
+        if dropped:
+            logger.info("%d unfinished imports were dropped; nothing of them was applied", dropped)
+
+    async def close(self) -> None:
+        """Wakes every space, ends the streams and the dreamers; interrupted dreams can be resumed."""
+        self._closing = True
+        running = [night for night in self._nights.values() if night is not None]
+        for night in running:
+            night.wake(dream_pb2.WAKE_REASON_SHUTDOWN)
+        for night in running:
+            await night.over.wait()
+        for events in self._events.values():
+            events.shut_down()
+        for task in list(self._tasks):
+            task.cancel()
+        await self._dreamers.close()
+
+    def events(self, space: str) -> Events:
+        return self._events.setdefault(space, Events(self._clock))
+
+    # ── what users do ───────────────────────────────────────────────────────────
+
+    def note_call(self, space: str) -> None:
+        """Counts a call by a user as activity."""
+        self._activity_of(space).note(self._clock.monotonic())
+
+    def wake_for_query(self, space: str) -> str:
+        """Wakes the dream of a space if it wants that, and gives its id; waits for nothing."""
+        night = self._nights.get(space)
+        if night is None or night.awake.is_set() or not night.dream.abort_on_query:
+            return ""
+        night.wake(dream_pb2.WAKE_REASON_USER_QUERY)
+        return night.dream.id
+
+    async def trigger(
+        self, request: TriggerRequest, triggered_by: dream_pb2.TriggeredBy.ValueType
+    ) -> tuple[TriggerResponse, Night | None]:
+        """Starts a dream, or goes on with the interrupted one; the night is None where the request id is known.
+
+        Raises Unimplemented, NotFound, DreamInProgress, DreamCooldown, InvalidFields, RequestIdConflict.
+        """
+        self._check(request, triggered_by)
+        self._nights[request.space] = None
+        night: Night | None = None
+        try:
+            begin = await (self._begin_dry(request) if request.dry_run else self._begin(request, triggered_by))
+            if begin.plan is not None:
+                night = Night(
+                    begin.plan,
+                    self._store,
+                    self._journal,
+                    self._dreamers,
+                    self.events(request.space),
+                    self._clock,
+                    self._latencies.note,
+                )
+                self._nights[request.space] = night
+        finally:
+            if night is None:
+                del self._nights[request.space]
+        if night is not None:
+            self._keep_task(asyncio.create_task(self._run(request.space, night)))
+        return begin.response, night
+
+    async def abort(self, request: AbortRequest) -> AbortResponse:
+        """Wakes a space and answers when it is awake; raises NotFound for a dream that does not run."""
+        night = self._nights.get(request.space)
+        if night is None or night.awake.is_set():
+            if request.dream_id:
+                known = await self.dream(request.space, request.dream_id)
+                return AbortResponse(dream=known)
+            self._store.graph(request.space)
+            return AbortResponse()
+        if request.dream_id and request.dream_id != night.dream.id:
+            raise NotFound(f'dream "{request.dream_id}" does not run; {night.dream.id} does')
+        night.discard = request.discard
+        night.wake(dream_pb2.WAKE_REASON_MANUAL_ABORT)
+        await night.awake.wait()
+        woken = night.woken
+        return AbortResponse(
+            dream=night.dream,
+            was_dreaming=True,
+            wake_latency_ms=woken.latency_ms if woken else 0.0,
+            killed=woken.killed if woken else False,
+        )
+
+    async def dream(self, space: str, dream_id: str) -> Dream:
+        """A dream as it is now; raises NotFound."""
+        night = self._nights.get(space)
+        if night is not None and night.dream.id == dream_id:
+            return night.dream
+        dry = self._dry_runs.get(dream_id)
+        if dry is not None and dry.space == space:
+            return dry
+        return (await asyncio.to_thread(self._journal.dream, space, dream_id)).dream
+
+    def present(self, space: str) -> StreamStatusResponse:
+        """State of a space as the first event of a stream."""
+        night = self._nights.get(space)
+        if night is None:
+            return StreamStatusResponse(sleep_state=AWAKE)
+        return StreamStatusResponse(sleep_state=night.sleep_state, dream=night.dream)
+
+    def running(self, space: str) -> Night | None:
+        return self._nights.get(space)
+
+    async def status(self, space: str) -> GetStatusResponse:
+        """Raises NotFound."""
+        self._store.graph(space)
+        situation = self._situation(space)
+        decision = trigger.decide(situation, self._config)
+        night = self._nights.get(space)
+        if space not in self._history:
+            self._history[space] = await asyncio.to_thread(self._look_up, space)
+        last, suspended = self._history[space]
+        cooldown = trigger.cooldown_ends(situation, self._config) - situation.now_s
+        answer = GetStatusResponse(
+            version=__version__,
+            space=space,
+            sleep_state=night.sleep_state if night else AWAKE,
+            dream_available=self._refusal(space, manual=True) is None,
+            why_not_dreaming=decision.why_not,
+            active_dream=night.dream if night else None,
+            last_dream=last,
+            suspended_dream=suspended if night is None else None,
+            activity=situation.activity,
+            idle_seconds=max(0.0, situation.now_s - situation.last_call_s),
+            device=self._device or (last.report.device if last else ""),
+            wake_latency=self._latencies.summary(),
+            start_time=to_timestamp(self._started_us),
+        )
+        if cooldown > 0:
+            answer.cooldown_remaining.CopyFrom(duration_pb2.Duration(seconds=int(cooldown)))
+        if decision.eligible_s is not None:
+            in_us = int((decision.eligible_s - situation.now_s) * 1e6)
+            answer.next_eligible_time.CopyFrom(to_timestamp(self._clock.now_us() + in_us))
+        return answer
+
+    def _look_up(self, space: str) -> tuple[Dream | None, Dream | None]:
+        """The last dream that ended, and the interrupted one."""
+        last = self._journal.latest(space, ENDED)
+        suspended = self._journal.latest(space, [Dream.STATE_SUSPENDED])
+        return last.dream if last else None, suspended.dream if suspended else None
+
+    # ── deciding ────────────────────────────────────────────────────────────────
+
+    def _check(self, request: TriggerRequest, triggered_by: dream_pb2.TriggeredBy.ValueType) -> None:
+        if request.phase in (dream_pb2.DREAM_PHASE_REM, dream_pb2.DREAM_PHASE_FULL_CYCLE):
+            raise Unimplemented("this version dreams NREM only; trigger DREAM_PHASE_NREM, or leave the phase out")
+        self._store.graph(request.space)
+        refusal = self._refusal(request.space, manual=triggered_by == dream_pb2.TRIGGERED_BY_REQUEST)
+        if refusal is not None:
+            raise refusal
+
+    def _refusal(self, space: str, *, manual: bool) -> DreamsvcError | None:
+        """Why a Trigger would be refused now."""
+        if self._closing:
+            return ShuttingDown("the service is shutting down")
+        if not self._config.enabled:
+            return Disabled("dreaming is switched off (dream.enabled)")
+        if space in self._nights:
+            night = self._nights[space]
+            which = f"dream {night.dream.id} runs" if night else "a dream is starting"
+            return DreamInProgress(
+                f'{which} in space "{space}"', metadata={"dream_id": night.dream.id} if night else None
+            )
+        if len(self._nights) >= self._config.max_parallel:
+            others = ", ".join(self._nights)
+            return DreamInProgress(
+                f"{len(self._nights)} dreams run (in {others}), and dream.max_parallel is {self._config.max_parallel}",
+                metadata={"spaces": others},
+                retry_after_s=1,
+            )
+        if manual and self._config.trigger.cooldown_for_manual:
+            situation = self._situation(space)
+            left = trigger.cooldown_ends(situation, self._config) - situation.now_s
+            if left > 0:
+                return DreamCooldown(f"the cooldown lasts {left:.0f} s more", retry_after_s=left)
+        return None
+
+    def _situation(self, space: str) -> Situation:
+        now = self._clock.monotonic()
+        activity = self._activity_of(space)
+        last_end = self._last_end_s.get(space)
+        return Situation(
+            now_s=now,
+            activity=activity.rate(now),
+            last_call_s=activity.last_call_s,
+            last_end_s=last_end,
+            dreaming=space in self._nights,
+            others=len(self._nights.keys() - {space}),
+            news=last_end is None or activity.last_call_s > last_end,
+        )
+
+    def _activity_of(self, space: str) -> Activity:
+        return self._activity.setdefault(space, Activity(self._clock.monotonic()))
+
+    async def _look_around(self) -> None:
+        """Starts dreams by itself, for as long as the service runs."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            for space in self._store.space_names():
+                if not trigger.decide(self._situation(space), self._config).start:
+                    continue
+                request = TriggerRequest(space=space, abort_on_query=True)
+                try:
+                    answer, _ = await self.trigger(request, dream_pb2.TRIGGERED_BY_IDLE)
+                    logger.info('space "%s" is idle: dream %s', space, answer.dream.id)
+                except DreamsvcError as error:
+                    logger.info('space "%s" is idle, but: %s', space, error.message)
+
+    # ── beginning ───────────────────────────────────────────────────────────────
+
+    async def _begin(self, request: TriggerRequest, triggered_by: dream_pb2.TriggeredBy.ValueType) -> _Begin:
+        old = await asyncio.to_thread(self._journal.resumable, request.space, MOST_CHANGED)
+        if old is not None:
+            dream = old.row.dream
+            unfit = old.unfit
+            if request.fresh or (request.HasField("seed") and request.seed != dream.seed):
+                unfit = "a fresh dream was asked for"
+            elif not self._store.dream_snapshot_path(dream.id).exists() and (old.checkpoint or old.staged):
+                unfit = "its snapshot is gone"
+            if not unfit:
+                return await self._resume(
+                    request, Plan(dream, old.row.config, old.row.now_us, old.row.change, old.checkpoint, old.staged)
+                )
+            dream.state = Dream.STATE_DISCARDED
+            dream.message = f"given up, nothing of it was applied: {unfit}"
+            dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
+            await asyncio.wrap_future(self._journal.drop_dream(old.row.change, dream))
+            await asyncio.to_thread(snapshot_files.remove, self._store.dream_snapshot_path(dream.id))
+            self._history.pop(request.space, None)
+        now_us = self._clock.now_us()
+        dream = self._new_dream(request, triggered_by, now_us)
+        response, begun = await asyncio.wrap_future(self._journal.begin_dream(request, dream, self._config, now_us))
+        if begun is None:
+            return _Begin(response, None)
+        return _Begin(response, Plan(dream, self._config, now_us, begun.change, None, []))
+
+    async def _resume(self, request: TriggerRequest, plan: Plan) -> _Begin:
+        assert plan.change is not None
+        dream = plan.dream
+        dream.state = Dream.STATE_RUNNING
+        dream.end_reason = dream_pb2.END_REASON_UNSPECIFIED
+        dream.message = ""
+        dream.ClearField("end_time")
+        dream.abort_on_query = request.abort_on_query
+        if request.HasField("budget"):
+            dream.budget_seconds = request.budget.seconds + request.budget.nanos / 1e9
+        response, ran = await asyncio.wrap_future(self._journal.resume_dream(request, plan.change, dream))
+        return _Begin(response, plan if ran else None)
+
+    async def _begin_dry(self, request: TriggerRequest) -> _Begin:
+        now_us = self._clock.now_us()
+        dream = self._new_dream(request, dream_pb2.TRIGGERED_BY_REQUEST, now_us)
+        self._dry_runs[dream.id] = dream
+        while len(self._dry_runs) > DRY_RUNS_KEPT:
+            del self._dry_runs[next(iter(self._dry_runs))]
+        return _Begin(TriggerResponse(dream=dream), Plan(dream, self._config, now_us, None, None, []))
+
+    def _new_dream(self, request: TriggerRequest, triggered_by: dream_pb2.TriggeredBy.ValueType, now_us: int) -> Dream:
+        budget_s = self._config.nrem.duration_minutes * 60
+        if request.HasField("budget"):
+            budget_s = request.budget.seconds + request.budget.nanos / 1e9
+        return Dream(
+            id=entropy.uuid7(now_us),
+            space=request.space,
+            phase=dream_pb2.DREAM_PHASE_NREM,
+            state=Dream.STATE_RUNNING,
+            triggered_by=triggered_by,
+            seed=request.seed if request.HasField("seed") else entropy.seed(),
+            budget_seconds=budget_s,
+            abort_on_query=request.abort_on_query,
+            dry_run=request.dry_run,
+            start_time=to_timestamp(now_us),
+        )
+
+    async def _run(self, space: str, night: Night) -> None:
+        await night.run()
+        self._device = night.dream.report.device or self._device
+        if night.dream.state in ENDED_BY_ITSELF and not night.dream.dry_run:
+            self._last_end_s[space] = self._clock.monotonic()
+        self._history.pop(space, None)
+        del self._nights[space]
+
+    def _keep_task(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,111 @@
+"""The dreamer's process: one gRPC service on a Unix socket, one dream at a time.
+
+It ends when the process that started it ends: its standard input closes then.
+"""
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent import futures
+from queue import Empty, SimpleQueue
+
+import grpc
+
+from dreamsvc.dreamer import placement
+from dreamsvc.dreamer.throttle import Throttle
+from dreamsvc.dreamer.v1.dreamer_service_pb2 import Ended, Ready, RunDreamRequest, RunDreamResponse
+from dreamsvc.dreamer.v1.dreamer_service_pb2_grpc import DreamerServiceServicer, add_DreamerServiceServicer_to_server
+from dreamsvc.dreamer.v1.operations_pb2 import Operations
+from dreamsvc.v1 import dream_pb2
+
+logger = logging.getLogger(__name__)
+UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+POLL_S = 0.001
+
+
+class Dreamer(DreamerServiceServicer):
+    """Runs dreams one after the other; a stop is seen within one chunk, or at once while it still prepares."""
+
+    def __init__(self) -> None:
+        self._device = threading.Lock()
+
+    def RunDream(
+        self, request_iterator: Iterator[RunDreamRequest], context: grpc.ServicerContext
+    ) -> Iterator[RunDreamResponse]:
+        from dreamsvc.dreamer.nrem import Nrem  # imports JAX, which takes its time
+
+        start = next(request_iterator).start
+        staged: list[Operations] = [next(request_iterator).staged for _ in range(start.staged_parts)]
+        stop = threading.Event()
+        context.add_callback(stop.set)
+        threading.Thread(target=_listen, args=(request_iterator, stop), daemon=True).start()
+        phase = Nrem(start, staged, Throttle(start.config.resources.max_gpu_usage, stop))
+        try:
+            ready = self._prepared(phase, stop)
+            if ready is None:
+                yield RunDreamResponse(ended=Ended(reason=dream_pb2.END_REASON_ABORTED))
+                return
+            yield RunDreamResponse(ready=ready)
+            with self._device:
+                yield from phase.run()
+        except Exception as error:
+            logger.exception("dream %s failed", start.dream_id)
+            yield RunDreamResponse(
+                ended=Ended(reason=dream_pb2.END_REASON_FAILED, message=f"{type(error).__name__}: {error}")
+            )
+
+    def _prepared(self, phase: "Nrem", stop: threading.Event) -> Ready | None:  # noqa: F821
+        """Prepares on a thread of its own; None if a stop came first. Compiling goes on then, for the next dream."""
+        outcome: SimpleQueue[Ready | Exception] = SimpleQueue()
+
+        def work() -> None:
+            try:
+                with self._device:
+                    outcome.put(phase.prepare())
+            except Exception as error:
+                outcome.put(error)
+
+        threading.Thread(target=work, daemon=True).start()
+        while not stop.is_set():
+            try:
+                done = outcome.get(timeout=POLL_S)
+            except Empty:
+                continue
+            if isinstance(done, Exception):
+                raise done
+            return done
+        return None
+
+
+def _listen(requests: Iterator[RunDreamRequest], stop: threading.Event) -> None:
+    """Any message after the start means stop, and so does the end of the stream."""
+    try:
+        next(requests, None)
+    except Exception:  # the caller is gone, in whatever way gRPC says so
+        logger.debug("the stream ended", exc_info=True)
+    stop.set()
+
+
+def _end_with_parent() -> None:
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
+    os._exit(0)
+
+
+def run(socket_path: str) -> int:
+    """Serves on a Unix socket until standard input closes."""
+    placement.give_way()
+    placement.cache_compiled()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=8), options=UNLIMITED)
+    add_DreamerServiceServicer_to_server(Dreamer(), server)
+    server.add_insecure_port(f"unix:{socket_path}")
+    server.start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # JAX is imported now and not with the first dream; queries are served by the other process meanwhile.
+    import dreamsvc.dreamer.nrem  # noqa: F401
+
+    server.wait_for_termination()
+    return 0

@@ -1,0 +1,59 @@
+"""Holds the dream to its share of the device, and notices a stop within one chunk (REQ-DREAM-016, 023)."""
+
+import threading
+from collections.abc import Callable
+
+from dreamsvc import clock
+
+CHUNK_S = 0.005
+# Below the allowed share by this much, since what is measured from outside includes the overhead.
+MARGIN = 0.83
+SMOOTHING = 0.3
+
+
+class Stopped(Exception):
+    """The dream was told to stop."""
+
+
+class Throttle:
+    """Runs work in chunks of at most about 5 ms and rests after each, so that the share stays below `max_share`.
+
+    The share reached is what counts, so it is measured; the rest is what steers it.
+    """
+
+    def __init__(self, max_share: float, stop: threading.Event) -> None:
+        self._duty = min(1.0, max_share * MARGIN if max_share < 1 else 1.0)
+        self._stop = stop
+        self._step_s = CHUNK_S
+        self.busy_s = 0.0
+
+    def check(self) -> None:
+        """Raises Stopped."""
+        if self._stop.is_set():
+            raise Stopped
+
+    def run[T](self, work: Callable[[], T]) -> T:
+        """Runs one piece of work, which must block until the device is done, and rests; raises Stopped after it."""
+        began = clock.precise_s()
+        result = work()
+        self._rest(clock.precise_s() - began)
+        return result
+
+    def steps(self, left: int) -> int:
+        """How many of `left` equal steps fill a chunk; grows to at most twice the last."""
+        return max(1, min(left, int(CHUNK_S / self._step_s)))
+
+    def run_steps[T](self, count: int, work: Callable[[], T]) -> T:
+        """Like `run`, for `count` equal steps, whose time it learns from."""
+        began = clock.precise_s()
+        result = work()
+        took = clock.precise_s() - began
+        each = took / count
+        self._step_s = max(self._step_s / 2, (1 - SMOOTHING) * self._step_s + SMOOTHING * each, 1e-6)
+        self._rest(took)
+        return result
+
+    def _rest(self, busy: float) -> None:
+        self.busy_s += busy
+        if self._stop.wait(busy * (1 / self._duty - 1)):
+            raise Stopped

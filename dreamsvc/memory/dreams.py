@@ -1,0 +1,105 @@
+"""Dreams as rows: their record, their checkpoint, their history (REQ-DREAM-028, 029)."""
+
+import zlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from dreamsvc import entropy
+from dreamsvc.dreamer.v1.dreamer_service_pb2 import Checkpoint
+from dreamsvc.errors import NotFound
+from dreamsvc.memory.spaces import Space
+from dreamsvc.memory.sqlite import ChangeId, Connection
+from dreamsvc.v1.config_pb2 import DreamConfig
+from dreamsvc.v1.dream_pb2 import Dream
+
+
+class DreamRow(NamedTuple):
+    change: ChangeId
+    dream: Dream
+    # The instant ages are counted from, and the configuration the dream began with.
+    now_us: int
+    config: DreamConfig
+    base_seq: int
+
+
+_QUERY = "SELECT d.change, d.body, d.now_us, d.config, c.base_seq FROM dreams d JOIN changes c ON c.id = d.change"
+
+
+def insert(connection: Connection, change: ChangeId, dream: Dream, now_us: int, config: DreamConfig) -> None:
+    connection.execute(
+        "INSERT INTO dreams (change, state, now_us, body, config) VALUES (?,?,?,?,?)",
+        (change, dream.state, now_us, dream.SerializeToString(), config.SerializeToString()),
+    )
+
+
+def update(connection: Connection, change: ChangeId, dream: Dream) -> None:
+    connection.execute(
+        "UPDATE dreams SET state=?, body=? WHERE change=?", (dream.state, dream.SerializeToString(), change)
+    )
+
+
+def get(connection: Connection, space: Space, dream_id: str) -> DreamRow:
+    """Raises NotFound, also for a dream of another space."""
+    uid = entropy.uuid_bytes(dream_id)
+    row = connection.execute(f"{_QUERY} WHERE c.uid = ? AND c.space = ?", (uid, space.id)).fetchone()
+    if row is None:
+        raise NotFound(f'there is no dream "{dream_id[:40]}" in space "{space.name}"')
+    return _read(row)
+
+
+def latest(connection: Connection, space: Space, states: Sequence[int]) -> DreamRow | None:
+    """The newest dream of a space that is in one of these states."""
+    row = connection.execute(
+        f"{_QUERY} WHERE c.space = ? AND d.state IN ({','.join('?' * len(states))}) ORDER BY d.change DESC LIMIT 1",
+        (space.id, *states),
+    ).fetchone()
+    return None if row is None else _read(row)
+
+
+def page(connection: Connection, space: Space, states: Sequence[int], before: int | None, size: int) -> list[DreamRow]:
+    """Up to `size` dreams, the newest first, older than row `before`."""
+    where = "c.space = ?"
+    values: list[int] = [space.id]
+    if states:
+        where += f" AND d.state IN ({','.join('?' * len(states))})"
+        values += states
+    if before is not None:
+        where += " AND d.change < ?"
+        values.append(before)
+    rows = connection.execute(f"{_QUERY} WHERE {where} ORDER BY d.change DESC LIMIT ?", (*values, size)).fetchall()
+    return [_read(row) for row in rows]
+
+
+def in_state(connection: Connection, state: int) -> list[DreamRow]:
+    return [_read(row) for row in connection.execute(f"{_QUERY} WHERE d.state = ? ORDER BY d.change", (state,))]
+
+
+def _read(row: tuple[int, bytes, int, bytes, int]) -> DreamRow:
+    change, body, now_us, config, base_seq = row
+    return DreamRow(ChangeId(change), Dream.FromString(body), now_us, DreamConfig.FromString(config), base_seq)
+
+
+def save_checkpoint(connection: Connection, change: ChangeId, checkpoint: Checkpoint, now_us: int) -> None:
+    body = checkpoint.SerializeToString()
+    connection.execute("INSERT OR REPLACE INTO checkpoints VALUES (?,?,?,?)", (change, body, zlib.crc32(body), now_us))
+
+
+def load_checkpoint(connection: Connection, change: ChangeId) -> tuple[Checkpoint | None, str]:
+    """The checkpoint, or None and why there is none to go on from ('' if none was saved yet)."""
+    row = connection.execute("SELECT body, crc FROM checkpoints WHERE change = ?", (change,)).fetchone()
+    if row is None:
+        return None, ""
+    body, crc = row
+    if zlib.crc32(body) != crc:
+        return None, "its checkpoint is damaged"
+    return Checkpoint.FromString(body), ""
+
+
+def user_changes_since(connection: Connection, space: Space, seq: int) -> int:
+    """How many memories and edges users changed after a change number."""
+    row = connection.execute(
+        "SELECT (SELECT count(*) FROM nodes WHERE space=?1 AND user_seq>?2)"
+        " + (SELECT count(*) FROM edges WHERE space=?1 AND user_seq>?2)",
+        (space.id, seq),
+    ).fetchone()
+    return int(row[0]) if row is not None else 0

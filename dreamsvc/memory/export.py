@@ -1,0 +1,85 @@
+"""A space as JSON lines that an import reads back; equal stores give equal bytes."""
+
+import base64
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from dreamsvc import entropy
+from dreamsvc.clock import iso
+from dreamsvc.memory import rows
+from dreamsvc.memory.spaces import Space
+from dreamsvc.memory.sqlite import Connection
+from dreamsvc.v1.memory_pb2 import EdgeOrigin
+
+PAGE = 1000
+
+
+def lines(connection: Connection, space: Space) -> Iterator[tuple[str, bytes]]:
+    """("space" | "memory" | "edge", line): what lives in the space, in an order that depends on it alone.
+
+    Reads in one transaction of the connection's, so that the file shows one moment.
+    """
+    yield "space", _line({"type": "space", "embedder": space.embedder})
+    yield from (("memory", line) for line in _memories(connection, space))
+    yield from (("edge", line) for line in _edges(connection, space))
+
+
+def _memories(connection: Connection, space: Space) -> Iterator[bytes]:
+    query = (
+        f"SELECT {rows.MEMORY_COLUMNS}, v.body, v.crc FROM nodes LEFT JOIN vectors v ON v.node = nodes.id"
+        " WHERE space = ? AND deleted_us IS NULL ORDER BY uid"
+    )
+    for row in connection.execute(query, (space.id,)):
+        (node, uid, key, kind, title, text, aliases, importance, pinned, metadata) = row[:10]
+        event, created, updated, accessed, access_count, replay_count, _, vector, crc = row[10:]
+        times = {"event_time": event, "create_time": created, "update_time": updated, "access_time": accessed}
+        if vector:
+            rows.unpack_vector(vector, crc, node)
+        yield _line(
+            {
+                "type": "memory",
+                "id": entropy.uuid_text(uid),
+                "key": key,
+                "kind": kind,
+                "title": title,
+                "text": text,
+                "aliases": json.loads(aliases),
+                "importance": importance,
+                "pinned": bool(pinned),
+                "metadata": json.loads(metadata),
+                **{name: None if value is None else iso(value) for name, value in times.items()},
+                "access_count": access_count,
+                "replay_count": replay_count,
+                "vector": base64.b64encode(vector).decode() if vector else None,
+            }
+        )
+
+
+def _edges(connection: Connection, space: Space) -> Iterator[bytes]:
+    query = f"{rows.EDGE_QUERY} WHERE e.space = ? AND e.deleted_us IS NULL ORDER BY s.uid, t.uid, k.name"
+    for _, source, target, kind, weight, confidence, origin, created, _, _ in connection.execute(query, (space.id,)):
+        yield _line(
+            {
+                "type": "edge",
+                "source": entropy.uuid_text(source),
+                "target": entropy.uuid_text(target),
+                "edge_type": kind,
+                "weight": weight,
+                "confidence": confidence,
+                "origin": EdgeOrigin.Name(origin).removeprefix("EDGE_ORIGIN_") if origin else None,
+                "create_time": iso(created),
+            }
+        )
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    """Canonical JSON without what is empty, so that a field added later changes no old digest."""
+    kept = {
+        name: item
+        for name, item in value.items()
+        if item is not None and item is not False and (isinstance(item, (int, float)) or item)
+    }
+    assert all(math.isfinite(item) for item in kept.values() if isinstance(item, float))
+    return json.dumps(kept, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"

@@ -1,0 +1,285 @@
+"""Reads the lines of an import into parts that can be staged; knows the formats and nothing of the store.
+
+DREAMSVC_JSONL, one object a line:
+    {"type": "space", "embedder": "wordllama-256"}        what made the vectors below; first, optional
+    {"type": "memory", "id" or "key", "kind", "title", "text", ...}   fields of Memory, times as RFC 3339,
+                                                          vector as base64 of little-endian float16
+    {"type": "edge", "source", "target", "edge_type", "weight", "confidence", "origin", "create_time"}
+
+MCP_MEMORY, the file of the MCP reference memory server:
+    {"type": "entity", "name", "entityType", "observations": [...]}
+    {"type": "relation", "from", "to", "relationType"}
+An entity becomes a memory, each observation another with an edge has_observation between them.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import numpy as np
+from google.protobuf import json_format
+
+from dreamsvc import contract, entropy
+from dreamsvc.clock import from_iso, to_timestamp
+from dreamsvc.errors import InvalidFields
+from dreamsvc.memory.spaces import CLIENT
+from dreamsvc.v1 import memory_pb2
+from dreamsvc.v1.memory_pb2 import Edge, EdgeOrigin, ImportReport, Memory
+from dreamsvc.v1.memory_service_pb2 import RememberRequest
+
+PART_ROWS = 2000
+MOST_SHOWN = 100
+LONGEST_LINE = 4 * 1024 * 1024
+_TIMES = ("event_time", "create_time", "update_time", "access_time")
+_PLAIN = ("id", "key", "kind", "title", "text", "aliases", "importance", "pinned", "access_count", "replay_count")
+_MEMORY_FIELDS = {"type", "vector", "metadata", *_TIMES, *_PLAIN}
+_EDGE_FIELDS = {"type", "source", "target", "edge_type", "weight", "confidence", "origin", "create_time"}
+_ORIGIN = "EDGE_ORIGIN_"
+
+
+class MalformedLineError(ValueError):
+    """One line cannot be read; the message says why."""
+
+
+class LineReader:
+    """Takes a file in chunks, gives parts of memories as they fill, and the parts of edges at the end."""
+
+    def __init__(self, space: str, file_format: memory_pb2.ImportFormat.ValueType) -> None:
+        self.report = ImportReport()
+        self.embedder = CLIENT
+        self._read_line = _READERS[file_format]
+        self._space = space
+        self._rest = b""
+        self._memories: list[Memory] = []
+        self._edges: list[tuple[int, Edge]] = []
+        # Line of each name that the file gives to a memory, ids and keys alike.
+        self._names: dict[str, int] = {}
+        self._dimension = 0
+
+    def feed(self, chunk: bytes) -> Iterator[RememberRequest]:
+        lines = (self._rest + chunk).split(b"\n")
+        self._rest = lines.pop()
+        for line in lines:
+            self._take(line)
+        if len(self._rest) > LONGEST_LINE:
+            self._refuse(self.report.lines + 1, f"is longer than {LONGEST_LINE} bytes")
+            self._rest = b""
+        yield from self._full_parts(PART_ROWS)
+
+    def finish(self, stored: Callable[[set[str]], set[str]]) -> Iterator[RememberRequest]:
+        """The rest of the memories, then all edges; `stored` says which of some names the space has."""
+        if self._rest.strip():
+            self._take(self._rest)
+        yield from self._full_parts(1)
+        outside = {name for _, edge in self._edges for name in (edge.source, edge.target)} - self._names.keys()
+        missing = outside - stored(outside) if outside else set[str]()
+        good: list[Edge] = []
+        for line, edge in self._edges:
+            lost = next((name for name in (edge.source, edge.target) if name in missing), None)
+            if lost is None:
+                good.append(edge)
+            else:
+                self._refuse(line, f'names a memory that is neither here nor stored: "{lost[:80]}"')
+        for start in range(0, len(good), PART_ROWS):
+            yield RememberRequest(edges=good[start : start + PART_ROWS])
+
+    def _full_parts(self, least: int) -> Iterator[RememberRequest]:
+        while len(self._memories) >= least:
+            part, self._memories = self._memories[:PART_ROWS], self._memories[PART_ROWS:]
+            yield RememberRequest(memories=part)
+
+    def _take(self, line: bytes) -> None:
+        self.report.lines += 1
+        if not line.strip():
+            return
+        number = self.report.lines
+        try:
+            memories, edges = self._read_line(self, json.loads(line), number)
+            for item in (*memories, *edges):
+                contract.fill(item)
+                contract.check(item)
+            self._check_vectors(memories)
+        except UnicodeDecodeError:
+            self._refuse(number, "is no UTF-8")
+        except json.JSONDecodeError as error:
+            self._refuse(number, f"is no JSON: {error.msg} at column {error.colno}")
+        except RecursionError:
+            self._refuse(number, "is nested too deeply")
+        except (MalformedLineError, InvalidFields) as error:
+            self._refuse(number, str(error))
+        else:
+            for memory in memories:
+                for name in (memory.id, memory.key):
+                    if name:
+                        self._names[name] = number
+            self._memories += memories
+            self._edges += [(number, edge) for edge in edges]
+
+    def _check_vectors(self, memories: list[Memory]) -> None:
+        for memory in memories:
+            size = len(memory.vector)
+            if size and self._dimension and size != self._dimension:
+                raise MalformedLineError(f"vector has {size} values, the first one of the file {self._dimension}")
+            self._dimension = self._dimension or size
+
+    @property
+    def dimension(self) -> int:
+        """Of the file's vectors; 0 if it has none."""
+        return self._dimension
+
+    def _refuse(self, line: int, reason: str) -> None:
+        self.report.malformed += 1
+        if len(self.report.malformed_lines) < MOST_SHOWN:
+            self.report.malformed_lines.add(line=line, reason=reason)
+
+    def own_line(self, value: Any, number: int) -> tuple[list[Memory], list[Edge]]:
+        """A line of DREAMSVC_JSONL."""
+        match _object(value).get("type"):
+            case "space":
+                embedder = value.get("embedder", "")
+                if not isinstance(embedder, str) or number != 1:
+                    raise MalformedLineError("the space's line must be the first, its embedder a text")
+                self.embedder = embedder or CLIENT
+                return [], []
+            case "memory":
+                return [self._own_memory(value)], []
+            case "edge":
+                return [], [_own_edge(value)]
+            case other:
+                raise MalformedLineError(f'"type" is {other!r:.40}; must be "memory", "edge" or "space"')
+
+    def _own_memory(self, value: dict[str, Any]) -> Memory:
+        _only(value, _MEMORY_FIELDS)
+        memory = _parsed({name: value[name] for name in _PLAIN if value.get(name) is not None}, Memory())
+        if not memory.id and not memory.key:
+            raise MalformedLineError('needs an "id" or a "key", so that importing again changes nothing')
+        if memory.id and entropy.uuid_bytes(memory.id) is None:
+            raise MalformedLineError(f'"id" is no UUID: "{memory.id[:40]}"')
+        for name in (memory.id, memory.key):
+            if name and name in self._names:
+                raise MalformedLineError(f'repeats the memory of line {self._names[name]}: "{name[:80]}"')
+        if not (memory.title or memory.text):
+            raise MalformedLineError('needs a "text" or a "title"')
+        for name in _TIMES:
+            if value.get(name) is not None:
+                getattr(memory, name).CopyFrom(to_timestamp(_time(value[name], name)))
+        if value.get("metadata"):
+            _parsed(value["metadata"], memory.metadata)
+        if value.get("vector") is not None:
+            memory.vector.extend(_vector(value["vector"]))
+        return memory
+
+    def mcp_line(self, value: Any, number: int) -> tuple[list[Memory], list[Edge]]:
+        """A line of MCP_MEMORY."""
+        match _object(value).get("type"):
+            case "entity":
+                return self._mcp_entity(value, number)
+            case "relation":
+                return [], [
+                    Edge(
+                        source=_mcp_key(_text(value, "from")),
+                        target=_mcp_key(_text(value, "to")),
+                        type=_text(value, "relationType"),
+                        origin=memory_pb2.EDGE_ORIGIN_IMPORTED_DATA,
+                    )
+                ]
+            case other:
+                raise MalformedLineError(f'"type" is {other!r:.40}; must be "entity" or "relation"')
+
+    def _mcp_entity(self, value: dict[str, Any], number: int) -> tuple[list[Memory], list[Edge]]:
+        name = _text(value, "name")
+        key = _mcp_key(name)
+        if key in self._names:
+            raise MalformedLineError(f'repeats the entity of line {self._names[key]}: "{name[:80]}"')
+        observations = value.get("observations", [])
+        if not isinstance(observations, list):
+            raise MalformedLineError('"observations" must be a list')
+        memories = [Memory(key=key, kind=_text(value, "entityType"), title=name)]
+        edges: list[Edge] = []
+        for observation in dict.fromkeys(cast("list[Any]", observations)):
+            if not isinstance(observation, str) or not observation.strip():
+                raise MalformedLineError("an observation is no text")
+            own = _mcp_key(name, observation)
+            memories.append(Memory(key=own, kind="observation", title=name, text=observation))
+            edges.append(Edge(source=key, target=own, type="has_observation"))
+        return memories, edges
+
+
+_READERS = {
+    memory_pb2.IMPORT_FORMAT_DREAMSVC_JSONL: LineReader.own_line,
+    memory_pb2.IMPORT_FORMAT_MCP_MEMORY: LineReader.mcp_line,
+}
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise MalformedLineError("is no JSON object")
+    return cast("dict[str, Any]", value)
+
+
+def _only(value: dict[str, Any], allowed: set[str]) -> None:
+    unknown = value.keys() - allowed
+    if unknown:
+        raise MalformedLineError(f"has unknown fields: {', '.join(sorted(unknown))[:200]}")
+
+
+def _parsed[M: (Memory, Edge, Any)](value: Any, into: M) -> M:
+    try:
+        json_format.ParseDict(value, into)
+    except (json_format.ParseError, ValueError, TypeError, AttributeError) as error:
+        raise MalformedLineError(str(error)[:300]) from error
+    return into
+
+
+def _own_edge(value: dict[str, Any]) -> Edge:
+    _only(value, _EDGE_FIELDS)
+    fields = {name: value[name] for name in ("source", "target", "weight", "confidence") if value.get(name) is not None}
+    if value.get("edge_type"):
+        fields["type"] = value["edge_type"]
+    edge = _parsed(fields, Edge())
+    origin = value.get("origin")
+    if origin is not None:
+        try:
+            edge.origin = EdgeOrigin.Value(f"{_ORIGIN}{origin}")
+        except ValueError as error:
+            raise MalformedLineError(f'"origin" is {origin!r:.40}, which is no origin') from error
+    if value.get("create_time") is not None:
+        edge.create_time.CopyFrom(to_timestamp(_time(value["create_time"], "create_time")))
+    if edge.source == edge.target:
+        raise MalformedLineError("source and target are the same")
+    return edge
+
+
+def _time(value: Any, name: str) -> int:
+    try:
+        return from_iso(value)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise MalformedLineError(f'"{name}" is no RFC 3339 time: {value!r:.60}') from error
+
+
+def _vector(value: Any) -> list[float]:
+    try:
+        raw = base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError, TypeError) as error:
+        raise MalformedLineError('"vector" is no base64') from error
+    if not raw or len(raw) % 2:
+        raise MalformedLineError('"vector" holds no whole float16 values')
+    vector = np.frombuffer(raw, "<f2")
+    if not np.isfinite(vector).all() or not vector.any():
+        raise MalformedLineError('"vector" is not finite, or all zero')
+    return vector.astype(np.float32).tolist()
+
+
+def _text(value: dict[str, Any], name: str) -> str:
+    text = value.get(name)
+    if not isinstance(text, str) or not text.strip():
+        raise MalformedLineError(f'"{name}" must be a text')
+    return text
+
+
+def _mcp_key(*names: str) -> str:
+    """A name of any length as a key that fits."""
+    readable = f"mcp:{names[0]}"
+    return readable if len(names) == 1 and len(readable.encode()) <= 512 else f"mcp:{entropy.uuid_for(*names)}"

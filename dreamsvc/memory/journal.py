@@ -1,0 +1,272 @@
+"""The durable side of changes in parts: imports and dreams are begun, staged, sealed and recorded here."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import NamedTuple
+
+from google.protobuf.message import Message
+
+from dreamsvc import entropy
+from dreamsvc.clock import Clock
+from dreamsvc.dreamer.v1.dreamer_service_pb2 import Checkpoint
+from dreamsvc.dreamer.v1.operations_pb2 import Operations
+from dreamsvc.memory import dreams, operations, paging, requests, spaces
+from dreamsvc.memory.dreams import DreamRow
+from dreamsvc.memory.operations import COMPACTED, STAGED, ReadBack
+from dreamsvc.memory.spaces import Space
+from dreamsvc.memory.sqlite import ChangeId, Connection, Database, Priority, change_seq
+from dreamsvc.v1.config_pb2 import DreamConfig
+from dreamsvc.v1.dream_pb2 import Dream
+from dreamsvc.v1.dream_service_pb2 import ListDreamsRequest, ListDreamsResponse, TriggerRequest, TriggerResponse
+from dreamsvc.v1.memory_service_pb2 import ImportHeader, ImportResponse
+
+
+class Begun(NamedTuple):
+    change: ChangeId
+    base_seq: int
+
+
+class Resumable(NamedTuple):
+    """An interrupted dream and what it goes on from."""
+
+    row: DreamRow
+    checkpoint: Checkpoint | None
+    staged: list[Operations]
+    # Why it cannot go on, '' if it can.
+    unfit: str
+
+
+class Sealed(NamedTuple):
+    digest: str
+    operations: int
+
+
+class Journal:
+    """Every method gives a future, done when the change is durable."""
+
+    def __init__(self, database: Database, clock: Clock, keep_request_us: int) -> None:
+        self._database = database
+        self._clock = clock
+        self._keep_request_us = keep_request_us
+
+    # ── imports ─────────────────────────────────────────────────────────────────
+
+    def begin_import(self, name: str) -> Future[tuple[ChangeId, Space]]:
+        def job(connection: Connection) -> tuple[ChangeId, Space]:
+            now_us = self._clock.now_us()
+            space = spaces.find_or_make(connection, name, now_us)
+            begun = self._begin(connection, space, entropy.uuid7(now_us), "import")
+            return begun.change, space
+
+        return self._database.write(job)
+
+    def stage_bytes(self, change: ChangeId, first: int, bodies: Sequence[bytes]) -> Future[None]:
+        return self._database.write(
+            lambda c: operations.stage(c, change, enumerate(bodies, first), STAGED), priority=Priority.BACKGROUND
+        )
+
+    def seal_import(self, change: ChangeId, embedder: str) -> Future[None]:
+        def job(connection: Connection) -> None:
+            connection.execute("UPDATE changes SET embedder=? WHERE id=?", (embedder, change))
+            operations.seal(connection, change, STAGED, self._clock.now_us())
+
+        return self._database.write(job)
+
+    def import_answer(self, header: ImportHeader, answer: ImportResponse | None) -> Future[ImportResponse | None]:
+        """Looks up the first answer to an import's request id, or with `answer` keeps it."""
+
+        def job(connection: Connection) -> ImportResponse | None:
+            empty = ImportResponse()
+            try:
+                return self._once(connection, header, empty, lambda: _given(answer))[0]
+            except _NoAnswerError:
+                return None
+
+        return self._database.write(job)
+
+    # ── dreams ──────────────────────────────────────────────────────────────────
+
+    def begin_dream(
+        self, request: TriggerRequest, dream: Dream, config: DreamConfig, now_us: int
+    ) -> Future[tuple[TriggerResponse, Begun | None]]:
+        """Writes the dream's row; None where the request id is known, and then its first answer."""
+        begun: list[Begun] = []
+
+        def job(connection: Connection) -> tuple[TriggerResponse, Begun | None]:
+            def insert() -> TriggerResponse:
+                space = spaces.find(connection, dream.space)
+                begun.append(self._begin(connection, space, dream.id, "dream"))
+                dreams.insert(connection, begun[0].change, dream, now_us, config)
+                return TriggerResponse(dream=dream)
+
+            answer, ran = self._once(connection, request, TriggerResponse(), insert)
+            return answer, begun[0] if ran else None
+
+        return self._database.write(job)
+
+    def resume_dream(
+        self, request: TriggerRequest, change: ChangeId, dream: Dream
+    ) -> Future[tuple[TriggerResponse, bool]]:
+        """Marks an interrupted dream as running again; False where the request id is known."""
+
+        def job(connection: Connection) -> tuple[TriggerResponse, bool]:
+            def update() -> TriggerResponse:
+                dreams.update(connection, change, dream)
+                return TriggerResponse(dream=dream, resumed=True)
+
+            return self._once(connection, request, TriggerResponse(), update)
+
+        return self._database.write(job)
+
+    def resumable(self, name: str, most_changed: float) -> Resumable | None:
+        """The interrupted dream of a space, and whether the store has moved on too far for it."""
+
+        def run(connection: Connection) -> Resumable | None:
+            space = spaces.find(connection, name)
+            row = dreams.latest(connection, space, [Dream.STATE_SUSPENDED])
+            if row is None:
+                return None
+            checkpoint, unfit = dreams.load_checkpoint(connection, row.change)
+            changed = dreams.user_changes_since(connection, space, row.base_seq)
+            size = row.dream.report.nodes + row.dream.report.edges
+            if not unfit and changed > most_changed * max(size, 1):
+                unfit = f"{changed} memories and edges changed since it began"
+            return Resumable(row, checkpoint, operations.staged(connection, row.change, STAGED), unfit)
+
+        return self._database.read(run)
+
+    def stage_dream(
+        self, change: ChangeId, parts: Sequence[Operations], checkpoint: Checkpoint | None, dream: Dream
+    ) -> Future[None]:
+        """Keeps parts, the checkpoint they lead up to and the record, in one commit."""
+
+        def job(connection: Connection) -> None:
+            operations.stage(connection, change, ((part.part, part.SerializeToString()) for part in parts), STAGED)
+            if checkpoint is not None:
+                dreams.save_checkpoint(connection, change, checkpoint, self._clock.now_us())
+            dreams.update(connection, change, dream)
+
+        return self._database.write(job)
+
+    def record(self, change: ChangeId, dream: Dream) -> Future[None]:
+        return self._database.write(lambda connection: dreams.update(connection, change, dream))
+
+    def drop_dream(self, change: ChangeId, dream: Dream) -> Future[None]:
+        """Gives a dream up before its seal: nothing of it is applied."""
+
+        def job(connection: Connection) -> None:
+            operations.drop(connection, change, self._clock.now_us())
+            dreams.update(connection, change, dream)
+
+        return self._database.write(job)
+
+    def compact(self, change: ChangeId) -> Sealed:
+        """Writes the journal anew with one operation for each row, beside the staged parts; blocks until done."""
+        parts = self._database.read(lambda c: operations.coalesce(operations.staged(c, change, STAGED)))
+        writes = [
+            self._database.write(
+                partial(
+                    operations.stage, change=change, parts=[(part.part, part.SerializeToString())], generation=COMPACTED
+                ),
+                priority=Priority.BACKGROUND,
+            )
+            for part in parts
+        ]
+        for write in writes:
+            write.result()
+        return Sealed(operations.journal_digest(parts), operations.size(parts))
+
+    def seal_dream(self, change: ChangeId, dream: Dream) -> Future[None]:
+        def job(connection: Connection) -> None:
+            operations.seal(connection, change, COMPACTED, self._clock.now_us())
+            dreams.update(connection, change, dream)
+
+        return self._database.write(job)
+
+    def read_back(self, change: ChangeId) -> ReadBack:
+        return self._database.read(lambda connection: operations.read_back(connection, change))
+
+    # ── history ─────────────────────────────────────────────────────────────────
+
+    def dream(self, name: str, dream_id: str) -> DreamRow:
+        """Raises NotFound."""
+        return self._database.read(lambda c: dreams.get(c, spaces.find(c, name), dream_id))
+
+    def latest(self, name: str, states: Sequence[int]) -> DreamRow | None:
+        return self._database.read(lambda c: dreams.latest(c, spaces.find(c, name), states))
+
+    def list_dreams(self, request: ListDreamsRequest) -> ListDreamsResponse:
+        """Raises NotFound for the space, InvalidFields for a page token of another query."""
+        scope = paging.scope("dreams", request.space, *request.states)
+        before = paging.read(request.page_token, scope)
+
+        def run(connection: Connection) -> ListDreamsResponse:
+            space = spaces.find(connection, request.space)
+            found = dreams.page(connection, space, request.states, before or None, request.page_size + 1)
+            shown = found[: request.page_size]
+            return ListDreamsResponse(
+                dreams=[row.dream for row in shown],
+                next_page_token=paging.write(shown[-1].change, scope) if len(found) > len(shown) else "",
+            )
+
+        return self._database.read(run)
+
+    def unfinished(self) -> tuple[list[DreamRow], list[operations.Change]]:
+        """After a crash: dreams that were running, and changes that were sealed and not folded to the end."""
+
+        def run(connection: Connection) -> tuple[list[DreamRow], list[operations.Change]]:
+            return dreams.in_state(connection, Dream.STATE_RUNNING), operations.in_state(connection, "sealed")
+
+        return self._database.read(run)
+
+    def drop_unsealed_imports(self) -> Future[int]:
+        """After a crash: an import that was not sealed never happened. Gives how many there were."""
+
+        def job(connection: Connection) -> int:
+            left = [change for change in operations.in_state(connection, "staging") if change.kind == "import"]
+            for change in left:
+                operations.drop(connection, change.id, self._clock.now_us())
+            return len(left)
+
+        return self._database.write(job)
+
+    def drop_import(self, change: ChangeId) -> Future[None]:
+        return self._database.write(lambda c: operations.drop(c, change, self._clock.now_us()))
+
+    def space_name(self, space: int) -> str:
+        return self._database.read(lambda c: next(found.name for found in spaces.all_of(c) if found.id == space))
+
+    def _begin(self, connection: Connection, space: Space, uid: str, kind: str) -> Begun:
+        raw = entropy.uuid_bytes(uid)
+        assert raw is not None
+        base = change_seq(connection)
+        return Begun(operations.begin(connection, raw, space.id, kind, base, self._clock.now_us()), base)
+
+    def _once[Answer: Message](
+        self,
+        connection: Connection,
+        request: TriggerRequest | ImportHeader,
+        empty: Answer,
+        run: Callable[[], Answer],
+    ) -> tuple[Answer, bool]:
+        return requests.once(
+            connection,
+            request,
+            space=request.space,
+            request_id=request.request_id,
+            now_us=self._clock.now_us(),
+            keep_us=self._keep_request_us,
+            empty=empty,
+            run=run,
+        )
+
+
+class _NoAnswerError(Exception):
+    """There is no first answer yet."""
+
+
+def _given(answer: ImportResponse | None) -> ImportResponse:
+    if answer is None:
+        raise _NoAnswerError
+    return answer

@@ -1,0 +1,322 @@
+"""Stage, seal, fold: how a dream's or an import's work becomes part of the memory.
+
+1. `stage` keeps parts of at most 2,000 rows as they come. They change nothing and are a
+   checkpoint's pending work.
+2. `seal` is one tiny transaction, the atomic point: before it nothing of the change is applied,
+   after it all of it will be, whatever crashes.
+3. `fold_next` applies one part in a transaction of its own, with the cursor in it, so folding
+   goes on where it stopped, and user writes get in between.
+"""
+
+import hashlib
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dreamsvc.dreamer.v1.operations_pb2 import BeforeImages, EdgeWeights, Operations, ReplayMarks
+from dreamsvc.errors import StoreCorrupt
+from dreamsvc.memory import audit, rows
+from dreamsvc.memory.delta import Delta
+from dreamsvc.memory.graph import NewEdge
+from dreamsvc.memory.sqlite import ChangeId, Connection, next_seq
+
+PART_ROWS = 2000
+STAGED, COMPACTED = 0, 1
+
+
+class Change(NamedTuple):
+    """A row of `changes`."""
+
+    id: ChangeId
+    uid: bytes
+    space: int
+    kind: str
+    state: str
+    base_seq: int
+    generation: int
+    fold_cursor: int
+    embedder: str
+
+
+_COLUMNS = "id, uid, space, kind, state, base_seq, generation, fold_cursor, embedder"
+
+
+def begin(connection: Connection, uid: bytes, space: int, kind: str, base_seq: int, now_us: int) -> ChangeId:
+    row = connection.execute(
+        "INSERT INTO changes (uid, space, kind, state, base_seq, created_us) VALUES (?,?,?,'staging',?,?) RETURNING id",
+        (uid, space, kind, base_seq, now_us),
+    ).fetchone()
+    assert row is not None
+    return ChangeId(row[0])
+
+
+def find(connection: Connection, change: ChangeId) -> Change:
+    row = connection.execute(f"SELECT {_COLUMNS} FROM changes WHERE id = ?", (change,)).fetchone()
+    if row is None:
+        raise StoreCorrupt(f"change {change} has no row")
+    return Change(*row)
+
+
+def in_state(connection: Connection, state: str) -> list[Change]:
+    query = f"SELECT {_COLUMNS} FROM changes WHERE state = ? ORDER BY id"
+    return [Change(*row) for row in connection.execute(query, (state,))]
+
+
+def stage(connection: Connection, change: ChangeId, parts: Iterable[tuple[int, bytes]], generation: int) -> None:
+    """Keeps parts by number; a part that comes again replaces itself."""
+    connection.executemany(
+        "INSERT OR REPLACE INTO change_parts (change, generation, part, body, crc) VALUES (?,?,?,?,?)",
+        ((change, generation, number, body, zlib.crc32(body)) for number, body in parts),
+    )
+
+
+def staged(connection: Connection, change: ChangeId, generation: int) -> list[Operations]:
+    """The parts of a dream in order; raises StoreCorrupt where one does not match its checksum."""
+    found: list[Operations] = []
+    for number, body, crc in connection.execute(
+        "SELECT part, body, crc FROM change_parts WHERE change = ? AND generation = ? ORDER BY part",
+        (change, generation),
+    ):
+        found.append(Operations.FromString(_checked(change, number, body, crc)))
+    return found
+
+
+def coalesce(parts: Sequence[Operations]) -> list[Operations]:
+    """The same journal with one operation for each edge and memory, sorted by row id, in parts of equal size.
+
+    The last weight of an edge counts, replays add up. So the result does not depend on where a
+    dream was interrupted, and equal dreams give equal bytes.
+    """
+    weights: dict[int, tuple[float, bool]] = {}
+    marks: dict[int, int] = {}
+    for part in parts:
+        edges = part.edge_weights
+        weights.update(zip(edges.edge_ids, zip(edges.weights, edges.pruned, strict=True), strict=True))
+        for node, count in zip(part.replay_marks.node_ids, part.replay_marks.counts, strict=True):
+            marks[node] = marks.get(node, 0) + count
+    out: list[Operations] = []
+    edge_ids = sorted(weights)
+    for start in range(0, len(edge_ids), PART_ROWS):
+        ids = edge_ids[start : start + PART_ROWS]
+        out.append(
+            Operations(
+                part=len(out),
+                edge_weights=EdgeWeights(
+                    edge_ids=ids, weights=[weights[i][0] for i in ids], pruned=[weights[i][1] for i in ids]
+                ),
+            )
+        )
+    node_ids = sorted(marks)
+    for start in range(0, len(node_ids), PART_ROWS):
+        ids = node_ids[start : start + PART_ROWS]
+        out.append(Operations(part=len(out), replay_marks=ReplayMarks(node_ids=ids, counts=[marks[i] for i in ids])))
+    return out
+
+
+def journal_digest(parts: Sequence[Operations]) -> str:
+    """SHA-256 over coalesced parts, hex."""
+    digest = hashlib.sha256()
+    for part in parts:
+        edges = part.edge_weights
+        digest.update(np.asarray(edges.edge_ids, "<i8").tobytes())
+        digest.update(np.asarray(edges.weights, "<f4").tobytes())
+        digest.update(np.asarray(edges.pruned, "u1").tobytes())
+        digest.update(np.asarray(part.replay_marks.node_ids, "<i8").tobytes())
+        digest.update(np.asarray(part.replay_marks.counts, "<u4").tobytes())
+    return digest.hexdigest()
+
+
+def size(parts: Sequence[Operations]) -> int:
+    """How many rows a journal touches."""
+    return sum(len(part.edge_weights.edge_ids) + len(part.replay_marks.node_ids) for part in parts)
+
+
+def seal(connection: Connection, change: ChangeId, generation: int, now_us: int) -> None:
+    """From here on the change will be applied, whatever happens."""
+    connection.execute(
+        "UPDATE changes SET state='sealed', generation=?, fold_cursor=0 WHERE id=? AND state='staging'",
+        (generation, change),
+    )
+    row = find(connection, change)
+    audit.record(
+        connection,
+        now_us=now_us,
+        actor=f"{row.kind}:{row.uid.hex()}",
+        action="seal",
+        space=row.space,
+        seq=next_seq(connection),
+        parts=_count(connection, change, generation),
+    )
+
+
+def drop(connection: Connection, change: ChangeId, now_us: int) -> None:
+    """Gives up a change that was not sealed; nothing of it was applied."""
+    connection.execute(
+        "UPDATE changes SET state='dropped', ended_us=? WHERE id=? AND state='staging'", (now_us, change)
+    )
+    connection.execute("DELETE FROM change_parts WHERE change = ?", (change,))
+    connection.execute("DELETE FROM checkpoints WHERE change = ?", (change,))
+
+
+def next_part(connection: Connection, change: Change) -> bytes | None:
+    """Body of the part at the fold cursor; None when all are folded."""
+    row = connection.execute(
+        "SELECT body, crc FROM change_parts WHERE change=? AND generation=? AND part=?",
+        (change.id, change.generation, change.fold_cursor),
+    ).fetchone()
+    return None if row is None else _checked(change.id, change.fold_cursor, *row)
+
+
+def advance(connection: Connection, change: Change, before: BeforeImages) -> None:
+    """Notes that the part at the cursor is folded, and what its rows were."""
+    body = before.SerializeToString(deterministic=True)
+    connection.execute(
+        "UPDATE change_parts SET before=?, reversal_hash=? WHERE change=? AND generation=? AND part=?",
+        (body, hashlib.sha256(body).digest(), change.id, change.generation, change.fold_cursor),
+    )
+    connection.execute("UPDATE changes SET fold_cursor = fold_cursor + 1 WHERE id = ?", (change.id,))
+
+
+def finish(connection: Connection, change: Change, now_us: int) -> None:
+    """Closes a change whose parts are all folded; what was staged on the way is not needed any more."""
+    connection.execute("UPDATE changes SET state='folded', ended_us=? WHERE id=?", (now_us, change.id))
+    connection.execute("DELETE FROM change_parts WHERE change=? AND generation<>?", (change.id, change.generation))
+    connection.execute("DELETE FROM checkpoints WHERE change = ?", (change.id,))
+    audit.record(
+        connection,
+        now_us=now_us,
+        actor=f"{change.kind}:{change.uid.hex()}",
+        action="fold",
+        space=change.space,
+        seq=next_seq(connection),
+        parts=_count(connection, change.id, change.generation),
+    )
+
+
+def fold_dream_part(connection: Connection, change: Change, body: bytes, now_us: int, delta: Delta) -> BeforeImages:
+    """Applies one part of a dream; an edge that a user changed since the dream began keeps the user's value."""
+    part = Operations.FromString(body)
+    before = BeforeImages()
+    seq = next_seq(connection)
+    if part.HasField("edge_weights"):
+        _fold_weights(connection, change, part.edge_weights, now_us, seq, before, delta)
+    if part.HasField("replay_marks"):
+        _fold_marks(connection, part.replay_marks, seq, before)
+    return before
+
+
+def _fold_weights(
+    connection: Connection,
+    change: Change,
+    edges: EdgeWeights,
+    now_us: int,
+    seq: int,
+    before: BeforeImages,
+    delta: Delta,
+) -> None:
+    stored = {
+        row[0]: row
+        for row in rows.chosen(
+            connection,
+            "SELECT id, source, target, weight, confidence, deleted_us, changed_by, user_seq FROM edges"
+            " WHERE id IN (%s)",
+            edges.edge_ids,
+        )
+    }
+    updates: list[tuple[float, int | None, int, int, int]] = []
+    for edge, weight, pruned in zip(edges.edge_ids, edges.weights, edges.pruned, strict=True):
+        row = stored.get(edge)
+        if row is None or row[5] is not None or row[7] > change.base_seq:
+            before.skipped.append(edge)
+            continue
+        before.edge_ids.append(edge)
+        before.weights.append(row[3])
+        before.deleted_us.append(row[5] or 0)
+        before.changed_by.append(row[6] or 0)
+        updates.append((weight, now_us if pruned else None, change.id, seq, edge))
+        delta.changed_edges.append(NewEdge(edge, row[1], row[2], weight, row[4], not pruned))
+    connection.executemany("UPDATE edges SET weight=?, deleted_us=?, changed_by=?, seq=? WHERE id=?", updates)
+
+
+def _fold_marks(connection: Connection, marks: ReplayMarks, seq: int, before: BeforeImages) -> None:
+    counts = dict(rows.chosen(connection, "SELECT id, replay_count FROM nodes WHERE id IN (%s)", marks.node_ids))
+    updates: list[tuple[int, int, int]] = []
+    for node, count in zip(marks.node_ids, marks.counts, strict=True):
+        if node not in counts:
+            before.skipped.append(node)
+            continue
+        before.node_ids.append(node)
+        before.replay_counts.append(counts[node])
+        updates.append((count, seq, node))
+    connection.executemany("UPDATE nodes SET replay_count = replay_count + ?, seq=? WHERE id=?", updates)
+
+
+class ReadBack(NamedTuple):
+    """What the store says a dream did to its edges, after the commit."""
+
+    strengthened: int
+    weakened: int
+    pruned: int
+    skipped: int
+    replayed: int
+    average_delta: float
+
+
+def read_back(connection: Connection, change: ChangeId) -> ReadBack:
+    """Compares each row as it is stored now with its image from before; raises StoreCorrupt for a bad image."""
+    row = find(connection, change)
+    strengthened = weakened = pruned = skipped = replayed = 0
+    total = 0.0
+    for number, body, digest in connection.execute(
+        "SELECT part, before, reversal_hash FROM change_parts WHERE change=? AND generation=? AND before IS NOT NULL",
+        (change, row.generation),
+    ).fetchall():
+        if hashlib.sha256(body).digest() != digest:
+            raise StoreCorrupt(f"part {number} of change {change} does not match its reversal hash")
+        before = BeforeImages.FromString(body)
+        skipped += len(before.skipped)
+        replayed += len(before.node_ids)
+        was = dict(zip(before.edge_ids, before.weights, strict=True))
+        for edge, weight, deleted in rows.chosen(
+            connection, f"SELECT id, weight, deleted_us FROM edges WHERE changed_by={change} AND id IN (%s)", was
+        ):
+            pruned += deleted is not None
+            strengthened += deleted is None and weight > was[edge]
+            weakened += deleted is None and weight < was[edge]
+            total += weight - was[edge]
+    changed = strengthened + weakened + pruned
+    return ReadBack(strengthened, weakened, pruned, skipped, replayed, total / changed if changed else 0.0)
+
+
+def _checked(change: ChangeId, number: int, body: bytes, crc: int) -> bytes:
+    if zlib.crc32(body) != crc:
+        raise StoreCorrupt(f"part {number} of change {change} does not match its checksum; run `dreamsvc doctor`")
+    return body
+
+
+def _count(connection: Connection, change: ChangeId, generation: int) -> int:
+    row = connection.execute(
+        "SELECT count(*) FROM change_parts WHERE change=? AND generation=?", (change, generation)
+    ).fetchone()
+    return int(row[0]) if row is not None else 0
+
+
+def foresee(parts: Sequence[Operations], edge_ids: NDArray[np.int64], weights: NDArray[np.float32]) -> ReadBack:
+    """What `read_back` will say of a coalesced journal if nothing else changes meanwhile."""
+    strengthened = weakened = pruned = replayed = 0
+    total = 0.0
+    for part in parts:
+        edges = part.edge_weights
+        before = weights[np.searchsorted(edge_ids, np.asarray(edges.edge_ids, np.int64))]
+        after = np.asarray(edges.weights, np.float32)
+        gone = np.asarray(edges.pruned, np.bool_)
+        strengthened += int(np.count_nonzero(~gone & (after > before)))
+        weakened += int(np.count_nonzero(~gone & (after < before)))
+        pruned += int(np.count_nonzero(gone))
+        total += float((after.astype(np.float64) - before).sum())
+        replayed += len(part.replay_marks.node_ids)
+    changed = strengthened + weakened + pruned
+    return ReadBack(strengthened, weakened, pruned, 0, replayed, total / changed if changed else 0.0)

@@ -1,0 +1,121 @@
+"""Between rows of the store and the messages of the API, and nothing else."""
+
+import json
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from google.protobuf import json_format
+from numpy.typing import NDArray
+
+from dreamsvc import entropy
+from dreamsvc.clock import from_timestamp, to_timestamp
+from dreamsvc.errors import StoreCorrupt, invalid
+from dreamsvc.memory.sqlite import Connection
+from dreamsvc.v1.memory_pb2 import Edge, Memory
+
+MEMORY_COLUMNS = (
+    "id, uid, key, kind, title, text, aliases, importance, pinned, metadata, event_us, created_us, updated_us, "
+    "accessed_us, access_count, replay_count, deleted_us"
+)
+# Most parameters of one statement that every SQLite build takes.
+SLICE = 500
+
+
+def read_memory(row: Sequence[Any], space: str) -> Memory:
+    """The message of a row of MEMORY_COLUMNS, without its vector."""
+    (_, uid, key, kind, title, text, aliases, importance, pinned, metadata, event, created, updated, accessed) = row[
+        :14
+    ]
+    memory = Memory(
+        id=entropy.uuid_text(uid),
+        key=key or "",
+        space=space,
+        kind=kind,
+        title=title,
+        text=text,
+        aliases=json.loads(aliases),
+        importance=importance,
+        pinned=bool(pinned),
+        create_time=to_timestamp(created),
+        update_time=to_timestamp(updated),
+        access_count=row[14],
+        replay_count=row[15],
+    )
+    if metadata != "{}":
+        json_format.Parse(metadata, memory.metadata)
+    for name, value in (("event_time", event), ("access_time", accessed), ("delete_time", row[16])):
+        if value is not None:
+            getattr(memory, name).CopyFrom(to_timestamp(value))
+    return memory
+
+
+def metadata_json(memory: Memory) -> str:
+    """Canonical text of a memory's metadata: equal metadata, equal text."""
+    if not memory.HasField("metadata"):
+        return "{}"
+    return json.dumps(json_format.MessageToDict(memory.metadata), sort_keys=True, ensure_ascii=False)
+
+
+def event_us(memory: Memory) -> int | None:
+    return from_timestamp(memory.event_time) if memory.HasField("event_time") else None
+
+
+def pack_vector(vector: Sequence[float] | NDArray[np.float32], path: str) -> bytes:
+    """float16 bytes of a vector; raises InvalidFields where it does not fit into float16 or is all zero."""
+    wide = np.asarray(vector, dtype=np.float32)
+    with np.errstate(over="ignore"):
+        packed = wide.astype("<f2")
+    if not np.isfinite(packed).all():
+        raise invalid(path, "has a value beyond 65504; scale the vector")
+    if not packed.any():
+        raise invalid(path, "is all zero, so it points nowhere")
+    return packed.tobytes()
+
+
+def unpack_vector(body: bytes, crc: int, node: int) -> NDArray[np.float16]:
+    if zlib.crc32(body) != crc:
+        raise StoreCorrupt(f"the vector of memory row {node} does not match its checksum; run `dreamsvc doctor`")
+    return np.frombuffer(body, dtype="<f2")
+
+
+def add_vectors(connection: Connection, memories: dict[int, Memory]) -> None:
+    """Puts stored vectors into messages, by row id."""
+    for node, body, crc in chosen(connection, "SELECT node, body, crc FROM vectors WHERE node IN (%s)", memories):
+        memories[node].vector.extend(unpack_vector(body, crc, node).astype(np.float32).tolist())
+
+
+def chosen(connection: Connection, sql: str, values: Iterable[Any]) -> list[tuple[Any, ...]]:
+    """Rows of a statement with an `IN (%s)`, for any number of values."""
+    wanted = list(values)
+    rows: list[tuple[Any, ...]] = []
+    for start in range(0, len(wanted), SLICE):
+        part = wanted[start : start + SLICE]
+        rows += connection.execute(sql % ",".join("?" * len(part)), part).fetchall()
+    return rows
+
+
+EDGE_QUERY = """
+SELECT e.id, s.uid, t.uid, k.name, e.weight, e.confidence, e.origin, e.created_us, e.deleted_us, c.uid
+FROM edges e JOIN nodes s ON s.id = e.source JOIN nodes t ON t.id = e.target JOIN edge_types k ON k.id = e.type
+LEFT JOIN changes c ON c.id = e.changed_by
+"""
+
+
+def read_edge(row: Sequence[Any]) -> Edge:
+    """The message of a row of EDGE_QUERY."""
+    _, source, target, kind, weight, confidence, origin, created, deleted, dream = row
+    edge = Edge(
+        source=entropy.uuid_text(source),
+        target=entropy.uuid_text(target),
+        type=kind,
+        weight=weight,
+        confidence=confidence,
+        origin=origin,
+        create_time=to_timestamp(created),
+        changed_by_dream=entropy.uuid_text(dream) if dream is not None else "",
+    )
+    if deleted is not None:
+        edge.delete_time.CopyFrom(to_timestamp(deleted))
+    return edge

@@ -1,0 +1,436 @@
+"""The store: the truth on disk and the live graphs made from it.
+
+What changes memory goes through `Database.write` and reaches the live graph after its commit, in
+the same thread, so there is one order of changes. What only reads runs in the caller's thread.
+"""
+
+import hashlib
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from google.protobuf.message import Message
+from numpy.typing import NDArray
+
+from dreamsvc import snapshot_files
+from dreamsvc.clock import Clock
+from dreamsvc.errors import NotFound
+from dreamsvc.memory import (
+    audit,
+    export,
+    forget,
+    loading,
+    operations,
+    paging,
+    remember,
+    requests,
+    rows,
+    snapshot,
+    spaces,
+)
+from dreamsvc.memory.delta import Delta
+from dreamsvc.memory.graph import SpaceGraph
+from dreamsvc.memory.remember import NOTHING, Author, Stored
+from dreamsvc.memory.spaces import Space
+from dreamsvc.memory.sqlite import ChangeId, Connection, Database, Priority, change_seq, next_seq
+from dreamsvc.v1.config_pb2 import StoreConfig
+from dreamsvc.v1.memory_pb2 import Memory
+from dreamsvc.v1.memory_service_pb2 import (
+    ExportSummary,
+    ForgetRequest,
+    ForgetResponse,
+    GetMemoryRequest,
+    GetMemoryResponse,
+    GetStatsResponse,
+    ListMemoriesRequest,
+    ListMemoriesResponse,
+    RememberRequest,
+    RememberResponse,
+    RestoreRequest,
+    RestoreResponse,
+)
+
+DEFAULT_SPACE = "default"
+IN_MEMORY = ":memory:"
+EXPORT_CHUNK = 256 * 1024
+
+logger = logging.getLogger(__name__)
+
+
+class Waiting(NamedTuple):
+    """A memory whose text has no vector yet."""
+
+    node: int
+    text: str
+
+
+class Store:
+    """Opens a store, owns its live graphs, and is the only way to change either."""
+
+    def __init__(self, config: StoreConfig, clock: Clock) -> None:
+        """Raises StoreUnavailable or StoreCorrupt; a store that another process serves is unavailable."""
+        self._clock = clock
+        self._keep_request_us = int(config.request_id_hours * 3_600_000_000)
+        self._private = tempfile.mkdtemp(prefix="dreamsvc-") if config.path == IN_MEMORY else None
+        self.path = Path(self._private, "memory.db") if self._private else Path(config.path).expanduser()
+        self.database = Database(self.path)
+        self._snapshots = self.path.with_name(self.path.name + ".snapshots")
+        self._graphs: dict[str, SpaceGraph] = {}
+        self._spaces: dict[str, Space] = {}
+        try:
+            self.database.write(lambda c: spaces.find_or_make(c, DEFAULT_SPACE, clock.now_us())).result()
+            self.database.read(self._load)
+        except BaseException:
+            self.database.close()
+            raise
+
+    def close(self) -> None:
+        """Finishes writes, leaves a snapshot for a quick start, frees the file."""
+        seq = self.database.read(change_seq)
+        try:
+            self._save_snapshots(seq)
+        except OSError as error:
+            logger.warning("no snapshot for the next start: %s", error)
+        self.database.close()
+        if self._private:
+            shutil.rmtree(self._private, ignore_errors=True)
+
+    # ── spaces and graphs ───────────────────────────────────────────────────────
+
+    def space_names(self) -> list[str]:
+        return list(self._graphs)
+
+    def space(self, name: str) -> Space:
+        """Raises NotFound."""
+        return self.database.read(lambda connection: spaces.find(connection, name))
+
+    def graph(self, name: str) -> SpaceGraph:
+        """Raises NotFound."""
+        graph = self._graphs.get(name)
+        if graph is None:
+            raise NotFound(f'there is no space "{name}"; Remember or Import makes one')
+        return graph
+
+    # ── changes by users ────────────────────────────────────────────────────────
+
+    def remember(self, request: RememberRequest) -> Future[RememberResponse]:
+        def run(connection: Connection, space: Space, author: Author, delta: Delta) -> RememberResponse:
+            stored = remember.store(connection, space, request.memories, request.edges, author, delta)
+            return RememberResponse(
+                ids=stored.ids,
+                memories_created=stored.memories_created,
+                memories_updated=stored.memories_updated,
+                edges_created=stored.edges_created,
+                edges_updated=stored.edges_updated,
+            )
+
+        return self._change(request, RememberResponse(), run, make_space=True)
+
+    def forget(self, request: ForgetRequest) -> Future[ForgetResponse]:
+        def run(connection: Connection, space: Space, author: Author, delta: Delta) -> ForgetResponse:
+            outcome = forget.forget(connection, space, request.ids, author, delta)
+            return ForgetResponse(forgotten=outcome.changed, unchanged=outcome.unchanged)
+
+        return self._change(request, ForgetResponse(), run)
+
+    def restore(self, request: RestoreRequest) -> Future[RestoreResponse]:
+        def run(connection: Connection, space: Space, author: Author, delta: Delta) -> RestoreResponse:
+            outcome = forget.restore(connection, space, request.ids, author, delta)
+            return RestoreResponse(restored=outcome.changed, unchanged=outcome.unchanged)
+
+        return self._change(request, RestoreResponse(), run)
+
+    def _change[Answer: Message](
+        self,
+        request: Any,
+        empty: Answer,
+        run: Callable[[Connection, Space, Author, Delta], Answer],
+        *,
+        make_space: bool = False,
+    ) -> Future[Answer]:
+        """One change by a user: idempotent by request id, audited, then shown in the live graph."""
+        delta = Delta()
+
+        def job(connection: Connection) -> Answer:
+            now_us = self._clock.now_us()
+
+            def change() -> Answer:
+                find = spaces.find_or_make if make_space else _find
+                space = find(connection, request.space, now_us)
+                seq = next_seq(connection)
+                answer = run(connection, space, Author(now_us, seq, None), delta)
+                ids: list[str] = list(answer.ids if isinstance(answer, RememberResponse) else request.ids)
+                audit.record(
+                    connection,
+                    now_us=now_us,
+                    actor="user",
+                    action=type(request).__name__.removesuffix("Request").lower(),
+                    space=space.id,
+                    seq=seq,
+                    memories=audit.summary(ids),
+                )
+                return answer
+
+            return requests.once(
+                connection,
+                request,
+                space=request.space,
+                request_id=request.request_id,
+                now_us=now_us,
+                keep_us=self._keep_request_us,
+                empty=empty,
+                run=change,
+            )[0]
+
+        return self.database.write(job, committed=lambda _: self.show(request.space, delta))
+
+    def show(self, space: str, delta: Delta) -> None:
+        """Applies a committed change to the live graph; in the writer's thread only."""
+        self._graphs.setdefault(space, SpaceGraph())
+        delta.apply(self._graphs[space])
+
+    def touch(self, space: str, nodes: dict[int, int]) -> Future[None]:
+        """Notes recalls: by row id, how often each memory was returned since the last note."""
+        now_us = self._clock.now_us()
+
+        def job(connection: Connection) -> None:
+            seq = next_seq(connection)
+            connection.executemany(
+                "UPDATE nodes SET accessed_us=?, access_count=access_count+?, seq=? WHERE id=?",
+                ((now_us, count, seq, node) for node, count in nodes.items()),
+            )
+
+        return self.database.write(
+            job,
+            committed=lambda _: self._graphs[space].touch(list(nodes), now_us),
+            priority=Priority.BACKGROUND,
+        )
+
+    # ── reading ─────────────────────────────────────────────────────────────────
+
+    def get_memory(self, request: GetMemoryRequest) -> GetMemoryResponse:
+        """Raises NotFound; a forgotten memory is found, with its delete_time."""
+
+        def run(connection: Connection) -> GetMemoryResponse:
+            space = spaces.find(connection, request.space)
+            found = remember.find_nodes(connection, space, {request.id})
+            if request.id not in found:
+                raise NotFound(f'no memory "{request.id[:80]}" in space "{space.name}"')
+            node = found[request.id].id
+            answer = GetMemoryResponse(memory=self._memories(connection, space, [node])[node])
+            if request.with_vector:
+                rows.add_vectors(connection, {node: answer.memory})
+            if request.with_edges:
+                query = f"{rows.EDGE_QUERY} WHERE (e.source = ? OR e.target = ?) ORDER BY e.id"
+                answer.edges.extend(rows.read_edge(row) for row in connection.execute(query, (node, node)))
+            return answer
+
+        return self.database.read(run)
+
+    def memories_by_row(self, space: str, nodes: list[int], *, with_vectors: bool) -> dict[int, Memory]:
+        """Messages by row id, for those that exist."""
+
+        def run(connection: Connection) -> dict[int, Memory]:
+            found = self._memories(connection, spaces.find(connection, space), nodes)
+            if with_vectors:
+                rows.add_vectors(connection, found)
+            return found
+
+        return self.database.read(run)
+
+    @staticmethod
+    def _memories(connection: Connection, space: Space, nodes: list[int]) -> dict[int, Memory]:
+        query = f"SELECT {rows.MEMORY_COLUMNS} FROM nodes WHERE id IN (%s)"
+        return {row[0]: rows.read_memory(row, space.name) for row in rows.chosen(connection, query, nodes)}
+
+    def list_memories(self, request: ListMemoriesRequest) -> ListMemoriesResponse:
+        """Raises NotFound for the space, InvalidFields for a page token of another query."""
+        scope = paging.scope("memories", request.space, request.show_deleted, *request.kinds)
+        after = paging.read(request.page_token, scope)
+
+        def run(connection: Connection) -> ListMemoriesResponse:
+            space = spaces.find(connection, request.space)
+            where, values = "space = ? AND id > ?", [space.id, after]
+            if not request.show_deleted:
+                where += " AND deleted_us IS NULL"
+            if request.kinds:
+                where += f" AND kind IN ({','.join('?' * len(request.kinds))})"
+            found = connection.execute(
+                f"SELECT {rows.MEMORY_COLUMNS} FROM nodes WHERE {where} ORDER BY id LIMIT ?",
+                (*values, *request.kinds, request.page_size + 1),
+            ).fetchall()
+            shown = found[: request.page_size]
+            return ListMemoriesResponse(
+                memories=[rows.read_memory(row, space.name) for row in shown],
+                next_page_token=paging.write(shown[-1][0], scope) if len(found) > len(shown) else "",
+            )
+
+        return self.database.read(run)
+
+    def stats(self, name: str) -> GetStatsResponse:
+        """Counts as the store holds them; raises NotFound."""
+
+        def run(connection: Connection) -> GetStatsResponse:
+            space = spaces.find(connection, name)
+
+            def number(sql: str) -> int:
+                row = connection.execute(sql, (space.id,)).fetchone()
+                return int(row[0] or 0) if row is not None else 0
+
+            living = "FROM nodes WHERE space=? AND deleted_us IS NULL"
+            vectors = "FROM vectors v JOIN nodes n ON n.id=v.node WHERE n.space=? AND n.deleted_us IS NULL"
+            return GetStatsResponse(
+                space=space.name,
+                memories=number(f"SELECT count(*) {living}"),
+                memories_forgotten=number("SELECT count(*) FROM nodes WHERE space=? AND deleted_us IS NOT NULL"),
+                edges=number("SELECT count(*) FROM edges WHERE space=? AND deleted_us IS NULL"),
+                edges_pruned=number(
+                    "SELECT count(*) FROM edges WHERE space=? AND deleted_us IS NOT NULL AND hidden_by IS NULL"
+                ),
+                vectors=number(f"SELECT count(*) {vectors} AND length(v.body) > 0"),
+                to_embed=number(f"SELECT count(*) {living} AND id NOT IN (SELECT node FROM vectors)"),
+                dimension=space.dimension,
+                embedder=space.embedder,
+                database_bytes=self.path.stat().st_size,
+                vector_bytes=number(f"SELECT sum(length(v.body)) {vectors}"),
+                text_bytes=number(f"SELECT sum(length(CAST(title AS BLOB)) + length(CAST(text AS BLOB))) {living}"),
+                dreams=number("SELECT count(*) FROM changes WHERE kind='dream' AND space=?"),
+                change_seq=change_seq(connection),
+                spaces=[other.name for other in spaces.all_of(connection)],
+            )
+
+        return self.database.read(run)
+
+    def export(self, name: str) -> Generator[bytes | ExportSummary]:
+        """The file in chunks, then its summary. One moment of the store; runs on a connection of its own."""
+        summary = ExportSummary()
+        digest = hashlib.sha256()
+        space = self.space(name)
+        held = bytearray()
+        with self.database.moment() as connection:
+            for kind, line in export.lines(connection, space):
+                summary.memories += kind == "memory"
+                summary.edges += kind == "edge"
+                digest.update(line)
+                held += line
+                if len(held) >= EXPORT_CHUNK:
+                    yield bytes(held)
+                    held.clear()
+        if held:
+            yield bytes(held)
+        summary.digest = digest.hexdigest()
+        yield summary
+
+    def stored_names(self, space: Space, names: set[str]) -> set[str]:
+        """Which of some ids and keys the space has, forgotten ones left out."""
+        found = self.database.read(lambda connection: remember.find_nodes(connection, space, names))
+        return {name for name, node in found.items() if not node.deleted}
+
+    def foresee(self, space: Space, part: RememberRequest) -> Stored:
+        """What importing a part would do."""
+        return self.database.read(lambda c: remember.foresee(c, space, part.memories, part.edges))
+
+    # ── vectors of texts ────────────────────────────────────────────────────────
+
+    def waiting_for_vectors(self, space: Space, after: int, limit: int) -> list[Waiting]:
+        """Memories with text and no vector, by row id from `after` on."""
+        query = (
+            "SELECT id, title, text FROM nodes WHERE space=? AND id>? AND deleted_us IS NULL"
+            " AND NOT EXISTS (SELECT 1 FROM vectors WHERE node=nodes.id) ORDER BY id LIMIT ?"
+        )
+        found = self.database.read(lambda c: c.execute(query, (space.id, after, limit)).fetchall())
+        return [Waiting(node, _embedded_text(title, text)) for node, title, text in found]
+
+    def put_vectors(
+        self, space: Space, embedder: str, dimension: int, made: dict[int, NDArray[np.float32]], texts: dict[int, str]
+    ) -> Future[int]:
+        """Stores the vectors an embedder made of texts, where text and vector are still as they were; a zero
+        vector marks a text that has none. Gives how many are new; raises EmbedderMismatch."""
+        delta = Delta()
+
+        def job(connection: Connection) -> int:
+            spaces.accept_vectors(connection, spaces.find(connection, space.name), embedder, dimension)
+            present = {row[0] for row in rows.chosen(connection, "SELECT node FROM vectors WHERE node IN (%s)", made)}
+            now = {
+                node: _embedded_text(title, text)
+                for node, title, text in rows.chosen(
+                    connection, "SELECT id, title, text FROM nodes WHERE id IN (%s)", made
+                )
+            }
+            packed = {
+                node: rows.pack_vector(vector, "vector") if vector.any() else b""
+                for node, vector in made.items()
+                if node not in present and now[node] == texts[node]
+            }
+            remember.put_vectors(connection, packed)
+            seq = next_seq(connection)
+            connection.executemany("UPDATE nodes SET seq=? WHERE id=?", ((seq, node) for node in packed))
+            delta.vectors.update({node: made[node] for node, body in packed.items() if body})
+            return len(packed)
+
+        return self.database.write(job, committed=lambda _: self.show(space.name, delta), priority=Priority.BACKGROUND)
+
+    # ── changes in parts ────────────────────────────────────────────────────────
+
+    def fold_next(self, change: ChangeId, space: str) -> Future[Stored | None]:
+        """Applies the next part of a sealed change behind all user writes; None once nothing is left."""
+        delta = Delta()
+
+        def job(connection: Connection) -> Stored | None:
+            row = operations.find(connection, change)
+            now_us = self._clock.now_us()
+            body = operations.next_part(connection, row)
+            if body is None:
+                operations.finish(connection, row, now_us)
+                return None
+            if row.kind == "dream":
+                before = operations.fold_dream_part(connection, row, body, now_us, delta)
+                stored = NOTHING
+            else:
+                request = RememberRequest.FromString(body)
+                author = Author(now_us, next_seq(connection), row.id, row.embedder)
+                where = spaces.find(connection, space)
+                stored = remember.store(connection, where, request.memories, request.edges, author, delta)
+                before = operations.BeforeImages()
+            operations.advance(connection, row, before)
+            return stored
+
+        return self.database.write(job, committed=lambda _: self.show(space, delta), priority=Priority.BACKGROUND)
+
+    # ── snapshots ───────────────────────────────────────────────────────────────
+
+    def dream_snapshot(self, space: str) -> Future[tuple[int, dict[str, Any]]]:
+        """Change number and arrays of one moment, taken where nothing changes them."""
+        return self.database.write(
+            lambda connection: (change_seq(connection), snapshot.dream_arrays(self.graph(space).view))
+        )
+
+    def dream_snapshot_path(self, dream_id: str) -> Path:
+        return self._snapshots / f"dream-{dream_id}"
+
+    def _load(self, connection: Connection) -> None:
+        seq = change_seq(connection)
+        for space in spaces.all_of(connection):
+            arrays = snapshot_files.read(self._start_path(space), seq)
+            self._graphs[space.name] = loading.load(connection, space) if arrays is None else snapshot.restore(arrays)
+
+    def _save_snapshots(self, seq: int) -> None:
+        for space in self.database.read(spaces.all_of):
+            snapshot_files.write(self._start_path(space), seq, snapshot.start_arrays(self._graphs[space.name]))
+
+    def _start_path(self, space: Space) -> Path:
+        return self._snapshots / f"start-{space.id}"
+
+
+def _embedded_text(title: str, text: str) -> str:
+    """What a memory's vector is made of."""
+    return f"{title}\n{text}" if title and text else title or text
+
+
+def _find(connection: Connection, name: str, now_us: int) -> Space:
+    return spaces.find(connection, name)

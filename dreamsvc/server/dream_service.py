@@ -1,0 +1,80 @@
+"""DreamService: messages in, messages out, one call down. Knows no transport."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from dreamsvc.dream.scheduler import Scheduler
+from dreamsvc.dream.state import AWAKE
+from dreamsvc.memory.embedding import TextEmbedding
+from dreamsvc.memory.journal import Journal
+from dreamsvc.memory.store import Store
+from dreamsvc.v1 import dream_pb2
+from dreamsvc.v1.dream_service_pb2 import (
+    AbortRequest,
+    AbortResponse,
+    GetDreamRequest,
+    GetDreamResponse,
+    GetStatusRequest,
+    GetStatusResponse,
+    ListDreamsRequest,
+    ListDreamsResponse,
+    StreamStatusRequest,
+    StreamStatusResponse,
+    TriggerRequest,
+    TriggerResponse,
+)
+
+
+class DreamCalls:
+    """The methods of DreamService, by their names in snake case."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        store: Store,
+        journal: Journal,
+        embedding: TextEmbedding,
+        heartbeat_s: float,
+    ) -> None:
+        self._scheduler = scheduler
+        self._store = store
+        self._journal = journal
+        self._embedding = embedding
+        self._heartbeat_s = heartbeat_s
+
+    async def trigger(self, request: TriggerRequest) -> TriggerResponse:
+        answer, night = await self._scheduler.trigger(request, dream_pb2.TRIGGERED_BY_REQUEST)
+        if request.blocking:
+            if night is not None:
+                await night.over.wait()
+            answer.dream.CopyFrom(await self._scheduler.dream(request.space, answer.dream.id))
+        return answer
+
+    async def stream_status(self, request: StreamStatusRequest) -> AsyncIterator[StreamStatusResponse]:
+        self._store.graph(request.space)
+        events = self._scheduler.events(request.space)
+        if request.dream_id:
+            dream = await self._scheduler.dream(request.space, request.dream_id)
+            running = self._scheduler.running(request.space)
+            if running is None or running.dream.id != dream.id:
+                # Also where it was interrupted: this stream has nothing more to tell then.
+                yield events.final(dream, AWAKE)
+                return
+        present = self._scheduler.present(request.space)
+        async for event in events.follow(present, request.after_sequence, request.dream_id, self._heartbeat_s):
+            yield event
+
+    async def abort(self, request: AbortRequest) -> AbortResponse:
+        return await self._scheduler.abort(request)
+
+    async def get_dream(self, request: GetDreamRequest) -> GetDreamResponse:
+        return GetDreamResponse(dream=await self._scheduler.dream(request.space, request.dream_id))
+
+    async def list_dreams(self, request: ListDreamsRequest) -> ListDreamsResponse:
+        return await asyncio.to_thread(self._journal.list_dreams, request)
+
+    async def get_status(self, request: GetStatusRequest) -> GetStatusResponse:
+        answer = await self._scheduler.status(request.space)
+        answer.embedder = self._embedding.id
+        answer.embedder_notice = self._embedding.notice
+        return answer

@@ -1,0 +1,178 @@
+"""MemoryService: messages in, messages out. Knows no transport."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from dreamsvc import clock as clocks
+from dreamsvc.clock import from_timestamp
+from dreamsvc.dream.scheduler import Scheduler
+from dreamsvc.errors import EmbedderMissing, invalid
+from dreamsvc.memory import recall, spaces
+from dreamsvc.memory.embedding import TextEmbedding
+from dreamsvc.memory.graph import GraphView
+from dreamsvc.memory.store import Store
+from dreamsvc.server.importing import Importing
+from dreamsvc.v1.config_pb2 import RecallConfig
+from dreamsvc.v1.memory_pb2 import Hit, Why
+from dreamsvc.v1.memory_service_pb2 import (
+    ExportRequest,
+    ExportResponse,
+    ExportSummary,
+    ForgetRequest,
+    ForgetResponse,
+    GetMemoryRequest,
+    GetMemoryResponse,
+    GetStatsRequest,
+    GetStatsResponse,
+    ImportRequest,
+    ImportResponse,
+    ListMemoriesRequest,
+    ListMemoriesResponse,
+    RecallRequest,
+    RecallResponse,
+    RememberRequest,
+    RememberResponse,
+    RestoreRequest,
+    RestoreResponse,
+)
+
+RECALL_THREADS = 2
+TOUCH_EVERY_S = 1.0
+
+
+class MemoryCalls:
+    """The methods of MemoryService, by their names in snake case."""
+
+    def __init__(
+        self,
+        store: Store,
+        scheduler: Scheduler,
+        embedding: TextEmbedding,
+        importing: Importing,
+        config: RecallConfig,
+    ) -> None:
+        self._store = store
+        self._scheduler = scheduler
+        self._embedding = embedding
+        self._importing = importing
+        self._config = config
+        # Queries have threads of their own, so that nothing else can be before them in the queue.
+        self._recalls = ThreadPoolExecutor(RECALL_THREADS, thread_name_prefix="recall")
+        self._touched: dict[str, Counter[int]] = {}
+
+    async def remember(self, request: RememberRequest) -> RememberResponse:
+        self._check_contents(request)
+        self._scheduler.note_call(request.space)
+        answer = await asyncio.wrap_future(self._store.remember(request))
+        self._embedding.wake()
+        return answer
+
+    async def recall(self, request: RecallRequest) -> RecallResponse:
+        began = clocks.precise_s()
+        graph = self._store.graph(request.space)
+        if not request.text.strip() and not request.vector:
+            raise invalid("text", "is empty; send a text or a vector")
+        self._scheduler.note_call(request.space)
+        woken = self._scheduler.wake_for_query(request.space)
+        loop = asyncio.get_running_loop()
+        answer, nodes = await loop.run_in_executor(self._recalls, self._find, request, graph.view)
+        answer.woke_dream = woken
+        self._touched.setdefault(request.space, Counter()).update(nodes)
+        answer.seconds = clocks.precise_s() - began
+        return answer
+
+    async def get_memory(self, request: GetMemoryRequest) -> GetMemoryResponse:
+        return await asyncio.to_thread(self._store.get_memory, request)
+
+    async def list_memories(self, request: ListMemoriesRequest) -> ListMemoriesResponse:
+        return await asyncio.to_thread(self._store.list_memories, request)
+
+    async def forget(self, request: ForgetRequest) -> ForgetResponse:
+        self._scheduler.note_call(request.space)
+        return await asyncio.wrap_future(self._store.forget(request))
+
+    async def restore(self, request: RestoreRequest) -> RestoreResponse:
+        self._scheduler.note_call(request.space)
+        answer = await asyncio.wrap_future(self._store.restore(request))
+        self._embedding.wake()
+        return answer
+
+    def import_(self, requests: AsyncIterator[ImportRequest]) -> "asyncio.Future[ImportResponse]":
+        return asyncio.ensure_future(self._importing.run(requests))
+
+    async def export(self, request: ExportRequest) -> AsyncIterator[ExportResponse]:
+        parts = self._store.export(request.space)
+        try:
+            while (part := await asyncio.to_thread(next, parts, None)) is not None:
+                if isinstance(part, ExportSummary):
+                    yield ExportResponse(summary=part)
+                else:
+                    yield ExportResponse(chunk=part)
+        finally:
+            await asyncio.to_thread(parts.close)
+
+    async def get_stats(self, request: GetStatsRequest) -> GetStatsResponse:
+        return await asyncio.to_thread(self._store.stats, request.space)
+
+    async def note_touches(self) -> None:
+        """Writes down which memories were recalled, behind everything else, for as long as the service runs."""
+        while True:
+            await asyncio.sleep(TOUCH_EVERY_S)
+            await self.flush_touches()
+
+    async def flush_touches(self) -> None:
+        touched, self._touched = self._touched, {}
+        for space, nodes in touched.items():
+            if nodes:
+                await asyncio.wrap_future(self._store.touch(space, dict(nodes)))
+
+    def _find(self, request: RecallRequest, view: GraphView) -> tuple[RecallResponse, list[int]]:
+        space = self._store.space(request.space)
+        vector, notice = None, ""
+        if request.vector:
+            vector = np.asarray(request.vector, np.float32)
+            spaces.check_dimension(space, "vector", len(vector))
+            if not vector.any():
+                raise invalid("vector", "is all zero, so it points nowhere")
+            if not space.dimension:
+                notice = "no memory of this space has a vector yet"
+                if not request.text.strip():
+                    raise EmbedderMissing(f"{notice}, and the query has no text")
+        else:
+            vector, notice = self._embedding.of_query(space, request.text)
+        found = recall.find(
+            view,
+            recall.Query(
+                text=request.text,
+                vector=vector,
+                limit=request.limit,
+                kinds=request.kinds,
+                after_us=from_timestamp(request.after) if request.HasField("after") else None,
+                before_us=from_timestamp(request.before) if request.HasField("before") else None,
+            ),
+            self._config,
+        )
+        memories = self._store.memories_by_row(
+            request.space, [one.node for one in found], with_vectors=request.with_vectors
+        )
+        answer = RecallResponse(notice=notice)
+        for one in found:
+            memory = memories.get(one.node)
+            # Forgotten in this very moment.
+            if memory is None or memory.HasField("delete_time"):
+                continue
+            why = Why(lexical=one.lexical, dense=one.dense, walk=one.walk, alias=one.alias)
+            answer.hits.append(Hit(memory=memory, score=one.score, why=why))
+        return answer, [one.node for one in found]
+
+    @staticmethod
+    def _check_contents(request: RememberRequest) -> None:
+        if not request.memories and not request.edges:
+            raise invalid("memories", "is empty, and so is edges: there is nothing to remember")
+        for i, memory in enumerate(request.memories):
+            if not memory.text.strip() and not memory.title.strip() and not memory.vector:
+                raise invalid(f"memories[{i}].text", "is empty; a memory needs a text, a title or a vector")

@@ -1,0 +1,70 @@
+"""Arrays as files, one .npy each: how a moment of the memory crosses to the dreamer and to the next start.
+
+A snapshot is written aside and renamed, so one that exists is whole. Its manifest holds the
+change it shows and a checksum of every array; one that does not match counts as absent, since
+nothing is lost with it.
+"""
+
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+type Arrays = dict[str, NDArray[Any]]
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+# What a dream reads: columns of n nodes and of m edges, node and edge ids ascending, sources and
+# targets as rows of the nodes, times in wall-clock microseconds, -1 for never.
+DREAM_NODES = ("node_ids", "alive", "importance", "created_us", "accessed_us")
+DREAM_EDGES = ("edge_ids", "sources", "targets", "weights", "edges_alive")
+
+
+def write(directory: Path, seq: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Makes `directory` hold these arrays, or leaves what was there; raises OSError."""
+    aside = directory.with_name(directory.name + ".new")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True, mode=0o700)
+    try:
+        checksums: dict[str, int] = {}
+        for name, array in arrays.items():
+            whole = np.ascontiguousarray(array)
+            np.save(aside / f"{name}.npy", whole)
+            checksums[name] = _checksum(whole)
+        (aside / MANIFEST).write_text(json.dumps({"format": FORMAT, "seq": seq, "crc": checksums}))
+        shutil.rmtree(directory, ignore_errors=True)
+        os.rename(aside, directory)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+def read(directory: Path, seq: int | None = None) -> Arrays | None:
+    """The arrays, mapped; None where the snapshot is absent, damaged, or shows another change than `seq`."""
+    try:
+        manifest = json.loads((directory / MANIFEST).read_text())
+        if manifest["format"] != FORMAT or (seq is not None and manifest["seq"] != seq):
+            return None
+        arrays: Arrays = {}
+        for name, checksum in manifest["crc"].items():
+            array: NDArray[Any] = np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            if _checksum(array) != checksum:
+                return None
+            arrays[name] = array
+        return arrays
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        return None
+
+
+def remove(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _checksum(array: NDArray[Any]) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).data) if array.size else 0
