@@ -37,7 +37,8 @@ def _describe() -> None:
         twin.name, twin.package = "grpc/reflection/v1/reflection.proto", _NEW
         for message in twin.message_type:
             for field in message.field:
-                field.type_name = field.type_name.replace(_OLD, _NEW)
+                if field.type_name:
+                    field.type_name = field.type_name.replace(_OLD, _NEW)
         for method in twin.service[0].method:
             method.input_type = method.input_type.replace(_OLD, _NEW)
             method.output_type = method.output_type.replace(_OLD, _NEW)
