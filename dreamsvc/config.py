@@ -5,10 +5,10 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from google.protobuf import json_format
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor
 
 from dreamsvc import contract
 from dreamsvc.errors import InvalidFields, Violation
@@ -57,9 +57,9 @@ def _unknown_keys(tables: Mapping[str, Any], message: Descriptor, prefix: str) -
             near = difflib.get_close_matches(key, message.fields_by_name, n=1)
             hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(message.fields_by_name)}"
             found.append(Violation(f"{prefix}{key}", f"is unknown{hint}"))
-        elif field.type == FieldDescriptor.TYPE_MESSAGE:
+        elif field.message_type is not None:
             if isinstance(value, Mapping):
-                found += _unknown_keys(value, field.message_type, f"{prefix}{key}.")
+                found += _unknown_keys(cast("Mapping[str, Any]", value), field.message_type, f"{prefix}{key}.")
             else:
                 found.append(Violation(f"{prefix}{key}", f"must be a table, e.g. [{prefix}{key}]"))
     return found

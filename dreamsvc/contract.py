@@ -34,11 +34,15 @@ def _rules(descriptor: Descriptor) -> list[tuple[FieldDescriptor, options_pb2.Ru
     ]
 
 
+def _is_opaque(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.full_name in _OPAQUE
+
+
 def fill(message: Message) -> None:
     """Gives every unset field of a message and of the messages in it its default, in place."""
     for field, rule in _rules(message.DESCRIPTOR):
         if field.type == FieldDescriptor.TYPE_MESSAGE:
-            if field.message_type.full_name in _OPAQUE:
+            if _is_opaque(field):
                 continue
             if field.is_repeated:
                 for item in getattr(message, field.name):
@@ -106,7 +110,7 @@ def _list_violations(field: FieldDescriptor, rule: options_pb2.Rule | None, path
     if rule is not None and rule.HasField("max_size") and len(items) > rule.max_size:
         return [Violation(path, f"has {len(items)} items; at most {rule.max_size} are allowed")]
     if field.type == FieldDescriptor.TYPE_MESSAGE:
-        if field.message_type.full_name in _OPAQUE:
+        if _is_opaque(field):
             return []
         return [violation for i, item in enumerate(items) for violation in _violations(item, f"{path}[{i}].")]
     if field.type in _FLOATS:
@@ -134,8 +138,10 @@ def _scalar_violations(field: FieldDescriptor, rule: options_pb2.Rule | None, pa
     if field.type in _FLOATS and not math.isfinite(value):
         return [Violation(path, f"is {value}; must be finite")]
     if field.type == FieldDescriptor.TYPE_ENUM:
-        known = value in field.enum_type.values_by_number
-        return [] if known else [Violation(path, f"is {value}, which is no {field.enum_type.name}")]
+        kind = field.enum_type
+        if kind is None or value in kind.values_by_number:
+            return []
+        return [Violation(path, f"is {value}, which is no {kind.name}")]
     if field.type == FieldDescriptor.TYPE_STRING:
         return _text_violations(rule, path, value)
     if field.type == FieldDescriptor.TYPE_BOOL:

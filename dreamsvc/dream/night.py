@@ -154,9 +154,9 @@ class Night:
 
     def _move(self, wanted: dream_pb2.SleepState.ValueType, latency_ms: float = 0.0) -> None:
         before, self.sleep_state = self.sleep_state, follow(self.sleep_state, wanted)
-        change = StateChange(
-            to=wanted, wake_reason=self._wake_reason if wanted in (WAKING, AWAKE) else 0, wake_latency_ms=latency_ms
-        )
+        change = StateChange(to=wanted, wake_latency_ms=latency_ms)
+        if wanted in (WAKING, AWAKE):
+            change.wake_reason = self._wake_reason
         setattr(change, "from", before)
         self._events.state_changed(wanted, self.dream, change)
 

@@ -8,7 +8,7 @@ resumed from its last batch ends as one that was never interrupted.
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -185,7 +185,8 @@ class Nrem:
                 floor=self._config.weight_floor,
                 cap=self._config.weight_cap,
             )
-            return jax.block_until_ready(learned)
+            jax.block_until_ready(learned)
+            return learned
 
         # From here to the end nothing can stop the batch half-way.
         learned, stopped = _finish(self._throttle, learn)
@@ -207,22 +208,22 @@ class Nrem:
             count = self._throttle.steps(left)
 
             def work(now: SrcState = state, steps: int = count) -> tuple[SrcState, SrcInfo]:
-                return jax.block_until_ready(
-                    src_chunk(
-                        key,
-                        now,
-                        graph,
-                        self._hebbian.weight,
-                        np.int32(steps),
-                        sparsity=self._src.sparsity,
-                        randomness=self._src.randomness,
-                        clustering=self._src.clustering,
-                        decay_rate=self._src.decay_rate,
-                        amplitude=RANDOM_AMPLITUDE,
-                        floor=ACTIVATION_FLOOR,
-                        slots=self._slots(graph.alive.shape[0]),
-                    )
+                done = src_chunk(
+                    key,
+                    now,
+                    graph,
+                    self._hebbian.weight,
+                    jnp.int32(steps),
+                    sparsity=self._src.sparsity,
+                    randomness=self._src.randomness,
+                    clustering=self._src.clustering,
+                    decay_rate=self._src.decay_rate,
+                    amplitude=RANDOM_AMPLITUDE,
+                    floor=ACTIVATION_FLOOR,
+                    slots=self._slots(graph.alive.shape[0]),
                 )
+                jax.block_until_ready(done)
+                return done
 
             state, info = self._throttle.run_steps(count, work)
             left -= count
@@ -396,5 +397,4 @@ def _finish[T](throttle: Throttle, work: Callable[[], T]) -> tuple[T, bool]:
 
 
 def _device() -> str:
-    device: Any = jax.devices()[0]
-    return str(device.device_kind)
+    return str(cast("Any", jax.devices()[0]).device_kind)

@@ -9,7 +9,9 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent import futures
+from importlib import import_module
 from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -19,6 +21,9 @@ from dreamsvc.dreamer.v1.dreamer_service_pb2 import Ended, Ready, RunDreamReques
 from dreamsvc.dreamer.v1.dreamer_service_pb2_grpc import DreamerServiceServicer, add_DreamerServiceServicer_to_server
 from dreamsvc.dreamer.v1.operations_pb2 import Operations
 from dreamsvc.v1 import dream_pb2
+
+if TYPE_CHECKING:
+    from dreamsvc.dreamer.nrem import Nrem
 
 logger = logging.getLogger(__name__)
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -56,7 +61,7 @@ class Dreamer(DreamerServiceServicer):
                 ended=Ended(reason=dream_pb2.END_REASON_FAILED, message=f"{type(error).__name__}: {error}")
             )
 
-    def _prepared(self, phase: "Nrem", stop: threading.Event) -> Ready | None:  # noqa: F821
+    def _prepared(self, phase: "Nrem", stop: threading.Event) -> Ready | None:
         """Prepares on a thread of its own; None if a stop came first. Compiling goes on then, for the next dream."""
         outcome: SimpleQueue[Ready | Exception] = SimpleQueue()
 
@@ -105,7 +110,6 @@ def run(socket_path: str) -> int:
     server.start()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # JAX is imported now and not with the first dream; queries are served by the other process meanwhile.
-    import dreamsvc.dreamer.nrem  # noqa: F401
-
+    import_module("dreamsvc.dreamer.nrem")
     server.wait_for_termination()
     return 0

@@ -29,17 +29,16 @@ def examine(path: str) -> list[Finding]:
         connection = open_read_only(place)
     except DreamsvcError as error:
         return [Finding("the store opens", False, error.message)]
-    with connection:
-        found = [Finding("the store opens", True, str(place))]
-        for name, check in _CHECKS:
-            try:
-                problems = list(check(connection))
-            except DreamsvcError as error:
-                problems = [error.message]
-            except Exception as error:
-                problems = [f"{type(error).__name__}: {error}"]
-            more = f" (and {len(problems) - MOST_SHOWN} more)" if len(problems) > MOST_SHOWN else ""
-            found.append(Finding(name, not problems, "; ".join(problems[:MOST_SHOWN]) + more))
+    found = [Finding("the store opens", True, str(place))]
+    for name, check in _CHECKS:
+        try:
+            problems = list(check(connection))
+        except DreamsvcError as error:
+            problems = [error.message]
+        except Exception as error:
+            problems = [f"{type(error).__name__}: {error}"]
+        more = f" (and {len(problems) - MOST_SHOWN} more)" if len(problems) > MOST_SHOWN else ""
+        found.append(Finding(name, not problems, "; ".join(problems[:MOST_SHOWN]) + more))
     connection.close()
     return found
 

@@ -29,7 +29,7 @@ def _load_nodes(connection: Connection, space: Space, graph: SpaceGraph) -> None
         (NEVER, NEVER, space.id),
     )
     for rows in batched(cursor, SLICE):
-        graph.add_nodes([NewNode(row[0], bool(row[1]), *row[2:5], json.loads(row[5]), *row[6:]) for row in rows])
+        graph.add_nodes([NewNode._make((*row[:5], json.loads(row[5]), *row[6:])) for row in rows])
 
 
 def _load_vectors(connection: Connection, space: Space, graph: SpaceGraph) -> None:

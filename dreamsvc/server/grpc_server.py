@@ -69,7 +69,7 @@ class GrpcDoor:
         """Lets open calls end within the grace, then cancels them."""
         await self._server.stop(self._config.grace_seconds)
 
-    async def _tell(self, status: health_pb2.HealthCheckResponse.ServingStatus.ValueType) -> None:
+    async def _tell(self, status: int) -> None:
         for name in ("", *self._names):
             await self._health.set(name, status)
 
