@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dreamsvc.memory import lexical
-from dreamsvc.memory.lexical import LexicalIndex, tokenize
+from dreamsvc.memory.lexical import LexicalIndex
+from dreamsvc.memory.words import tokenize
 
 type TraceFunction = Callable[[FrameType, str, Any], TraceFunction | None]
 
