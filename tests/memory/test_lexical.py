@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dreamsvc.memory import lexical
+from dreamsvc.memory import lexical, postings
 from dreamsvc.memory.lexical import LexicalIndex
 from dreamsvc.memory.words import tokenize
 
@@ -56,7 +56,7 @@ def bonus(index: LexicalIndex, query: str, n_rows: int = 1000) -> dict[int, floa
 def eager_merges(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tail of 40 postings and blocks of 16 terms, so that small stores go through every path."""
     monkeypatch.setattr(lexical, "_TAIL_MIN", 40)
-    monkeypatch.setattr(lexical, "_BLOCK", 16)
+    monkeypatch.setattr(postings, "_BLOCK", 16)
 
 
 def test_three_documents_by_hand() -> None:
