@@ -1,6 +1,7 @@
 """`dreamsvc serve` and `dreamsvc dreamer`: the two processes. Imports nothing that they do not need themselves."""
 
 import argparse
+import os
 from pathlib import Path
 
 from dreamsvc import config, contract
@@ -42,6 +43,9 @@ def _serve(args: argparse.Namespace) -> int:
     except InvalidFields as error:
         print_dreamsvc_error(error, as_json=args.json)
         return EXIT_USAGE
+    # Read by gRPC when it is imported: the dreamer is another program, so a fork needs nothing of gRPC, and its
+    # handlers would only complain of the threads that run.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     try:
         # Every other command starts without the server's modules.
         from dreamsvc import app
