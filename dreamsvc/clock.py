@@ -1,7 +1,7 @@
 """The only importer of `time`: wall-clock time for people, monotonic time for durations."""
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NewType
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -41,7 +41,8 @@ def from_timestamp(stamp: Timestamp) -> Micros:
 
 def iso(us: int) -> str:
     """RFC 3339 text in UTC with microseconds; `from_iso` reads it back exactly."""
-    return datetime.fromtimestamp(us / 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{us % 1_000_000:06d}Z"
+    moment = datetime(1970, 1, 1) + timedelta(microseconds=us)
+    return f"{moment.isoformat(timespec='microseconds')}Z"
 
 
 def from_iso(text: str) -> Micros:

@@ -1,6 +1,7 @@
 """The configuration: a TOML file into `Config`, every mistake named by its path (REQ-DREAM-031)."""
 
 import difflib
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -8,11 +9,17 @@ from pathlib import Path
 from typing import Any, cast
 
 from google.protobuf import json_format
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from dreamsvc import contract
 from dreamsvc.errors import InvalidFields, Violation
 from dreamsvc.v1.config_pb2 import Config
+
+_TYPES: dict[int, tuple[tuple[type, ...], str]] = {
+    FieldDescriptor.TYPE_BOOL: ((bool,), "true or false"),
+    FieldDescriptor.TYPE_DOUBLE: ((int, float), "a number"),
+    FieldDescriptor.TYPE_STRING: ((str,), 'text in "quotes"'),
+}
 
 
 def defaults() -> Config:
@@ -36,20 +43,21 @@ def load(path: Path | None) -> Config:
 
 def parse(tables: Mapping[str, Any]) -> Config:
     """Checks tables as TOML gives them and fills in the defaults; raises InvalidFields."""
-    unknown = _unknown_keys(tables, Config.DESCRIPTOR, "")
-    if unknown:
-        raise InvalidFields(unknown)
+    wrong = _wrong_keys(tables, Config.DESCRIPTOR, "")
+    if wrong:
+        raise InvalidFields(wrong)
     config = Config()
     try:
         json_format.ParseDict(dict(tables), config)
     except json_format.ParseError as error:
         raise InvalidFields([Violation(*_split(str(error)))]) from error
-    contract.check(config)
     contract.fill_deep(config)
+    contract.check(config)
     return config
 
 
-def _unknown_keys(tables: Mapping[str, Any], message: Descriptor, prefix: str) -> list[Violation]:
+def _wrong_keys(tables: Mapping[str, Any], message: Descriptor, prefix: str) -> list[Violation]:
+    """Keys that do not exist, and values of another type; JSON's rules would take "0.5" and true for numbers."""
     found: list[Violation] = []
     for key, value in tables.items():
         field = message.fields_by_name.get(key)
@@ -59,10 +67,22 @@ def _unknown_keys(tables: Mapping[str, Any], message: Descriptor, prefix: str) -
             found.append(Violation(f"{prefix}{key}", f"is unknown{hint}"))
         elif field.message_type is not None:
             if isinstance(value, Mapping):
-                found += _unknown_keys(cast("Mapping[str, Any]", value), field.message_type, f"{prefix}{key}.")
+                found += _wrong_keys(cast("Mapping[str, Any]", value), field.message_type, f"{prefix}{key}.")
             else:
                 found.append(Violation(f"{prefix}{key}", f"must be a table, e.g. [{prefix}{key}]"))
+        elif mistake := _type_mistake(field, value):
+            found.append(Violation(f"{prefix}{key}", mistake))
     return found
+
+
+def _type_mistake(field: FieldDescriptor, value: Any) -> str:
+    types, name = _TYPES.get(field.type, ((int,), "a whole number"))
+    # In Python, and only there, true is a number.
+    if not isinstance(value, types) or isinstance(value, bool) != (bool in types):
+        return f"is {value!r:.80}; must be {name}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"is {value}; must be finite"
+    return ""
 
 
 def _split(error: str) -> tuple[str, str]:

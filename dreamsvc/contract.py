@@ -91,12 +91,12 @@ def _violations(message: Message, prefix: str) -> list[Violation]:
     found: list[Violation] = []
     for field, rule in _rules(message.DESCRIPTOR):
         path = f"{prefix}{field.name}"
-        if rule is not None and rule.required and not _is_set(message, field):
+        value = getattr(message, field.name)
+        if rule is not None and rule.required and not value:
             found.append(Violation(path, "is required"))
             continue
         if not field.is_repeated and not _is_set(message, field):
             continue
-        value = getattr(message, field.name)
         if field.is_repeated:
             found += _list_violations(field, rule, path, value)
         elif field.type == FieldDescriptor.TYPE_MESSAGE:
@@ -117,6 +117,10 @@ def _list_violations(field: FieldDescriptor, rule: options_pb2.Rule | None, path
         # The first one is enough to find the mistake, and a vector has hundreds.
         bad = next((i for i, item in enumerate(items) if not math.isfinite(item)), None)
         return [] if bad is None else [Violation(f"{path}[{bad}]", f"is {items[bad]}; must be finite")]
+    if field.type == FieldDescriptor.TYPE_ENUM:
+        return [
+            violation for i, item in enumerate(items) for violation in _enum_violations(field, f"{path}[{i}]", item)
+        ]
     return []
 
 
@@ -138,15 +142,19 @@ def _scalar_violations(field: FieldDescriptor, rule: options_pb2.Rule | None, pa
     if field.type in _FLOATS and not math.isfinite(value):
         return [Violation(path, f"is {value}; must be finite")]
     if field.type == FieldDescriptor.TYPE_ENUM:
-        kind = field.enum_type
-        if kind is None or value in kind.values_by_number:
-            return []
-        return [Violation(path, f"is {value}, which is no {kind.name}")]
+        return _enum_violations(field, path, value)
     if field.type == FieldDescriptor.TYPE_STRING:
         return _text_violations(rule, path, value)
     if field.type == FieldDescriptor.TYPE_BOOL:
         return []
     return _range_violations(rule, path, value)
+
+
+def _enum_violations(field: FieldDescriptor, path: str, value: int) -> list[Violation]:
+    kind = field.enum_type
+    if kind is None or value in kind.values_by_number:
+        return []
+    return [Violation(path, f"is {value}, which is no {kind.name}")]
 
 
 def _range_violations(rule: options_pb2.Rule | None, path: str, value: float) -> list[Violation]:
@@ -166,7 +174,7 @@ def _text_violations(rule: options_pb2.Rule | None, path: str, value: str) -> li
     if rule.HasField("max_size") and len(value.encode()) > rule.max_size:
         return [Violation(path, f"has {len(value.encode())} bytes; at most {rule.max_size} are allowed")]
     if rule.one_of and value not in rule.one_of:
-        return [Violation(path, f'is "{value}"; must be one of {", ".join(rule.one_of)}')]
+        return [Violation(path, f'is "{value[:80]}"; must be one of {", ".join(rule.one_of)}')]
     if rule.pattern and not re.fullmatch(rule.pattern, value):
         return [Violation(path, f'is "{value[:80]}"; must match {rule.pattern}')]
     return []

@@ -19,7 +19,14 @@ from dreamsvc.v1 import error_reason_pb2
 from dreamsvc.v1.config_pb2 import ResourcesConfig
 
 logger = logging.getLogger(__name__)
-UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+CHANNEL_OPTIONS = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    # The socket is there a moment after the process; gRPC's own pause before a second try is a whole second.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 500),
+]
 LAST_LINES = 20
 KILL_WAIT_S = 5.0
 
@@ -29,14 +36,16 @@ class DreamerProcess:
 
     def __init__(self, process: asyncio.subprocess.Process, socket: Path) -> None:
         self._process = process
-        self._channel = grpc.aio.insecure_channel(f"unix:{socket}", options=UNLIMITED)
+        self._channel = grpc.aio.insecure_channel(f"unix:{socket}", options=CHANNEL_OPTIONS)
         self.stub = DreamerServiceStub(self._channel)
         self._lines: deque[str] = deque(maxlen=LAST_LINES)
         self._reading = asyncio.create_task(self._read_lines())
+        self._killed = False
 
     @property
     def alive(self) -> bool:
-        return self._process.returncode is None
+        """False from the moment it is killed, which is a moment before it is gone."""
+        return self._process.returncode is None and not self._killed
 
     @property
     def pid(self) -> int:
@@ -58,6 +67,7 @@ class DreamerProcess:
 
     def kill(self) -> None:
         """Ends the process at once; it holds nothing durable."""
+        self._killed = True
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 
@@ -81,7 +91,14 @@ class DreamerProcess:
     async def _read_lines(self) -> None:
         stream = self._process.stderr
         assert stream is not None
-        while line := await stream.readline():
+        while True:
+            try:
+                line = await stream.readline()
+            except ValueError:
+                # Longer than asyncio's buffer, and dropped with it. Reading has to go on, or the process would stand.
+                continue
+            if not line:
+                return
             text = line.decode(errors="replace").rstrip()
             self._lines.append(text)
             logger.debug("dreamer %d: %s", self._process.pid, text)
@@ -93,7 +110,8 @@ class Dreamers:
     def __init__(self) -> None:
         self._home = Path(tempfile.mkdtemp(prefix="dreamsvc-"))
         self._warm: list[tuple[DreamerProcess, asyncio.TimerHandle]] = []
-        self._starting: asyncio.Task[DreamerProcess] | None = None
+        # Started for a dream that was woken before they were ready.
+        self._unclaimed: list[asyncio.Task[DreamerProcess]] = []
         self._count = 0
         self._all: set[DreamerProcess] = set()
         self._reaping: set[asyncio.Task[None]] = set()
@@ -106,13 +124,13 @@ class Dreamers:
             if process.alive:
                 return process
             self.discard(process)
-        starting = self._starting or asyncio.create_task(self._start(config.dreamer_start_seconds))
-        self._starting = starting
+        starting = self._unclaimed.pop() if self._unclaimed else asyncio.create_task(self._start(config))
         try:
             return await asyncio.shield(starting)
-        finally:
-            if self._starting is starting and starting.done():
-                self._starting = None
+        except asyncio.CancelledError:
+            self._unclaimed.append(starting)
+            starting.add_done_callback(lambda done: self._keep_unclaimed(done, config))
+            raise
 
     def give_back(self, process: DreamerProcess, config: ResourcesConfig) -> None:
         """Keeps a process for the next dream, for as long as the configuration says."""
@@ -123,6 +141,13 @@ class Dreamers:
         timer = loop.call_later(config.dreamer_idle_seconds, self._expire, process)
         self._warm.append((process, timer))
 
+    def _keep_unclaimed(self, starting: asyncio.Task[DreamerProcess], config: ResourcesConfig) -> None:
+        """Makes a process warm that is ready after all, unless another dream waits for it by now."""
+        if starting in self._unclaimed:
+            self._unclaimed.remove(starting)
+            if not starting.cancelled() and starting.exception() is None:
+                self.give_back(starting.result(), config)
+
     def discard(self, process: DreamerProcess) -> None:
         process.kill()
         self._all.discard(process)
@@ -132,8 +157,10 @@ class Dreamers:
 
     async def close(self) -> None:
         """Ends all processes."""
-        if self._starting is not None:
-            self._starting.cancel()
+        starting, self._unclaimed = self._unclaimed, []
+        for task in starting:
+            task.cancel()
+        await asyncio.gather(*starting, return_exceptions=True)
         for _, timer in self._warm:
             timer.cancel()
         for process in list(self._all):
@@ -146,7 +173,8 @@ class Dreamers:
         self._warm = [entry for entry in self._warm if entry[0] is not process]
         self.discard(process)
 
-    async def _start(self, within_s: float) -> DreamerProcess:
+    async def _start(self, config: ResourcesConfig) -> DreamerProcess:
+        within_s = config.dreamer_start_seconds
         self._count += 1
         socket = self._home / f"{self._count}.sock"
         child = await asyncio.create_subprocess_exec(

@@ -112,7 +112,13 @@ class Night:
         self._process: DreamerProcess | None = None
         self._parts: list[Operations] = list(plan.staged)
         self._pending: list[Operations] = []
+        # The last commit of parts that is under way, each after the one before it.
+        self._staging: asyncio.Task[None] | None = None
+        self._sealed = False
         self._snapshot = store.dream_snapshot_path(plan.dream.id)
+        self._taking_snapshot: asyncio.Task[None] | None = None
+        # From here on it can be woken, also before its task has begun.
+        self._move(ENTERING_NREM)
 
     # ── waking ──────────────────────────────────────────────────────────────────
 
@@ -165,17 +171,20 @@ class Night:
     async def run(self) -> None:
         """Never raises: how it went is in the dream."""
         try:
-            self._move(ENTERING_NREM)
-            ended = await self._sleep()
-            await self._wake_up(ended)
+            self._wake_up(await self._sleep())
+            await self._staged()
             if self.dream.state == Dream.STATE_FOLDING:
                 await self._keep()
+            else:
+                await self._settle()
         except Exception as error:
             logger.exception("dream %s failed", self.dream.id)
             await self._fail(error.message if isinstance(error, DreamsvcError) else f"{type(error).__name__}: {error}")
         finally:
             if not self.awake.is_set():
                 self._awake()
+            if self._taking_snapshot is not None:
+                await asyncio.wait({self._taking_snapshot})
             if self.dream.state != Dream.STATE_SUSPENDED:
                 await asyncio.to_thread(snapshot_files.remove, self._snapshot)
             self._events.ended(self.sleep_state, self.dream)
@@ -184,8 +193,11 @@ class Night:
     async def _sleep(self) -> Ended:
         """Dreams until the dreamer says how it ended, or does not exist any more."""
         if not self._snapshot.exists():
-            seq, arrays = await asyncio.wrap_future(self._store.dream_snapshot(self.dream.space))
-            await asyncio.to_thread(snapshot_files.write, self._snapshot, seq, arrays)
+            self._taking_snapshot = asyncio.create_task(self._take_snapshot())
+            # Shielded: a wake leaves it to end by itself, and `run` waits for that.
+            await self._unless_woken(asyncio.shield(self._taking_snapshot))
+        if self._wake_reason:
+            return Ended(reason=dream_pb2.END_REASON_ABORTED)
         lease = asyncio.ensure_future(self._dreamers.lease(self._plan.config.resources))
         process = await self._unless_woken(lease)
         if process is None:
@@ -193,15 +205,20 @@ class Night:
         self._process = process
         try:
             return await self._follow(process.stub.RunDream())
-        except grpc.aio.AioRpcError as error:
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
             await process.settle()
             if self._wake_reason:
                 return Ended(reason=dream_pb2.END_REASON_ABORTED)
-            how = process.how_it_ended() if not process.alive else error.details()
+            said = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
+            how = said if process.alive else process.how_it_ended()
             return Ended(reason=dream_pb2.END_REASON_FAILED, message=f"the dreamer broke off: {how}")
         finally:
             self._process = None
             self._dreamers.give_back(process, self._plan.config.resources)
+
+    async def _take_snapshot(self) -> None:
+        seq, arrays = await asyncio.wrap_future(self._store.dream_snapshot(self.dream.space))
+        await asyncio.to_thread(snapshot_files.write, self._snapshot, seq, arrays)
 
     async def _unless_woken[T](self, work: "asyncio.Future[T]") -> T | None:
         """The result of some work, or None where a wake comes first; the work is then left to itself."""
@@ -229,7 +246,7 @@ class Night:
                     reason = dream_pb2.END_REASON_ABORTED if self._wake_reason else dream_pb2.END_REASON_FAILED
                     how = self._process.how_it_ended() if self._process else ""
                     return Ended(reason=reason, message=f"the dreamer fell silent: {how}")
-                ended = await self._hear(message)
+                ended = self._hear(message)
                 if ended is not None:
                     return ended
         finally:
@@ -261,7 +278,7 @@ class Night:
             staged_parts=len(self._parts),
         )
 
-    async def _hear(self, message: RunDreamResponse) -> Ended | None:
+    def _hear(self, message: RunDreamResponse) -> Ended | None:
         match message.WhichOneof("message"):
             case "ready":
                 report = self.dream.report
@@ -278,7 +295,7 @@ class Night:
                 self._pending.append(message.operations)
             case "checkpoint":
                 self._count(message.checkpoint.tally)
-                await self._stage(message.checkpoint)
+                self._stage(message.checkpoint)
             case "ended":
                 if message.ended.HasField("tally"):
                     self._count(message.ended.tally)
@@ -298,13 +315,34 @@ class Night:
         report.busy_seconds = tally.busy_seconds
         report.busy_share = tally.busy_seconds / tally.seconds if tally.seconds > 0 else 0.0
 
-    async def _stage(self, checkpoint: Checkpoint) -> None:
+    def _stage(self, checkpoint: Checkpoint) -> None:
+        """Hands parts and checkpoint to the store and waits for nothing: a wake must not wait for the disk."""
         parts, self._pending = self._pending, []
         self._parts += parts
-        if self._plan.change is not None:
-            await asyncio.wrap_future(
-                self._journal.stage_dream(self._plan.change, parts, checkpoint, self._suspended_copy())
-            )
+        if self._plan.change is None:
+            return
+        if self._staging is not None and self._staging.done():
+            self._staging.result()
+        commit = self._commit(self._staging, self._plan.change, parts, checkpoint, self._suspended_copy())
+        self._staging = asyncio.create_task(commit)
+
+    async def _commit(
+        self,
+        before: "asyncio.Task[None] | None",
+        change: ChangeId,
+        parts: Sequence[Operations],
+        checkpoint: Checkpoint,
+        dream: Dream,
+    ) -> None:
+        if before is not None:
+            await before
+        await asyncio.wrap_future(self._journal.stage_dream(change, parts, checkpoint, dream))
+
+    async def _staged(self) -> None:
+        """Waits until all that was staged is durable; raises what the store said."""
+        if self._staging is not None:
+            await self._staging
+            self._staging = None
 
     def _suspended_copy(self) -> Dream:
         """The record as a crash right now would have to find it."""
@@ -314,15 +352,19 @@ class Night:
 
     # ── the end ─────────────────────────────────────────────────────────────────
 
-    async def _wake_up(self, ended: Ended) -> None:
-        """Puts the outcome into the dream, durably, and is awake."""
+    def _wake_up(self, ended: Ended) -> None:
+        """Puts the outcome into the dream and is awake; writing it down comes after that."""
         self.dream.end_reason = ended.reason
         self.dream.message = ended.message
         match ended.reason:
             case dream_pb2.END_REASON_ABORTED if not self.discard:
                 self.dream.state = Dream.STATE_SUSPENDED
                 self.dream.message = "woken; the next trigger goes on from its checkpoint"
-            case dream_pb2.END_REASON_ABORTED:
+            case dream_pb2.END_REASON_ABORTED | dream_pb2.END_REASON_CONVERGED | dream_pb2.END_REASON_BUDGET if (
+                self.discard
+            ):
+                # Also where it came to its end in this very moment.
+                self.dream.end_reason = dream_pb2.END_REASON_ABORTED
                 self.dream.state = Dream.STATE_DISCARDED
                 self.dream.message = "given up on request; nothing of it was applied"
             case dream_pb2.END_REASON_NOTHING_TO_DO:
@@ -337,16 +379,15 @@ class Night:
         if self.dream.dry_run and self.dream.state == Dream.STATE_SUSPENDED:
             self.dream.state = Dream.STATE_DISCARDED
             self.dream.message = "woken; a dry run is not kept"
-        self._awake()
         if self.dream.state != Dream.STATE_FOLDING:
             self.dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
-            await self._settle()
+        self._awake()
 
     async def _settle(self) -> None:
-        """Writes down a dream of which nothing is applied."""
+        """Writes down a dream that goes no further now; one that was neither kept nor sealed is dropped."""
         if self._plan.change is None:
             return
-        if self.dream.state == Dream.STATE_SUSPENDED:
+        if self.dream.state == Dream.STATE_SUSPENDED or self._sealed:
             await asyncio.wrap_future(self._journal.record(self._plan.change, self.dream))
         else:
             await asyncio.wrap_future(self._journal.drop_dream(self._plan.change, self.dream))
@@ -363,6 +404,7 @@ class Night:
             sealed = await asyncio.to_thread(self._journal.compact, self._plan.change)
             report.journal_digest, report.operations = sealed.digest, sealed.operations
             await asyncio.wrap_future(self._journal.seal_dream(self._plan.change, self.dream))
+            self._sealed = True
             await fold(self._store, self._journal, self._plan.change, self.dream)
         self.dream.state = Dream.STATE_SUCCEEDED
         self.dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
@@ -376,14 +418,17 @@ class Night:
         show(self.dream, foreseen)
 
     async def _fail(self, why: str) -> None:
-        if self.dream.state == Dream.STATE_FOLDING and self._plan.change is not None:
-            # Sealed: it will be applied, at the latest by the next start.
+        if self._staging is not None:
+            # What still comes must not come after it was given up.
+            await asyncio.gather(self._staging, return_exceptions=True)
+        if self._sealed:
+            # It will be applied, at the latest by the next trigger or start.
             self.dream.message = f"sealed, and not yet applied: {why}"
-            return
-        self.dream.state = Dream.STATE_FAILED
-        self.dream.end_reason = EndReason.END_REASON_FAILED
-        self.dream.message = why
-        self.dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
+        else:
+            self.dream.state = Dream.STATE_FAILED
+            self.dream.end_reason = EndReason.END_REASON_FAILED
+            self.dream.message = why
+            self.dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
         try:
             await self._settle()
         except DreamsvcError as error:

@@ -29,6 +29,7 @@ from dreamsvc.errors import (
     ShuttingDown,
     Unimplemented,
 )
+from dreamsvc.memory.dreams import DreamRow
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.store import Store
 from dreamsvc.v1 import dream_pb2
@@ -47,14 +48,18 @@ logger = logging.getLogger(__name__)
 TICK_S = 1.0
 # An interrupted dream is given up when more than this share of its memories and edges changed since.
 MOST_CHANGED = 0.1
-ENDED_BY_ITSELF = (Dream.STATE_SUCCEEDED, Dream.STATE_SKIPPED)
-ENDED = (*ENDED_BY_ITSELF, Dream.STATE_FAILED, Dream.STATE_DISCARDED)
+# After these the cooldown begins; after a failure too, or a dreamer that cannot start would be tried every second.
+RESTING = (Dream.STATE_SUCCEEDED, Dream.STATE_SKIPPED, Dream.STATE_FAILED)
+ENDED = (*RESTING, Dream.STATE_DISCARDED)
 DRY_RUNS_KEPT = 16
 
 
 class _Begin(NamedTuple):
     response: TriggerResponse
     plan: Plan | None  # None where the request id is known
+
+
+type _Begun = tuple[TriggerResponse, Night | None]
 
 
 class Scheduler:
@@ -70,6 +75,8 @@ class Scheduler:
         # The night of each space that has one; None while its trigger is being written down.
         self._nights: dict[str, Night | None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()
+        self._beginning: set[asyncio.Task[_Begun]] = set()
         self._dry_runs: dict[str, Dream] = {}
         # What the store says of a space's last and interrupted dream, until the next night changes it.
         self._history: dict[str, tuple[Dream | None, Dream | None]] = {}
@@ -86,7 +93,7 @@ class Scheduler:
         """Brings what a crash left to an end, then begins to look for idle spaces."""
         await self.recover()
         for space in self._store.space_names():
-            last = await asyncio.to_thread(self._journal.latest, space, ENDED_BY_ITSELF)
+            last = await asyncio.to_thread(self._journal.latest, space, RESTING)
             if last is not None:
                 ago = max(0.0, (self._clock.now_us() - from_timestamp(last.dream.end_time)) / 1e6)
                 self._last_end_s[space] = self._clock.monotonic() - ago
@@ -94,31 +101,41 @@ class Scheduler:
 
     async def recover(self) -> None:
         """Sealed work is folded to its end, an interrupted dream can be resumed, an unsealed import never happened."""
-        running, sealed = await asyncio.to_thread(self._journal.unfinished)
-        for row in running:
-            row.dream.state = Dream.STATE_SUSPENDED
-            row.dream.message = "the service ended while it dreamed; the next trigger goes on from its checkpoint"
-            await asyncio.wrap_future(self._journal.record(row.change, row.dream))
-            logger.info("dream %s was interrupted; it can be resumed", row.dream.id)
-        for change in sealed:
-            space = self._journal.space_name(change.space)
-            if change.kind == "dream":
-                row = self._journal.dream(space, entropy.uuid_text(change.uid))
-                await nights.fold(self._store, self._journal, change.id, row.dream)
-                row.dream.state = Dream.STATE_SUCCEEDED
-                row.dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
-                await asyncio.wrap_future(self._journal.record(change.id, row.dream))
+        rows, imports = await asyncio.to_thread(self._journal.unfinished)
+        for row in rows:
+            if row.dream.state == Dream.STATE_FOLDING:
+                await self._finish(row)
+                logger.info("dream %s was folded to its end", row.dream.id)
             else:
-                while await asyncio.wrap_future(self._store.fold_next(change.id, space)) is not None:
-                    pass
-            logger.info("a sealed %s was folded to its end", change.kind)
+                row.dream.state = Dream.STATE_SUSPENDED
+                row.dream.message = "the service ended while it dreamed; the next trigger goes on from its checkpoint"
+                await asyncio.wrap_future(self._journal.record(row.change, row.dream))
+                logger.info("dream %s was interrupted; it can be resumed", row.dream.id)
+        for change in imports:
+            space = self._journal.space_name(change.space)
+            while await asyncio.wrap_future(self._store.fold_next(change.id, space)) is not None:
+                pass
+            logger.info("a sealed import was folded to its end")
         dropped = await asyncio.wrap_future(self._journal.drop_unsealed_imports())
         if dropped:
             logger.info("%d unfinished imports were dropped; nothing of them was applied", dropped)
+        suspended = await asyncio.to_thread(self._journal.suspended)
+        await asyncio.to_thread(self._store.keep_dream_snapshots, {row.dream.id for row in suspended})
+
+    async def _finish(self, row: DreamRow) -> None:
+        """Folds a sealed dream that was interrupted after its seal."""
+        await nights.fold(self._store, self._journal, row.change, row.dream)
+        row.dream.state = Dream.STATE_SUCCEEDED
+        row.dream.message = ""
+        row.dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
+        await asyncio.wrap_future(self._journal.record(row.change, row.dream))
+        await asyncio.to_thread(snapshot_files.remove, self._store.dream_snapshot_path(row.dream.id))
 
     async def close(self) -> None:
         """Wakes every space, ends the streams and the dreamers; interrupted dreams can be resumed."""
         self._closing = True
+        if self._beginning:
+            await asyncio.wait(set(self._beginning))
         running = [night for night in self._nights.values() if night is not None]
         for night in running:
             night.wake(dream_pb2.WAKE_REASON_SHUTDOWN)
@@ -147,13 +164,32 @@ class Scheduler:
         night.wake(dream_pb2.WAKE_REASON_USER_QUERY)
         return night.dream.id
 
-    async def trigger(
-        self, request: TriggerRequest, triggered_by: dream_pb2.TriggeredBy.ValueType
-    ) -> tuple[TriggerResponse, Night | None]:
-        """Starts a dream, or goes on with the interrupted one; the night is None where the request id is known.
+    async def trigger(self, request: TriggerRequest, triggered_by: dream_pb2.TriggeredBy.ValueType) -> _Begun:
+        """Starts a dream, or goes on with the interrupted one; a known request id gets its first answer.
 
-        Raises Unimplemented, NotFound, DreamInProgress, DreamCooldown, InvalidFields, RequestIdConflict.
+        The night is None where it is over. Raises Unimplemented, NotFound, DreamInProgress, DreamCooldown,
+        RequestIdConflict, Disabled, ShuttingDown.
         """
+        beginning = asyncio.create_task(self._trigger(request, triggered_by))
+        self._beginning.add(beginning)
+        beginning.add_done_callback(self._beginning.discard)
+        # Shielded: what has begun is not tied to the life of the call.
+        return await asyncio.shield(beginning)
+
+    async def _trigger(self, request: TriggerRequest, triggered_by: dream_pb2.TriggeredBy.ValueType) -> _Begun:
+        # One after the other, so that a repeated request finds the answer to the first.
+        async with self._turn:
+            night = self._nights.get(request.space)
+            if request.request_id:
+                known = await asyncio.to_thread(self._journal.trigger_answer, request)
+                if known is not None:
+                    return known, night if night is not None and night.dream.id == known.dream.id else None
+            if night is not None and night.awake.is_set() and night.dream.state != Dream.STATE_FOLDING:
+                # Its outcome is being written down.
+                await night.over.wait()
+            return await self._start(request, triggered_by)
+
+    async def _start(self, request: TriggerRequest, triggered_by: dream_pb2.TriggeredBy.ValueType) -> _Begun:
         self._check(request, triggered_by)
         self._nights[request.space] = None
         night: Night | None = None
@@ -188,7 +224,7 @@ class Scheduler:
             return AbortResponse()
         if request.dream_id and request.dream_id != night.dream.id:
             raise NotFound(f'dream "{request.dream_id}" does not run; {night.dream.id} does')
-        night.discard = request.discard
+        night.discard |= request.discard
         night.wake(dream_pb2.WAKE_REASON_MANUAL_ABORT)
         await night.awake.wait()
         woken = night.woken
@@ -225,9 +261,17 @@ class Scheduler:
         situation = self._situation(space)
         decision = trigger.decide(situation, self._config)
         night = self._nights.get(space)
-        if space not in self._history:
-            self._history[space] = await asyncio.to_thread(self._look_up, space)
-        last, suspended = self._history[space]
+        last, suspended = self._history.get(space) or await self._look_up(space)
+        active = None
+        if night is not None:
+            # It is ahead of what is written down.
+            match night.dream.state:
+                case Dream.STATE_RUNNING | Dream.STATE_FOLDING:
+                    active, suspended = night.dream, None
+                case Dream.STATE_SUSPENDED:
+                    suspended = night.dream
+                case _:
+                    last, suspended = night.dream, None
         cooldown = trigger.cooldown_ends(situation, self._config) - situation.now_s
         answer = GetStatusResponse(
             version=__version__,
@@ -235,9 +279,9 @@ class Scheduler:
             sleep_state=night.sleep_state if night else AWAKE,
             dream_available=self._refusal(space, manual=True) is None,
             why_not_dreaming=decision.why_not,
-            active_dream=night.dream if night else None,
+            active_dream=active,
             last_dream=last,
-            suspended_dream=suspended if night is None else None,
+            suspended_dream=suspended,
             activity=situation.activity,
             idle_seconds=max(0.0, situation.now_s - situation.last_call_s),
             device=self._device or (last.report.device if last else ""),
@@ -251,11 +295,15 @@ class Scheduler:
             answer.next_eligible_time.CopyFrom(to_timestamp(self._clock.now_us() + in_us))
         return answer
 
-    def _look_up(self, space: str) -> tuple[Dream | None, Dream | None]:
-        """The last dream that ended, and the interrupted one."""
-        last = self._journal.latest(space, ENDED)
-        suspended = self._journal.latest(space, [Dream.STATE_SUSPENDED])
-        return last.dream if last else None, suspended.dream if suspended else None
+    async def _look_up(self, space: str) -> tuple[Dream | None, Dream | None]:
+        """The last dream that ended, and the interrupted one; remembered unless a night is about to change it."""
+        settled = space not in self._nights
+        last = await asyncio.to_thread(self._journal.latest, space, ENDED)
+        suspended = await asyncio.to_thread(self._journal.latest, space, [Dream.STATE_SUSPENDED])
+        found = last.dream if last else None, suspended.dream if suspended else None
+        if settled and space not in self._nights:
+            self._history[space] = found
+        return found
 
     # ── deciding ────────────────────────────────────────────────────────────────
 
@@ -323,10 +371,17 @@ class Scheduler:
                     logger.info('space "%s" is idle: dream %s', space, answer.dream.id)
                 except DreamsvcError as error:
                     logger.info('space "%s" is idle, but: %s', space, error.message)
+                except Exception:
+                    # One space in trouble must not keep the others awake for ever.
+                    logger.exception('space "%s" is idle, but', space)
 
     # ── beginning ───────────────────────────────────────────────────────────────
 
     async def _begin(self, request: TriggerRequest, triggered_by: dream_pb2.TriggeredBy.ValueType) -> _Begin:
+        # A fold that broke off, e.g. because the disk was full: journals are applied in their order.
+        folding = await asyncio.to_thread(self._journal.latest, request.space, [Dream.STATE_FOLDING])
+        if folding is not None:
+            await self._finish(folding)
         old = await asyncio.to_thread(self._journal.resumable, request.space, MOST_CHANGED)
         if old is not None:
             dream = old.row.dream
@@ -393,7 +448,7 @@ class Scheduler:
     async def _run(self, space: str, night: Night) -> None:
         await night.run()
         self._device = night.dream.report.device or self._device
-        if night.dream.state in ENDED_BY_ITSELF and not night.dream.dry_run:
+        if night.dream.state in RESTING and not night.dream.dry_run:
             self._last_end_s[space] = self._clock.monotonic()
         self._history.pop(space, None)
         del self._nights[space]

@@ -61,7 +61,8 @@ def decide(situation: Situation, config: DreamConfig) -> Decision:
     idle_at = situation.last_call_s + config.trigger.idle_duration_minutes * 60
     calm_at = now + _calm_after(situation.activity, config.trigger.activity_threshold)
     cool_at = cooldown_ends(situation, config)
-    eligible = max(idle_at, calm_at, cool_at, now)
+    latest = max(idle_at, calm_at, cool_at, now)
+    eligible = latest if math.isfinite(latest) else None
     if situation.others >= config.max_parallel:
         return Decision(False, f"{situation.others} other spaces dream (dream.max_parallel)", eligible)
     if cool_at > now:

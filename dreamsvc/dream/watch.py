@@ -6,7 +6,7 @@ gets a gap that names what it missed, so no watcher makes memory grow or holds u
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 from dreamsvc.clock import Clock, to_timestamp
 from dreamsvc.v1.dream_pb2 import Dream, SleepState
@@ -32,6 +32,8 @@ class Events:
         self._ring: deque[StreamStatusResponse] = deque(maxlen=KEPT)
         # Numbers begin at the time in microseconds, so they grow across restarts too.
         self._last = clock.now_us()
+        # The last one that is not in the ring any more; a watcher may have seen it before a restart.
+        self._dropped = self._last
         self._changed = asyncio.Event()
         self._progress_s = -1.0
         self._closing = False
@@ -88,10 +90,15 @@ class Events:
             except TimeoutError:
                 yield self._stamped(StreamStatusResponse(heartbeat=Heartbeat()), cursor)
 
-    def final(self, dream: Dream, sleep_state: SleepState.ValueType) -> StreamStatusResponse:
-        """The only event of a dream that ended before anybody watched."""
+    def past(self, dream: Dream, sleep_state: SleepState.ValueType, after: int) -> Iterator[StreamStatusResponse]:
+        """What is left to tell of a dream that is over: its events after a number (0: none), and that it is over."""
+        for event in self._newer(after) if after else []:
+            if event.dream.id == dream.id:
+                yield event
+                if event.WhichOneof("event") == "closing":
+                    return
         closing = Closing(reason=Closing.REASON_DREAM_ENDED)
-        return self._stamped(StreamStatusResponse(sleep_state=sleep_state, dream=dream, closing=closing), self._last)
+        yield self._stamped(StreamStatusResponse(sleep_state=sleep_state, dream=dream, closing=closing), self._last)
 
     def _newer(self, cursor: int) -> list[StreamStatusResponse]:
         found: list[StreamStatusResponse] = []
@@ -99,8 +106,7 @@ class Events:
             if event.sequence <= cursor:
                 return found[::-1]
             found.append(event)
-        # The ring does not reach back to the cursor: something in between may be gone.
-        if found and found[-1].sequence > cursor + 1 and len(self._ring) == KEPT:
+        if found and cursor < self._dropped:
             gap = Gap(from_sequence=cursor + 1, to_sequence=found[-1].sequence - 1)
             missed = StreamStatusResponse(sleep_state=found[-1].sleep_state, dream=found[-1].dream, gap=gap)
             found.append(self._stamped(missed, gap.to_sequence))
@@ -108,6 +114,8 @@ class Events:
 
     def _publish(self, event: StreamStatusResponse) -> None:
         self._last = max(self._last + 1, self._clock.now_us())
+        if len(self._ring) == KEPT:
+            self._dropped = self._ring[0].sequence
         self._ring.append(self._stamped(event, self._last))
         self._notify()
 

@@ -80,6 +80,7 @@ class Nrem:
         self._round = checkpoint.round
         self._batch = checkpoint.batch
         self._next_part = checkpoint.next_part
+        self._total = 0
         self._tally = Tally()
         self._tally.CopyFrom(checkpoint.tally)
         self._before_s = checkpoint.tally.seconds
@@ -127,6 +128,7 @@ class Nrem:
                     break
         except Stopped:
             reason = dream_pb2.END_REASON_ABORTED
+        yield self._progressed()
         yield from self._operations()
         yield RunDreamResponse(checkpoint=self._checkpoint())
         yield self._ended(reason)
@@ -144,6 +146,7 @@ class Nrem:
                 self._batch += 1
                 self._tally.rounds = self._round + (self._batch * size >= len(rows))
                 yield
+            self._tally.rounds = self._round + 1
             if self._config.pace == "converge":
                 return
             self._round, self._batch = self._round + 1, 0
@@ -213,7 +216,7 @@ class Nrem:
                     now,
                     graph,
                     self._hebbian.weight,
-                    jnp.int32(steps),
+                    steps,
                     sparsity=self._src.sparsity,
                     randomness=self._src.randomness,
                     clustering=self._src.clustering,
@@ -243,11 +246,14 @@ class Nrem:
         now = clock.precise_s()
         if now - self._told_progress >= PROGRESS_S:
             self._told_progress = now
-            yield RunDreamResponse(progress=StepProgress(progress=self._progress(), tally=self._current_tally()))
+            yield self._progressed()
         if now - self._told_checkpoint >= self._start.config.resources.checkpoint_seconds:
             self._told_checkpoint = now
             yield from self._operations()
             yield RunDreamResponse(checkpoint=self._checkpoint())
+
+    def _progressed(self) -> RunDreamResponse:
+        return RunDreamResponse(progress=StepProgress(progress=self._progress(), tally=self._current_tally()))
 
     def _progress(self) -> Progress:
         elapsed = self._elapsed()

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent import futures
 from importlib import import_module
 from queue import Empty, SimpleQueue
@@ -17,7 +17,7 @@ import grpc
 
 from dreamsvc.dreamer import placement
 from dreamsvc.dreamer.throttle import Throttle
-from dreamsvc.dreamer.v1.dreamer_service_pb2 import Ended, Ready, RunDreamRequest, RunDreamResponse
+from dreamsvc.dreamer.v1.dreamer_service_pb2 import Ended, Ready, RunDreamRequest, RunDreamResponse, Start
 from dreamsvc.dreamer.v1.dreamer_service_pb2_grpc import DreamerServiceServicer, add_DreamerServiceServicer_to_server
 from dreamsvc.dreamer.v1.operations_pb2 import Operations
 from dreamsvc.v1 import dream_pb2
@@ -39,19 +39,17 @@ class Dreamer(DreamerServiceServicer):
     def RunDream(
         self, request_iterator: Iterator[RunDreamRequest], context: grpc.ServicerContext
     ) -> Iterator[RunDreamResponse]:
-        from dreamsvc.dreamer.nrem import Nrem  # imports JAX, which takes its time
-
         start = next(request_iterator).start
         staged: list[Operations] = [next(request_iterator).staged for _ in range(start.staged_parts)]
         stop = threading.Event()
         context.add_callback(stop.set)
         threading.Thread(target=_listen, args=(request_iterator, stop), daemon=True).start()
-        phase = Nrem(start, staged, Throttle(start.config.resources.max_gpu_usage, stop))
         try:
-            ready = self._prepared(phase, stop)
-            if ready is None:
+            prepared = self._prepared(start, staged, stop)
+            if prepared is None:
                 yield RunDreamResponse(ended=Ended(reason=dream_pb2.END_REASON_ABORTED))
                 return
+            phase, ready = prepared
             yield RunDreamResponse(ready=ready)
             with self._device:
                 yield from phase.run()
@@ -61,14 +59,19 @@ class Dreamer(DreamerServiceServicer):
                 ended=Ended(reason=dream_pb2.END_REASON_FAILED, message=f"{type(error).__name__}: {error}")
             )
 
-    def _prepared(self, phase: "Nrem", stop: threading.Event) -> Ready | None:
+    def _prepared(
+        self, start: Start, staged: Sequence[Operations], stop: threading.Event
+    ) -> "tuple[Nrem, Ready] | None":
         """Prepares on a thread of its own; None if a stop came first. Compiling goes on then, for the next dream."""
-        outcome: SimpleQueue[Ready | Exception] = SimpleQueue()
+        outcome: SimpleQueue[tuple[Nrem, Ready] | Exception] = SimpleQueue()
 
         def work() -> None:
             try:
+                from dreamsvc.dreamer.nrem import Nrem  # imports JAX, which takes its time
+
                 with self._device:
-                    outcome.put(phase.prepare())
+                    phase = Nrem(start, staged, Throttle(start.config.resources.max_gpu_usage, stop))
+                    outcome.put((phase, phase.prepare()))
             except Exception as error:
                 outcome.put(error)
 

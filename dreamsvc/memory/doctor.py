@@ -1,13 +1,14 @@
 """Checks the invariants of a store; reads only, also beside a running server."""
 
 import hashlib
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from dreamsvc.errors import DreamsvcError
 from dreamsvc.memory import audit, operations, rows
-from dreamsvc.memory.sqlite import ChangeId, Connection, open_read_only
+from dreamsvc.memory.sqlite import Connection, open_read_only
 
 MOST_SHOWN = 5
 
@@ -75,6 +76,9 @@ def _edges(connection: Connection) -> Iterator[str]:
     )
     for (edge,) in connection.execute(query):
         yield f"edge {edge} is alive and has a forgotten end"
+    query = "SELECT e.id FROM edges e JOIN nodes n ON n.id = e.hidden_by WHERE n.deleted_us IS NULL"
+    for (edge,) in connection.execute(query):
+        yield f"edge {edge} waits for a memory that is not forgotten"
 
 
 def _audit(connection: Connection) -> Iterator[str]:
@@ -93,8 +97,10 @@ def _reversal(connection: Connection) -> Iterator[str]:
 def _parts(connection: Connection) -> Iterator[str]:
     for state in ("staging", "sealed"):
         for change in operations.in_state(connection, state):
-            if change.kind == "dream":
-                operations.staged(connection, ChangeId(change.id), change.generation)
+            query = "SELECT part, body, crc FROM change_parts WHERE change = ?"
+            for part, body, crc in connection.execute(query, (change.id,)):
+                if zlib.crc32(body) != crc:
+                    yield f"part {part} of change {change.id} does not match its checksum"
             if state == "sealed":
                 yield f"change {change.id} is sealed and not yet folded; the next start finishes it"
 

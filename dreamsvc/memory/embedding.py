@@ -73,11 +73,15 @@ class TextEmbedding:
     def _work(self) -> None:
         if not self._open():
             return
-        while not self._closing.is_set():
+        while True:
+            # In this order, as `close` sets the two in the other: the last wake is never missed.
             self._wanted.clear()
+            if self._closing.is_set():
+                return
             try:
                 for name in self._store.space_names():
                     self._catch_up(name)
+                self.notice = ""
             except EmbeddingFailed as error:
                 self.notice = str(error)
                 logger.warning("texts wait for vectors: %s; trying again in %g s", error, RETRY_S)

@@ -153,6 +153,7 @@ class SpaceGraph:
         view.importance[row] = node.importance
         view.event_us[row] = node.event_us
         view.embedded[row] = False
+        view.vectors[row] = 0
         view.alive[row] = node.alive
         if row in self._lexical:
             self._lexical.remove(row)

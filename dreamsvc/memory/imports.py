@@ -14,6 +14,7 @@ An entity becomes a memory, each observation another with an edge has_observatio
 
 import base64
 import binascii
+import codecs
 import json
 from collections.abc import Callable, Iterator
 from typing import Any, cast
@@ -24,14 +25,19 @@ from google.protobuf import json_format
 from dreamsvc import contract, entropy
 from dreamsvc.clock import from_iso, to_timestamp
 from dreamsvc.errors import InvalidFields
+from dreamsvc.memory import rows
 from dreamsvc.memory.spaces import CLIENT
 from dreamsvc.v1 import memory_pb2
 from dreamsvc.v1.memory_pb2 import Edge, EdgeOrigin, ImportReport, Memory
 from dreamsvc.v1.memory_service_pb2 import RememberRequest
 
 PART_ROWS = 2000
+# A user's write may have to wait for one part.
+PART_BYTES = 4 * 1024 * 1024
 MOST_SHOWN = 100
-LONGEST_LINE = 4 * 1024 * 1024
+# The longest text, every character of it escaped, and room for the rest.
+LONGEST_LINE = 8 * 1024 * 1024
+MOST_COUNTED = 2**63 - 1
 _TIMES = ("event_time", "create_time", "update_time", "access_time")
 _PLAIN = ("id", "key", "kind", "title", "text", "aliases", "importance", "pinned", "access_count", "replay_count")
 _MEMORY_FIELDS = {"type", "vector", "metadata", *_TIMES, *_PLAIN}
@@ -52,6 +58,8 @@ class LineReader:
         self._read_line = _READERS[file_format]
         self._space = space
         self._rest = b""
+        # Inside a line that is too long: what comes before its end is not kept.
+        self._skipping = False
         self._memories: list[Memory] = []
         self._edges: list[tuple[int, Edge]] = []
         # Line of each name that the file gives to a memory, ids and keys alike.
@@ -64,15 +72,16 @@ class LineReader:
         for line in lines:
             self._take(line)
         if len(self._rest) > LONGEST_LINE:
-            self._refuse(self.report.lines + 1, f"is longer than {LONGEST_LINE} bytes")
-            self._rest = b""
+            self._skipping, self._rest = True, b""
         yield from self._full_parts(PART_ROWS)
 
     def finish(self, stored: Callable[[set[str]], set[str]]) -> Iterator[RememberRequest]:
         """The rest of the memories, then all edges; `stored` says which of some names the space has."""
-        if self._rest.strip():
+        if self._skipping or self._rest.strip():
             self._take(self._rest)
         yield from self._full_parts(1)
+        for _, edge in self._edges:
+            edge.source, edge.target = self._as_named(edge.source), self._as_named(edge.target)
         outside = {name for _, edge in self._edges for name in (edge.source, edge.target)} - self._names.keys()
         missing = outside - stored(outside) if outside else set[str]()
         good: list[Edge] = []
@@ -86,22 +95,43 @@ class LineReader:
             yield RememberRequest(edges=good[start : start + PART_ROWS])
 
     def _full_parts(self, least: int) -> Iterator[RememberRequest]:
-        while len(self._memories) >= least:
-            part, self._memories = self._memories[:PART_ROWS], self._memories[PART_ROWS:]
+        while self._memories:
+            count = size = 0
+            for memory in self._memories[:PART_ROWS]:
+                size += memory.ByteSize()
+                if count and size > PART_BYTES:
+                    break
+                count += 1
+            if count == len(self._memories) and count < least:
+                return
+            part, self._memories = self._memories[:count], self._memories[count:]
             yield RememberRequest(memories=part)
+
+    def _as_named(self, name: str) -> str:
+        """A memory's id as its own line spells it."""
+        if name in self._names:
+            return name
+        uid = entropy.uuid_bytes(name)
+        own = name if uid is None else entropy.uuid_text(uid)
+        return own if own in self._names else name
 
     def _take(self, line: bytes) -> None:
         self.report.lines += 1
+        number = self.report.lines
+        if self._skipping or len(line) > LONGEST_LINE:
+            self._skipping = False
+            self._refuse(number, f"is longer than {LONGEST_LINE} bytes")
+            return
         if not line.strip():
             return
-        number = self.report.lines
         try:
-            memories, edges = self._read_line(self, json.loads(line), number)
+            memories, edges = self._read_line(self, json.loads(line.removeprefix(codecs.BOM_UTF8).decode()), number)
             for item in (*memories, *edges):
                 contract.fill(item)
                 contract.check(item)
             self._check_vectors(memories)
-        except UnicodeDecodeError:
+        except UnicodeError:
+            # Bytes that are none, or an escaped half of a surrogate pair.
             self._refuse(number, "is no UTF-8")
         except json.JSONDecodeError as error:
             self._refuse(number, f"is no JSON: {error.msg} at column {error.colno}")
@@ -109,6 +139,9 @@ class LineReader:
             self._refuse(number, "is nested too deeply")
         except (MalformedLineError, InvalidFields) as error:
             self._refuse(number, str(error))
+        except ValueError as error:
+            # A number of more digits than Python reads.
+            self._refuse(number, f"is no JSON: {error}")
         else:
             for memory in memories:
                 for name in (memory.id, memory.key):
@@ -155,18 +188,25 @@ class LineReader:
         memory = _parsed({name: value[name] for name in _PLAIN if value.get(name) is not None}, Memory())
         if not memory.id and not memory.key:
             raise MalformedLineError('needs an "id" or a "key", so that importing again changes nothing')
-        if memory.id and entropy.uuid_bytes(memory.id) is None:
-            raise MalformedLineError(f'"id" is no UUID: "{memory.id[:40]}"')
+        if memory.id:
+            uid = entropy.uuid_bytes(memory.id)
+            if uid is None:
+                raise MalformedLineError(f'"id" is no UUID: "{memory.id[:40]}"')
+            memory.id = entropy.uuid_text(uid)
         for name in (memory.id, memory.key):
             if name and name in self._names:
                 raise MalformedLineError(f'repeats the memory of line {self._names[name]}: "{name[:80]}"')
-        if not (memory.title or memory.text):
-            raise MalformedLineError('needs a "text" or a "title"')
+        if not (memory.title or memory.text or value.get("vector")):
+            raise MalformedLineError('needs a "text", a "title" or a "vector"')
+        if max(memory.access_count, memory.replay_count) > MOST_COUNTED:
+            raise MalformedLineError('"access_count" or "replay_count" is beyond 2**63 - 1')
         for name in _TIMES:
             if value.get(name) is not None:
                 getattr(memory, name).CopyFrom(to_timestamp(_time(value[name], name)))
         if value.get("metadata"):
             _parsed(value["metadata"], memory.metadata)
+            if why := rows.unfit(memory):
+                raise MalformedLineError(f'"metadata" {why}')
         if value.get("vector") is not None:
             memory.vector.extend(_vector(value["vector"]))
         return memory
@@ -193,14 +233,15 @@ class LineReader:
         key = _mcp_key(name)
         if key in self._names:
             raise MalformedLineError(f'repeats the entity of line {self._names[key]}: "{name[:80]}"')
-        observations = value.get("observations", [])
-        if not isinstance(observations, list):
+        given = value.get("observations", [])
+        if not isinstance(given, list):
             raise MalformedLineError('"observations" must be a list')
+        observations = [one for one in cast("list[Any]", given) if isinstance(one, str) and one.strip()]
+        if len(observations) < len(cast("list[Any]", given)):
+            raise MalformedLineError("an observation is no text")
         memories = [Memory(key=key, kind=_text(value, "entityType"), title=name)]
         edges: list[Edge] = []
-        for observation in dict.fromkeys(cast("list[Any]", observations)):
-            if not isinstance(observation, str) or not observation.strip():
-                raise MalformedLineError("an observation is no text")
+        for observation in dict.fromkeys(observations):
             own = _mcp_key(name, observation)
             memories.append(Memory(key=own, kind="observation", title=name, text=observation))
             edges.append(Edge(source=key, target=own, type="has_observation"))

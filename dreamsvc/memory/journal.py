@@ -66,8 +66,13 @@ class Journal:
             lambda c: operations.stage(c, change, enumerate(bodies, first), STAGED), priority=Priority.BACKGROUND
         )
 
-    def seal_import(self, change: ChangeId, embedder: str) -> Future[None]:
+    def seal_import(self, change: ChangeId, name: str, embedder: str, dimension: int) -> Future[None]:
+        """Raises EmbedderMismatch where the space has vectors of another kind; if it has none, they are of this kind
+        from now on. `dimension` 0: the import brings none."""
+
         def job(connection: Connection) -> None:
+            if dimension:
+                spaces.accept_vectors(connection, spaces.find(connection, name), embedder, dimension)
             connection.execute("UPDATE changes SET embedder=? WHERE id=?", (embedder, change))
             operations.seal(connection, change, STAGED, self._clock.now_us())
 
@@ -86,6 +91,21 @@ class Journal:
         return self._database.write(job)
 
     # ── dreams ──────────────────────────────────────────────────────────────────
+
+    def trigger_answer(self, request: TriggerRequest) -> TriggerResponse | None:
+        """The first answer to a trigger's request id, or None; raises RequestIdConflict."""
+        answer = TriggerResponse()
+        known = self._database.read(
+            lambda connection: requests.first_answer(
+                connection,
+                request,
+                space=request.space,
+                request_id=request.request_id,
+                now_us=self._clock.now_us(),
+                empty=answer,
+            )
+        )
+        return answer if known else None
 
     def begin_dream(
         self, request: TriggerRequest, dream: Dream, config: DreamConfig, now_us: int
@@ -124,7 +144,8 @@ class Journal:
 
         def run(connection: Connection) -> Resumable | None:
             space = spaces.find(connection, name)
-            row = dreams.latest(connection, space, [Dream.STATE_SUSPENDED])
+            # One that is marked as running and does not run could not be marked otherwise, e.g. on a full disk.
+            row = dreams.latest(connection, space, [Dream.STATE_SUSPENDED, Dream.STATE_RUNNING])
             if row is None:
                 return None
             checkpoint, unfit = dreams.load_checkpoint(connection, row.change)
@@ -213,12 +234,21 @@ class Journal:
         return self._database.read(run)
 
     def unfinished(self) -> tuple[list[DreamRow], list[operations.Change]]:
-        """After a crash: dreams that were running, and changes that were sealed and not folded to the end."""
+        """After a crash: dreams that were running or being folded, and imports that were sealed and not yet folded."""
 
         def run(connection: Connection) -> tuple[list[DreamRow], list[operations.Change]]:
-            return dreams.in_state(connection, Dream.STATE_RUNNING), operations.in_state(connection, "sealed")
+            found = [
+                row
+                for state in (Dream.STATE_RUNNING, Dream.STATE_FOLDING)
+                for row in dreams.in_state(connection, state)
+            ]
+            return found, [change for change in operations.in_state(connection, "sealed") if change.kind == "import"]
 
         return self._database.read(run)
+
+    def suspended(self) -> list[DreamRow]:
+        """The interrupted dreams of all spaces."""
+        return self._database.read(lambda connection: dreams.in_state(connection, Dream.STATE_SUSPENDED))
 
     def drop_unsealed_imports(self) -> Future[int]:
         """After a crash: an import that was not sealed never happened. Gives how many there were."""
@@ -226,16 +256,24 @@ class Journal:
         def job(connection: Connection) -> int:
             left = [change for change in operations.in_state(connection, "staging") if change.kind == "import"]
             for change in left:
-                operations.drop(connection, change.id, self._clock.now_us())
+                self._drop_import(connection, change.id)
             return len(left)
 
         return self._database.write(job)
 
-    def drop_import(self, change: ChangeId) -> Future[None]:
-        return self._database.write(lambda c: operations.drop(c, change, self._clock.now_us()))
+    def drop_import(self, change: ChangeId) -> Future[bool]:
+        """False where it was sealed already, so that it has to be folded."""
+        return self._database.write(lambda c: self._drop_import(c, change))
 
     def space_name(self, space: int) -> str:
         return self._database.read(lambda c: next(found.name for found in spaces.all_of(c) if found.id == space))
+
+    def _drop_import(self, connection: Connection, change: ChangeId) -> bool:
+        space = operations.find(connection, change).space
+        dropped = operations.drop(connection, change, self._clock.now_us())
+        if dropped:
+            spaces.forget_announced(connection, space)
+        return dropped
 
     def _begin(self, connection: Connection, space: Space, uid: str, kind: str) -> Begun:
         raw = entropy.uuid_bytes(uid)

@@ -152,13 +152,16 @@ def seal(connection: Connection, change: ChangeId, generation: int, now_us: int)
     )
 
 
-def drop(connection: Connection, change: ChangeId, now_us: int) -> None:
-    """Gives up a change that was not sealed; nothing of it was applied."""
-    connection.execute(
-        "UPDATE changes SET state='dropped', ended_us=? WHERE id=? AND state='staging'", (now_us, change)
-    )
+def drop(connection: Connection, change: ChangeId, now_us: int) -> bool:
+    """Gives up a change that was not sealed; nothing of it was applied. False, and no effect, where it was sealed."""
+    dropped = connection.execute(
+        "UPDATE changes SET state='dropped', ended_us=? WHERE id=? AND state='staging' RETURNING id", (now_us, change)
+    ).fetchall()
+    if not dropped:
+        return False
     connection.execute("DELETE FROM change_parts WHERE change = ?", (change,))
     connection.execute("DELETE FROM checkpoints WHERE change = ?", (change,))
+    return True
 
 
 def next_part(connection: Connection, change: Change) -> bytes | None:
@@ -279,10 +282,14 @@ def read_back(connection: Connection, change: ChangeId) -> ReadBack:
         before = BeforeImages.FromString(body)
         skipped += len(before.skipped)
         replayed += len(before.node_ids)
-        was = dict(zip(before.edge_ids, before.weights, strict=True))
-        for edge, weight, deleted in rows.chosen(
-            connection, f"SELECT id, weight, deleted_us FROM edges WHERE changed_by={change} AND id IN (%s)", was
-        ):
+        # As float32, which is what a dream reads and writes.
+        was = dict(zip(before.edge_ids, np.asarray(before.weights, np.float32).tolist(), strict=True))
+        # What a user changed since then is not the dream's any more.
+        query = (
+            f"SELECT id, weight, deleted_us FROM edges WHERE changed_by={change} AND user_seq<={row.base_seq}"
+            " AND id IN (%s)"
+        )
+        for edge, weight, deleted in rows.chosen(connection, query, was):
             pruned += deleted is not None
             strengthened += deleted is None and weight > was[edge]
             weakened += deleted is None and weight < was[edge]

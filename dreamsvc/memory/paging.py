@@ -26,7 +26,7 @@ def read(token: str, of: bytes) -> int:
         raw = base64.urlsafe_b64decode(token.encode("ascii"))
     except (binascii.Error, ValueError):
         raw = b""
-    if len(raw) != _SCOPE_BYTES + 8:
+    if len(raw) != _SCOPE_BYTES + 8 or raw[_SCOPE_BYTES] >= 0x80:
         raise invalid("page_token", "is no page token of this service")
     if raw[:_SCOPE_BYTES] != of:
         raise invalid("page_token", "belongs to a listing with another space or other filters")

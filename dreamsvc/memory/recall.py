@@ -79,7 +79,9 @@ def _dense(view: GraphView, query: Query) -> NDArray[np.float32]:
     n = view.n
     if query.vector is None or view.vectors.shape[1] != len(query.vector):
         return np.zeros(n, np.float32)
-    unit = (query.vector / np.linalg.norm(query.vector)).astype(np.float32)
+    # The squares of what a float32 holds overflow it.
+    wide = query.vector.astype(np.float64)
+    unit = (wide / np.linalg.norm(wide)).astype(np.float32)
     embedded = view.embedded[:n] & view.alive[:n]
     scaled = _minmax(view.vectors[:n] @ unit, embedded)
     # A memory without a vector is not the farthest one: nothing is known of it.

@@ -67,12 +67,13 @@ def store(
     uids, known = _identify(connection, space, memories, author)
     ids = _write_nodes(connection, space, memories, uids, known, author, delta)
     _write_vectors(connection, space, memories, [ids[uid] for uid in uids], known, author, delta)
+    created = len(ids) - len(known)
     edges_created, edges_updated = _write_edges(connection, space, edges, author, delta)
     return Stored(
         ids=[entropy.uuid_text(uid) for uid in uids],
-        memories_created=len(uids) - len(known),
+        memories_created=created,
         memories_updated=len(known) if author.updates else 0,
-        memories_unchanged=0 if author.updates else len(known),
+        memories_unchanged=0 if author.updates else len(memories) - created,
         edges_created=edges_created,
         edges_updated=edges_updated,
         edges_unchanged=len(edges) - edges_created - edges_updated,
@@ -104,27 +105,42 @@ def _identify(
                 continue
             wrong.append(Violation(f"memories[{i}].key", f'"{memory.key[:80]}" is the key of another memory'))
         uids.append(uid)
-    wrong += _repeats("id", uids, memories) + _repeats("key", [memory.key for memory in memories], memories)
-    if wrong:
-        raise InvalidFields(wrong)
     known = {
         row[1]: _Known(row[0], row[1], row[2], row[3] is not None)
         for row in rows.chosen(
             connection, f"SELECT id, uid, key, deleted_us FROM nodes WHERE space = {space.id} AND uid IN (%s)", uids
         )
     }
+    for i, memory in enumerate(memories):
+        if not memory.id and uids[i] in known and known[uids[i]].key != memory.key:
+            # The memory that the id was made for goes by another key now.
+            uids[i] = _fresh_id(author)
+    known = {uid: known[uid] for uid in uids if uid in known}
+    if author.updates:
+        # What an import brings was checked when it came; of two lines that prove to be one memory the first counts.
+        wrong += _repeats("id", uids) + _repeats("key", [memory.key for memory in memories])
+        unfit = ((i, rows.unfit(memory)) for i, memory in enumerate(memories))
+        wrong += [Violation(f"memories[{i}].metadata", why) for i, why in unfit if why]
+    if wrong:
+        raise InvalidFields(wrong)
     return uids, known
 
 
 def _made_id(space: Space, memory: Memory, by_key: dict[str, _Known], author: Author) -> bytes | None:
     if not memory.key:
-        return entropy.uuid_bytes(entropy.uuid7(author.now_us))
+        return _fresh_id(author)
     if memory.key in by_key:
         return by_key[memory.key].uid
     return entropy.uuid_bytes(entropy.uuid_for(space.name, memory.key))
 
 
-def _repeats(name: str, values: Sequence[Any], memories: Sequence[Memory]) -> list[Violation]:
+def _fresh_id(author: Author) -> bytes:
+    made = entropy.uuid_bytes(entropy.uuid7(author.now_us))
+    assert made is not None
+    return made
+
+
+def _repeats(name: str, values: Sequence[Any]) -> list[Violation]:
     first: dict[Any, int] = {}
     found: list[Violation] = []
     for i, value in enumerate(values):
@@ -142,7 +158,11 @@ def _write_nodes(
     author: Author,
     delta: Delta,
 ) -> dict[bytes, int]:
-    fresh = [(uid, memory) for uid, memory in zip(uids, memories, strict=True) if uid not in known]
+    new: dict[bytes, Memory] = {}
+    for uid, memory in zip(uids, memories, strict=True):
+        if uid not in known:
+            new.setdefault(uid, memory)
+    fresh = list(new.items())
     first = take_ids(connection, "next_node", len(fresh)) if fresh else 0
     ids = {uid: first + i for i, (uid, _) in enumerate(fresh)} | {uid: old.id for uid, old in known.items()}
     connection.executemany(
@@ -265,7 +285,10 @@ def _write_vectors(
     if wrong:
         raise InvalidFields(wrong)
     spaces.accept_vectors(connection, space, author.embedder, dimension)
-    packed = {ids[i]: rows.pack_vector(memories[i].vector, f"memories[{i}].vector") for i in given}
+    packed: dict[int, bytes] = {}
+    for i in given:
+        if ids[i] not in packed:
+            packed[ids[i]] = rows.pack_vector(memories[i].vector, f"memories[{i}].vector")
     put_vectors(connection, packed)
     delta.vectors |= {node: np.frombuffer(body, dtype="<f2") for node, body in packed.items()}
 
@@ -291,20 +314,17 @@ def _write_edges(
                 wrong.append(Violation(f"edges[{i}].{side}", f'no memory "{name[:80]}" in space "{space.name}"'))
             elif ends[name].deleted:
                 wrong.append(Violation(f"edges[{i}].{side}", f'"{name[:80]}" is forgotten; restore it first'))
-        if wrong:
-            if not author.updates:
-                # An import was checked when it came; what users forgot since then has no edges.
-                wrong.clear()
+        if edge.source not in ends or edge.target not in ends:
             continue
         name = (ends[edge.source].id, ends[edge.target].id, edge.type)
-        if name[0] == name[1] and not author.updates:
-            continue
         if name[0] == name[1]:
             wrong.append(Violation(f"edges[{i}].target", "is the same memory as the source"))
-        elif name in named and author.updates:
+        elif name in named:
             wrong.append(Violation(f"edges[{i}]", "has the source, target and type of an edge before it"))
-        named[name] = edge
-    if wrong:
+        elif not (ends[edge.source].deleted or ends[edge.target].deleted):
+            named[name] = edge
+    # An import was checked when it came: what users forgot since then gets no edges, of equal ones the first counts.
+    if wrong and author.updates:
         raise InvalidFields(wrong)
     types = _type_ids(connection, {edge.type for edge in edges})
     return _upsert_edges(
@@ -374,11 +394,14 @@ def _type_ids(connection: Connection, names: set[str]) -> dict[str, int]:
 def find_nodes(connection: Connection, space: Space, names: set[str]) -> dict[str, _Known]:
     """Memories by id or key; a name that is stored nowhere is left out."""
     found: dict[str, _Known] = {}
-    uids = {uid: name for name in names if (uid := entropy.uuid_bytes(name)) is not None}
+    spellings: dict[bytes, list[str]] = {}
+    for name in names:
+        if (uid := entropy.uuid_bytes(name)) is not None:
+            spellings.setdefault(uid, []).append(name)
     for node, uid, key, deleted in rows.chosen(
-        connection, f"SELECT id, uid, key, deleted_us FROM nodes WHERE space = {space.id} AND uid IN (%s)", uids
+        connection, f"SELECT id, uid, key, deleted_us FROM nodes WHERE space = {space.id} AND uid IN (%s)", spellings
     ):
-        found[uids[uid]] = _Known(node, uid, key, deleted is not None)
+        found |= dict.fromkeys(spellings[uid], _Known(node, uid, key, deleted is not None))
     for node, uid, key, deleted in rows.chosen(
         connection,
         f"SELECT id, uid, key, deleted_us FROM nodes WHERE space = {space.id} AND key IN (%s)",
@@ -404,23 +427,49 @@ def revive_edges(connection: Connection, node: int, author: Author, delta: Delta
     delta.changed_edges += [NewEdge(*edge, alive=True) for edge in revived]
 
 
-def foresee(connection: Connection, space: Space, memories: Sequence[Memory], edges: Sequence[Edge]) -> Stored:
-    """What an import of a batch would do; writes nothing."""
-    names = {memory.id or memory.key for memory in memories}
-    known = find_nodes(connection, space, names)
-    ends = find_nodes(connection, space, {name for edge in edges for name in (edge.source, edge.target)})
-    present = {
-        (source, target, kind)
-        for source, target, kind in rows.chosen(
-            connection,
-            "SELECT e.source, e.target, k.name FROM edges e JOIN edge_types k ON k.id = e.type WHERE e.source IN (%s)",
-            {end.id for end in ends.values()},
-        )
-    }
-    old = sum(
-        edge.source in ends
-        and edge.target in ends
-        and (ends[edge.source].id, ends[edge.target].id, edge.type) in present
-        for edge in edges
-    )
-    return Stored([], len(memories) - len(known), 0, len(known), len(edges) - old, 0, old)
+class Foresight:
+    """What an import would do, part by part; writes nothing and remembers what the parts before would have made."""
+
+    def __init__(self) -> None:
+        self._made: set[bytes] = set()
+        self._named: dict[str, bytes] = {}
+        self._edges: set[tuple[bytes, bytes, str]] = set()
+
+    def of(self, connection: Connection, space: Space, memories: Sequence[Memory], edges: Sequence[Edge]) -> Stored:
+        """What `store` would give for the next part."""
+        author = Author(now_us=0, seq=0, change=0)
+        uids, known = _identify(connection, space, memories, author)
+        made = set(uids) - known.keys() - self._made
+        self._made |= made
+        for uid, memory in zip(uids, memories, strict=True):
+            self._named |= {name: uid for name in (entropy.uuid_text(uid), memory.id, memory.key) if name}
+        created = self._new_edges(connection, space, edges)
+        return Stored([], len(made), 0, len(memories) - len(made), created, 0, len(edges) - created)
+
+    def _new_edges(self, connection: Connection, space: Space, edges: Sequence[Edge]) -> int:
+        ends = find_nodes(connection, space, {name for edge in edges for name in (edge.source, edge.target)})
+        uids = {name: self._named[name] for edge in edges for name in (edge.source, edge.target) if name in self._named}
+        uids |= {name: end.uid for name, end in ends.items()}
+        forgotten = {end.uid for end in ends.values() if end.deleted}
+        of_row = {end.id: end.uid for end in ends.values()}
+        present = {
+            (of_row[source], of_row.get(target), kind)
+            for source, target, kind in rows.chosen(
+                connection,
+                "SELECT e.source, e.target, k.name FROM edges e JOIN edge_types k ON k.id = e.type"
+                " WHERE e.source IN (%s)",
+                of_row,
+            )
+        }
+        wanted = {
+            (uids[edge.source], uids[edge.target], edge.type)
+            for edge in edges
+            if edge.source in uids and edge.target in uids
+        }
+        new = {
+            (source, target, kind)
+            for source, target, kind in wanted - present - self._edges
+            if source != target and not {source, target} & forgotten
+        }
+        self._edges |= new
+        return len(new)

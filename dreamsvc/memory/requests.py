@@ -26,20 +26,33 @@ def once[Answer: Message](
     """
     if not request_id:
         return run(), True
-    method = request.DESCRIPTOR.name
-    digest = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
     connection.execute("DELETE FROM requests WHERE expires_us <= ?", (now_us,))
-    row = connection.execute(
-        "SELECT digest, answer FROM requests WHERE space=? AND method=? AND request_id=?", (space, method, request_id)
-    ).fetchone()
-    if row is not None:
-        if row[0] != digest:
-            raise RequestIdConflict(f'request_id "{request_id}" came before with another {method}')
-        empty.ParseFromString(row[1])
+    if first_answer(connection, request, space=space, request_id=request_id, now_us=now_us, empty=empty):
         return empty, False
     answer = run()
     connection.execute(
         "INSERT INTO requests VALUES (?,?,?,?,?,?)",
-        (space, method, request_id, digest, answer.SerializeToString(), now_us + keep_us),
+        (space, request.DESCRIPTOR.name, request_id, _digest(request), answer.SerializeToString(), now_us + keep_us),
     )
     return answer, True
+
+
+def first_answer(
+    connection: Connection, request: Message, *, space: str, request_id: str, now_us: int, empty: Message
+) -> bool:
+    """Puts the first answer to a request into `empty`; False where the id is not known. Raises RequestIdConflict."""
+    method = request.DESCRIPTOR.name
+    row = connection.execute(
+        "SELECT digest, answer FROM requests WHERE space=? AND method=? AND request_id=? AND expires_us > ?",
+        (space, method, request_id, now_us),
+    ).fetchone()
+    if row is None:
+        return False
+    if row[0] != _digest(request):
+        raise RequestIdConflict(f'request_id "{request_id}" came before with another {method}')
+    empty.ParseFromString(row[1])
+    return True
+
+
+def _digest(request: Message) -> bytes:
+    return hashlib.sha256(request.SerializeToString(deterministic=True)).digest()

@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 from google.protobuf import json_format
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from dreamsvc import entropy
 from dreamsvc.clock import from_timestamp, to_timestamp
 from dreamsvc.errors import StoreCorrupt, invalid
 from dreamsvc.memory.sqlite import Connection
-from dreamsvc.v1.memory_pb2 import Edge, Memory
+from dreamsvc.v1.memory_pb2 import Edge, Hit, Memory
+from dreamsvc.v1.memory_service_pb2 import RecallResponse
 
 MEMORY_COLUMNS = (
     "id, uid, key, kind, title, text, aliases, importance, pinned, metadata, event_us, created_us, updated_us, "
@@ -56,6 +58,21 @@ def metadata_json(memory: Memory) -> str:
     if not memory.HasField("metadata"):
         return "{}"
     return json.dumps(json_format.MessageToDict(memory.metadata), sort_keys=True, ensure_ascii=False)
+
+
+def unfit(memory: Memory) -> str:
+    """Why a memory's metadata could not be stored or not be sent back; '' where it can."""
+    if not memory.HasField("metadata"):
+        return ""
+    try:
+        metadata_json(memory)
+        # As deep as an answer holds it.
+        RecallResponse.FromString(RecallResponse(hits=[Hit(memory=memory)]).SerializeToString())
+    except DecodeError:
+        return "is nested too deeply"
+    except ValueError:
+        return "has a number that is not finite"
+    return ""
 
 
 def event_us(memory: Memory) -> int | None:

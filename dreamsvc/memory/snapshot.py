@@ -1,5 +1,6 @@
 """Which arrays of the live graph go into a snapshot, and the live graph made from one."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,7 +28,7 @@ def start_arrays(graph: SpaceGraph) -> Arrays:
     view = graph.view
     arrays: Arrays = {name: getattr(view, name)[: view.n] for name in _START_NODES}
     arrays |= {name: getattr(view, name)[: view.m] for name in _START_EDGES}
-    names = "\n".join(sorted(view.kind_names, key=view.kind_names.__getitem__))
+    names = json.dumps(sorted(view.kind_names, key=view.kind_names.__getitem__))
     arrays["kind_names"] = np.frombuffer(names.encode(), np.uint8)
     return arrays | {f"{_LEXICAL}{name}": array for name, array in graph.lexical.to_arrays().items()}
 
@@ -39,13 +40,13 @@ def restore(arrays: Mapping[str, NDArray[Any]]) -> SpaceGraph:
             {name.removeprefix(_LEXICAL): array for name, array in arrays.items() if name.startswith(_LEXICAL)}
         )
     )
-    names = arrays["kind_names"].tobytes().decode()
+    names = json.loads(arrays["kind_names"].tobytes())
     columns = {name: np.array(arrays[name]) for name in (*_START_NODES, *_START_EDGES)}
     graph.adopt(
         graph.view._replace(
             n=len(columns["node_ids"]),
             m=len(columns["edge_ids"]),
-            kind_names={name: i for i, name in enumerate(names.split("\n"))} if names else {},
+            kind_names={name: i for i, name in enumerate(names)},
             **columns,
         )
     )

@@ -29,8 +29,26 @@ def find_or_make(connection: Connection, name: str, now_us: int) -> Space:
     return find(connection, name)
 
 
+# A space that an import announced and nothing was ever put into; only the default one is made in another way.
+_ANNOUNCED = (
+    "name <> 'default' AND NOT EXISTS (SELECT 1 FROM nodes WHERE space = spaces.id) AND NOT EXISTS"
+    " (SELECT 1 FROM changes WHERE space = spaces.id AND (kind <> 'import' OR state IN ('sealed', 'folded')))"
+)
+
+
 def all_of(connection: Connection) -> list[Space]:
-    return [Space(*row) for row in connection.execute("SELECT id, name, dimension, embedder FROM spaces ORDER BY id")]
+    query = f"SELECT id, name, dimension, embedder FROM spaces WHERE NOT ({_ANNOUNCED}) ORDER BY id"
+    return [Space(*row) for row in connection.execute(query)]
+
+
+def forget_announced(connection: Connection, space: int) -> None:
+    """Takes a space back that was made for imports, once the last of them is dropped and it holds nothing."""
+    waiting = "SELECT 1 FROM changes WHERE space = ?1 AND state = 'staging'"
+    if connection.execute(
+        f"SELECT 1 FROM spaces WHERE id = ?1 AND {_ANNOUNCED} AND NOT EXISTS ({waiting})", (space,)
+    ).fetchone():
+        connection.execute("DELETE FROM changes WHERE space = ?", (space,))
+        connection.execute("DELETE FROM spaces WHERE id = ?", (space,))
 
 
 def accept_vectors(connection: Connection, space: Space, embedder: str, dimension: int) -> Space:
@@ -44,6 +62,10 @@ def accept_vectors(connection: Connection, space: Space, embedder: str, dimensio
         raise EmbedderMismatch(
             f'the vectors of space "{space.name}" were made by {space.embedder}, these by {embedder}; '
             "distances between the two mean nothing"
+        )
+    if space.dimension != dimension:
+        raise EmbedderMismatch(
+            f'the vectors of space "{space.name}" have {space.dimension} values, these have {dimension}'
         )
     return space
 

@@ -120,6 +120,8 @@ class Database:
             connection = _connect(self.path, writable=False)
             try:
                 connection.execute("BEGIN")
+                # The moment begins with the first read, not with BEGIN.
+                change_seq(connection)
                 yield connection
             finally:
                 connection.close()
@@ -168,14 +170,21 @@ class Database:
                 for job in jobs:
                     if not job.future.set_running_or_notify_cancel():
                         continue
+                    self._writer.execute("SAVEPOINT job")
                     try:
-                        with self._writer:
-                            done.append((job, job.run(self._writer)))
+                        result = job.run(self._writer)
                     except (apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CorruptError):
                         # The file itself is in trouble: nobody of this commit is served.
                         raise
                     except Exception as error:
+                        if not self._writer.in_transaction:
+                            # SQLite gave the whole commit up, e.g. for want of memory.
+                            raise
+                        self._writer.execute("ROLLBACK TO job")
                         job.future.set_exception(error)
+                    else:
+                        done.append((job, result))
+                    self._writer.execute("RELEASE job")
                 self._writer.execute("COMMIT")
         except Exception as error:
             if self._writer.in_transaction:
@@ -219,7 +228,7 @@ def open_read_only(path: Path) -> Connection:
     """A connection that can look beside a running server; raises StoreUnavailable or StoreCorrupt."""
     with translated():
         connection = _connect(path, writable=False)
-        connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+        _require_ours(connection, path)
         return connection
 
 
@@ -269,16 +278,8 @@ def _connect(path: Path, *, writable: bool) -> apsw.Connection:
 
 def _prepare(connection: apsw.Connection, path: Path) -> None:
     """Makes a new file ours, brings an old one to this version, refuses a newer or a foreign one."""
-    version = _pragma(connection, "user_version")
-    owner = _pragma(connection, "application_id")
-    empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
-    if not empty and owner != APPLICATION_ID:
-        raise StoreCorrupt(f"{path} is a database of another program")
-    if version > SCHEMA_VERSION:
-        raise StoreUnavailable(
-            f"{path} was written by a newer dreamsvc (schema {version}, this one knows {SCHEMA_VERSION}); upgrade"
-        )
-    if empty:
+    version = _require_ours(connection, path)
+    if version == 0:
         connection.execute("PRAGMA page_size=8192").fetchall()
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}").fetchall()
     connection.execute("PRAGMA journal_mode=WAL").fetchall()
@@ -287,6 +288,19 @@ def _prepare(connection: apsw.Connection, path: Path) -> None:
         with connection:
             connection.execute(script).fetchall()
             connection.execute(f"PRAGMA user_version={step}").fetchall()
+
+
+def _require_ours(connection: Connection, path: Path) -> int:
+    """The schema's version, 0 for an empty file."""
+    version = _pragma(connection, "user_version")
+    empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
+    if not empty and _pragma(connection, "application_id") != APPLICATION_ID:
+        raise StoreCorrupt(f"{path} is a database of another program")
+    if version > SCHEMA_VERSION:
+        raise StoreUnavailable(
+            f"{path} was written by a newer dreamsvc (schema {version}, this one knows {SCHEMA_VERSION}); upgrade"
+        )
+    return version
 
 
 def _pragma(connection: Connection, name: str) -> int:

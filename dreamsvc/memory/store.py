@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from dreamsvc import snapshot_files
 from dreamsvc.clock import Clock
-from dreamsvc.errors import NotFound
+from dreamsvc.errors import DreamsvcError, NotFound
 from dreamsvc.memory import (
     audit,
     export,
@@ -35,7 +35,7 @@ from dreamsvc.memory import (
 )
 from dreamsvc.memory.delta import Delta
 from dreamsvc.memory.graph import SpaceGraph
-from dreamsvc.memory.remember import NOTHING, Author, Stored
+from dreamsvc.memory.remember import NOTHING, Author, Foresight, Stored
 from dreamsvc.memory.spaces import Space
 from dreamsvc.memory.sqlite import ChangeId, Connection, Database, Priority, change_seq, next_seq
 from dreamsvc.v1.config_pb2 import StoreConfig
@@ -91,10 +91,10 @@ class Store:
 
     def close(self) -> None:
         """Finishes writes, leaves a snapshot for a quick start, frees the file."""
-        seq = self.database.read(change_seq)
         try:
-            self._save_snapshots(seq)
-        except OSError as error:
+            # In the writer's thread, where no change is between its commit and the live graph.
+            self.database.write(change_seq, committed=self._save_snapshots).result()
+        except (OSError, DreamsvcError) as error:
             logger.warning("no snapshot for the next start: %s", error)
         self.database.close()
         if self._private:
@@ -310,9 +310,9 @@ class Store:
         """The file in chunks, then its summary. One moment of the store; runs on a connection of its own."""
         summary = ExportSummary()
         digest = hashlib.sha256()
-        space = self.space(name)
         held = bytearray()
         with self.database.moment() as connection:
+            space = spaces.find(connection, name)
             for kind, line in export.lines(connection, space):
                 summary.memories += kind == "memory"
                 summary.edges += kind == "edge"
@@ -331,9 +331,9 @@ class Store:
         found = self.database.read(lambda connection: remember.find_nodes(connection, space, names))
         return {name for name, node in found.items() if not node.deleted}
 
-    def foresee(self, space: Space, part: RememberRequest) -> Stored:
-        """What importing a part would do."""
-        return self.database.read(lambda c: remember.foresee(c, space, part.memories, part.edges))
+    def foresee(self, space: Space, foresight: Foresight, part: RememberRequest) -> Stored:
+        """What importing the next part would do."""
+        return self.database.read(lambda c: foresight.of(c, space, part.memories, part.edges))
 
     # ── vectors of texts ────────────────────────────────────────────────────────
 
@@ -370,7 +370,8 @@ class Store:
             remember.put_vectors(connection, packed)
             seq = next_seq(connection)
             connection.executemany("UPDATE nodes SET seq=? WHERE id=?", ((seq, node) for node in packed))
-            delta.vectors.update({node: made[node] for node, body in packed.items() if body})
+            # As the next start will read them, not as they were made.
+            delta.vectors.update({node: np.frombuffer(body, "<f2") for node, body in packed.items() if body})
             return len(packed)
 
         return self.database.write(job, committed=lambda _: self.show(space.name, delta), priority=Priority.BACKGROUND)
@@ -383,6 +384,8 @@ class Store:
 
         def job(connection: Connection) -> Stored | None:
             row = operations.find(connection, change)
+            if row.state != "sealed":
+                return None
             now_us = self._clock.now_us()
             body = operations.next_part(connection, row)
             if body is None:
@@ -406,22 +409,38 @@ class Store:
 
     def dream_snapshot(self, space: str) -> Future[tuple[int, dict[str, Any]]]:
         """Change number and arrays of one moment, taken where nothing changes them."""
+
+        def job(connection: Connection) -> tuple[int, dict[str, Any]]:
+            return change_seq(connection), {}
+
+        # Not in the job: what shares its commit and was numbered before it is in the live graph only then.
         return self.database.write(
-            lambda connection: (change_seq(connection), snapshot.dream_arrays(self.graph(space).view))
+            job, committed=lambda taken: taken[1].update(snapshot.dream_arrays(self.graph(space).view))
         )
 
     def dream_snapshot_path(self, dream_id: str) -> Path:
         return self._snapshots / f"dream-{dream_id}"
 
+    def keep_dream_snapshots(self, dream_ids: set[str]) -> None:
+        """Removes the snapshots of all other dreams; for the start, when none runs."""
+        for directory in self._snapshots.glob("dream-*"):
+            if directory.name.removeprefix("dream-") not in dream_ids:
+                snapshot_files.remove(directory)
+
     def _load(self, connection: Connection) -> None:
         seq = change_seq(connection)
         for space in spaces.all_of(connection):
             arrays = snapshot_files.read(self._start_path(space), seq)
+            if arrays is None:
+                # It would fit again by number alone where an older copy of the database was put in place.
+                snapshot_files.remove(self._start_path(space))
             self._graphs[space.name] = loading.load(connection, space) if arrays is None else snapshot.restore(arrays)
 
     def _save_snapshots(self, seq: int) -> None:
         for space in self.database.read(spaces.all_of):
-            snapshot_files.write(self._start_path(space), seq, snapshot.start_arrays(self._graphs[space.name]))
+            # An import that never came to an end may have made a space without a graph.
+            if space.name in self._graphs:
+                snapshot_files.write(self._start_path(space), seq, snapshot.start_arrays(self._graphs[space.name]))
 
     def _start_path(self, space: Space) -> Path:
         return self._snapshots / f"start-{space.id}"

@@ -1,7 +1,7 @@
 """DreamService: messages in, messages out, one call down. Knows no transport."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from dreamsvc.dream.scheduler import Scheduler
 from dreamsvc.dream.state import AWAKE
@@ -50,7 +50,7 @@ class DreamCalls:
             answer.dream.CopyFrom(await self._scheduler.dream(request.space, answer.dream.id))
         return answer
 
-    async def stream_status(self, request: StreamStatusRequest) -> AsyncIterator[StreamStatusResponse]:
+    async def stream_status(self, request: StreamStatusRequest) -> AsyncGenerator[StreamStatusResponse]:
         self._store.graph(request.space)
         events = self._scheduler.events(request.space)
         if request.dream_id:
@@ -58,7 +58,8 @@ class DreamCalls:
             running = self._scheduler.running(request.space)
             if running is None or running.dream.id != dream.id:
                 # Also where it was interrupted: this stream has nothing more to tell then.
-                yield events.final(dream, AWAKE)
+                for event in events.past(dream, AWAKE, request.after_sequence):
+                    yield event
                 return
         present = self._scheduler.present(request.space)
         async for event in events.follow(present, request.after_sequence, request.dream_id, self._heartbeat_s):

@@ -1,7 +1,8 @@
 """The gRPC door: translates, and nothing else. Methods are found by the names in the protos."""
 
+import contextlib
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -52,7 +53,8 @@ class GrpcDoor:
 
     async def start(self) -> int:
         """Listens and says so; raises OSError where the port is taken."""
-        address = f"{self._config.host}:{self._config.port}"
+        host = f"[{self._config.host}]" if ":" in self._config.host else self._config.host
+        address = f"{host}:{self._config.port}"
         try:
             port = self._server.add_insecure_port(address)
         except RuntimeError as error:
@@ -119,9 +121,11 @@ def _server_stream(function: Callable[..., Any], max_bytes: int) -> Callable[...
         trace_id = _begin(context)
         try:
             admit(request, max_bytes)
-            messages: AsyncIterator[Any] = function(request)
-            async for message in messages:
-                await context.write(message)
+            # Closed here and now where the caller goes away: an export holds a connection to the store.
+            messages: AsyncGenerator[Any] = function(request)
+            async with contextlib.aclosing(messages):
+                async for message in messages:
+                    await context.write(message)
             return
         except Exception as error:
             status = status_of(error, trace_id)

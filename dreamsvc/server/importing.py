@@ -59,11 +59,12 @@ class Importing:
                 await asyncio.wrap_future(self._journal.stage_bytes(change, staged, bodies))
                 staged += len(bodies)
             _refuse_malformed(reader, skip=header.skip_malformed)
-            self._check_vectors(space, reader)
-            await asyncio.wrap_future(self._journal.seal_import(change, reader.embedder))
+            await asyncio.wrap_future(self._journal.seal_import(change, space.name, reader.embedder, reader.dimension))
         except BaseException:
             # Whatever ended it, the caller going away included: nothing of it was applied.
-            await asyncio.shield(asyncio.wrap_future(self._journal.drop_import(change)))
+            if not await asyncio.shield(asyncio.wrap_future(self._journal.drop_import(change))):
+                # It went away while the seal was being written.
+                await asyncio.shield(asyncio.ensure_future(self._fold(change, space, reader)))
             raise
         # Sealed: it is folded to its end although the caller may go away now.
         await asyncio.shield(asyncio.ensure_future(self._fold(change, space, reader)))
@@ -78,9 +79,10 @@ class Importing:
             space = await asyncio.to_thread(self._store.space, header.space)
         except NotFound:
             space = Space(-1, header.space, 0, "")
+        foresight = remember.Foresight()
         async for parts in self._parts(space, reader, requests):
             for part in parts:
-                _count(reader, await asyncio.to_thread(self._store.foresee, space, part))
+                _count(reader, await asyncio.to_thread(self._store.foresee, space, foresight, part))
         self._check_vectors(space, reader)
 
     async def _parts(

@@ -1,8 +1,9 @@
 """MemoryService: messages in, messages out. Knows no transport."""
 
 import asyncio
+import logging
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from dreamsvc import clock as clocks
 from dreamsvc.clock import from_timestamp
 from dreamsvc.dream.scheduler import Scheduler
-from dreamsvc.errors import EmbedderMissing, invalid
+from dreamsvc.errors import DreamsvcError, EmbedderMissing, invalid
 from dreamsvc.memory import recall, spaces
 from dreamsvc.memory.embedding import TextEmbedding
 from dreamsvc.memory.graph import GraphView
@@ -40,6 +41,7 @@ from dreamsvc.v1.memory_service_pb2 import (
     RestoreResponse,
 )
 
+logger = logging.getLogger(__name__)
 RECALL_THREADS = 2
 TOUCH_EVERY_S = 1.0
 
@@ -104,15 +106,23 @@ class MemoryCalls:
     def import_(self, requests: AsyncIterator[ImportRequest]) -> "asyncio.Future[ImportResponse]":
         return asyncio.ensure_future(self._importing.run(requests))
 
-    async def export(self, request: ExportRequest) -> AsyncIterator[ExportResponse]:
+    async def export(self, request: ExportRequest) -> AsyncGenerator[ExportResponse]:
         parts = self._store.export(request.space)
+        step: asyncio.Future[bytes | ExportSummary | None] | None = None
         try:
-            while (part := await asyncio.to_thread(next, parts, None)) is not None:
+            while True:
+                step = asyncio.ensure_future(asyncio.to_thread(next, parts, None))
+                part = await asyncio.shield(step)
+                if part is None:
+                    return
                 if isinstance(part, ExportSummary):
                     yield ExportResponse(summary=part)
                 else:
                     yield ExportResponse(chunk=part)
         finally:
+            if step is not None:
+                # A generator that runs cannot be closed.
+                await asyncio.wait({step})
             await asyncio.to_thread(parts.close)
 
     async def get_stats(self, request: GetStatsRequest) -> GetStatsResponse:
@@ -128,7 +138,10 @@ class MemoryCalls:
         touched, self._touched = self._touched, {}
         for space, nodes in touched.items():
             if nodes:
-                await asyncio.wrap_future(self._store.touch(space, dict(nodes)))
+                try:
+                    await asyncio.wrap_future(self._store.touch(space, dict(nodes)))
+                except DreamsvcError as error:
+                    logger.warning('recalls in space "%s" could not be noted: %s', space, error.message)
 
     def _find(self, request: RecallRequest, view: GraphView) -> tuple[RecallResponse, list[int]]:
         space = self._store.space(request.space)

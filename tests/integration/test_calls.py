@@ -1,0 +1,310 @@
+"""Calls over a real channel: every method answers, every mistake is told so that it can be mended."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import descriptor_pb2, duration_pb2, timestamp_pb2
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
+
+from dreamsvc.dream import night
+from dreamsvc.server.grpc_server import DREAM_SERVICE, MEMORY_SERVICE, method_names
+from dreamsvc.v1 import dream_pb2, memory_pb2
+from dreamsvc.v1 import dream_service_pb2 as dreams
+from dreamsvc.v1 import memory_service_pb2 as memories
+from dreamsvc.v1.memory_pb2 import Edge, Memory
+from tests.integration.served import Calls, InThread, refused
+
+pytestmark = pytest.mark.integration
+BUF = Path(sys.executable).with_name("buf")
+
+
+def errors_of(calls: Calls, name: str, request: Any) -> tuple[grpc.Call, dict[str, Any]]:
+    """What a refused call gives: the call, and its details by their names."""
+    method = getattr(calls.dreams, name, None) or getattr(calls.memories, name)
+    streams = name in ("Export", "StreamStatus")
+    with pytest.raises(grpc.RpcError) as caught:
+        list(method(request, timeout=30)) if streams else method(request, timeout=30)
+    call: Any = caught.value
+    status = rpc_status.from_call(call)
+    assert status is not None, call
+    found: dict[str, Any] = {}
+    for packed in status.details:
+        kind = getattr(error_details_pb2, packed.TypeName().rpartition(".")[2])
+        found[kind.__name__] = kind.FromString(packed.value)
+    return call, found
+
+
+def test_every_method_answers(filling: InThread, space: str) -> None:
+    calls = filling.calls
+    dream = calls.trigger(space, budget_s=0.05, blocking=True).dream
+    header = memories.ImportHeader(space=space, format=memory_pb2.IMPORT_FORMAT_DREAMSVC_JSONL)
+    requests: dict[str, Any] = {
+        "Trigger": dreams.TriggerRequest(space=space, dry_run=True, budget=duration_pb2.Duration(nanos=50_000_000)),
+        "StreamStatus": dreams.StreamStatusRequest(space=space, dream_id=dream.id),
+        "Abort": dreams.AbortRequest(space=space),
+        "GetDream": dreams.GetDreamRequest(space=space, dream_id=dream.id),
+        "ListDreams": dreams.ListDreamsRequest(space=space),
+        "GetStatus": dreams.GetStatusRequest(space=space),
+        "Remember": memories.RememberRequest(space=space, memories=[Memory(key="new", text="something new")]),
+        "Recall": memories.RecallRequest(space=space, text="something new"),
+        "GetMemory": memories.GetMemoryRequest(space=space, id="new", with_edges=True),
+        "ListMemories": memories.ListMemoriesRequest(space=space),
+        "Forget": memories.ForgetRequest(space=space, ids=["new"]),
+        "Restore": memories.RestoreRequest(space=space, ids=["new"]),
+        "Import": iter([memories.ImportRequest(header=header), memories.ImportRequest(chunk=b"")]),
+        "Export": memories.ExportRequest(space=space),
+        "GetStats": memories.GetStatsRequest(space=space),
+    }
+    assert list(requests) == method_names(DREAM_SERVICE) + method_names(MEMORY_SERVICE)
+    for name, request in requests.items():
+        method = getattr(calls.dreams, name, None) or getattr(calls.memories, name)
+        answer = method(request, timeout=30)
+        if name in ("StreamStatus", "Export"):
+            assert list(answer), name
+        elif name != "Import":
+            assert answer.ByteSize(), name
+
+
+@pytest.mark.parametrize(
+    ("name", "request_", "path"),
+    [
+        ("Trigger", dreams.TriggerRequest(budget=duration_pb2.Duration(seconds=-1)), "budget"),
+        ("Trigger", dreams.TriggerRequest(budget=duration_pb2.Duration(seconds=1801)), "budget"),
+        ("Trigger", dreams.TriggerRequest(budget=duration_pb2.Duration(seconds=1 << 60)), "budget"),
+        ("Trigger", dreams.TriggerRequest(phase=99), "phase"),  # type: ignore[arg-type]
+        ("Trigger", dreams.TriggerRequest(synthetic_query_count=5), "synthetic_query_count"),
+        ("Trigger", dreams.TriggerRequest(space="../etc"), "space"),
+        ("Trigger", dreams.TriggerRequest(space="a\nb"), "space"),
+        ("Trigger", dreams.TriggerRequest(request_id="x" * 129), "request_id"),
+        ("ListDreams", dreams.ListDreamsRequest(page_size=0), "page_size"),
+        ("ListDreams", dreams.ListDreamsRequest(page_token="nonsense"), "page_token"),
+        ("ListDreams", dreams.ListDreamsRequest(states=[99]), "states[0]"),  # type: ignore[list-item]
+        ("GetDream", dreams.GetDreamRequest(), "dream_id"),
+        ("StreamStatus", dreams.StreamStatusRequest(space="*"), "space"),
+        ("Recall", memories.RecallRequest(), "text"),
+        ("Recall", memories.RecallRequest(text=" \n"), "text"),
+        ("Recall", memories.RecallRequest(vector=[1.0, math.nan]), "vector[1]"),
+        ("Recall", memories.RecallRequest(vector=[math.inf]), "vector[0]"),
+        ("Recall", memories.RecallRequest(vector=[0.0, 0.0]), "vector"),
+        ("Recall", memories.RecallRequest(text="a", limit=1001), "limit"),
+        ("Recall", memories.RecallRequest(text="x" * ((1 << 20) + 1)), "text"),
+        ("Recall", memories.RecallRequest(text="x", after=timestamp_pb2.Timestamp(seconds=1 << 60)), "after"),
+        ("Remember", memories.RememberRequest(), "memories"),
+        ("Remember", memories.RememberRequest(memories=[Memory()]), "memories[0].text"),
+        ("Remember", memories.RememberRequest(memories=[Memory(text="x" * 10_000_000)]), "memories[0].text"),
+        ("Remember", memories.RememberRequest(memories=[Memory(text="a", vector=[math.nan])]), "memories[0].vector[0]"),
+        (
+            "Remember",
+            memories.RememberRequest(memories=[Memory(text="a", importance=math.inf)]),
+            "memories[0].importance",
+        ),
+        ("Remember", memories.RememberRequest(edges=[Edge(source="a")]), "edges[0].target"),
+        ("Remember", memories.RememberRequest(edges=[Edge(source="a", target="b", weight=2)]), "edges[0].weight"),
+        ("ListMemories", memories.ListMemoriesRequest(page_token="nonsense"), "page_token"),
+        ("Forget", memories.ForgetRequest(ids=["never remembered"]), "ids[0]"),
+        ("Forget", memories.ForgetRequest(), "ids"),
+    ],
+)
+def test_a_wrong_field_is_named(calls: Calls, name: str, request_: Any, path: str) -> None:
+    call, details = errors_of(calls, name, request_)
+    assert call.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert details["ErrorInfo"].reason == "INVALID_FIELD"
+    assert details["ErrorInfo"].domain == "dreamsvc"
+    assert details["ErrorInfo"].metadata["code"] == "-32602"
+    assert details["BadRequest"].field_violations[0].field == path
+    assert len(call.details()) < 500
+    assert details["RequestInfo"].request_id == dict(call.trailing_metadata())["trace-id"]
+    assert len(details["RequestInfo"].request_id) == 32
+
+
+def test_a_hundred_thousand_mistakes_still_give_an_error_that_arrives(calls: Calls) -> None:
+    wrong = [Edge(source="x" * 100, target="ü" * 2000, weight=7, confidence=math.nan) for _ in range(2000)]
+    call, details = errors_of(calls, "Remember", memories.RememberRequest(edges=wrong))
+    assert call.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert len(details["BadRequest"].field_violations) >= 10
+    unknown = [f"{i} " + "\N{SLEEPING FACE}" * 250 for i in range(1000)]
+    call, details = errors_of(calls, "Forget", memories.ForgetRequest(ids=unknown))
+    assert call.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert [violation.field for violation in details["BadRequest"].field_violations][:2] == ["ids[0]", "ids[1]"]
+
+
+def test_rem_is_refused_and_the_refusal_says_what_there_is(calls: Calls, space: str) -> None:
+    for phase in (dream_pb2.DREAM_PHASE_REM, dream_pb2.DREAM_PHASE_FULL_CYCLE):
+        call, details = errors_of(calls, "Trigger", dreams.TriggerRequest(space=space, phase=phase))
+        assert call.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert "NREM" in call.details()
+        assert details["ErrorInfo"].metadata["hint"]
+
+
+@pytest.mark.parametrize(
+    ("name", "request_"),
+    [
+        ("Trigger", dreams.TriggerRequest(space="nowhere")),
+        ("StreamStatus", dreams.StreamStatusRequest(space="nowhere")),
+        ("Abort", dreams.AbortRequest(space="nowhere")),
+        ("GetDream", dreams.GetDreamRequest(space="nowhere", dream_id="x")),
+        ("ListDreams", dreams.ListDreamsRequest(space="nowhere")),
+        ("GetStatus", dreams.GetStatusRequest(space="nowhere")),
+        ("Recall", memories.RecallRequest(space="nowhere", text="a")),
+        ("GetMemory", memories.GetMemoryRequest(space="nowhere", id="a")),
+        ("ListMemories", memories.ListMemoriesRequest(space="nowhere")),
+        ("Forget", memories.ForgetRequest(space="nowhere", ids=["a"])),
+        ("Restore", memories.RestoreRequest(space="nowhere", ids=["a"])),
+        ("Export", memories.ExportRequest(space="nowhere")),
+        ("GetStats", memories.GetStatsRequest(space="nowhere")),
+    ],
+)
+def test_a_space_that_is_not_there_is_not_found_and_not_made(calls: Calls, name: str, request_: Any) -> None:
+    call, details = errors_of(calls, name, request_)
+    assert call.code() is grpc.StatusCode.NOT_FOUND
+    assert 'no space "nowhere"' in call.details()
+    assert details["ErrorInfo"].reason == "NOT_FOUND"
+    assert "nowhere" not in calls.memories.GetStats(memories.GetStatsRequest()).spaces
+
+
+def test_a_refusal_because_of_a_dream_names_it(calls: Calls, space: str) -> None:
+    dream = calls.trigger(space).dream
+    call, details = errors_of(calls, "Trigger", dreams.TriggerRequest(space=space))
+    assert call.code() is grpc.StatusCode.ABORTED
+    assert details["ErrorInfo"].reason == "DREAM_IN_PROGRESS"
+    assert details["ErrorInfo"].metadata["code"] == "-32100"
+    assert details["ErrorInfo"].metadata["dream_id"] == dream.id
+
+
+def test_a_message_over_the_limit_is_refused_with_the_limit(calls: Calls) -> None:
+    text = "x" * 1000
+    for count in (20_000, 40_000):
+        batch = memories.RememberRequest(memories=[Memory(text=text) for _ in range(count)])
+        with pytest.raises(grpc.RpcError) as caught:
+            calls.memories.Remember(batch, timeout=30)
+        call: Any = caught.value
+        assert call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "16777216" in call.details() or "33554432" in call.details()
+
+
+def test_what_goes_wrong_inside_is_not_shown_but_for_a_trace_id_that_the_log_has(
+    filling: InThread, space: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("the secret of the house")
+
+    monkeypatch.setattr(filling.app.store, "stats", broken)
+    monkeypatch.setattr(filling.app.store, "export", broken)
+    for name, request in (("GetStats", memories.GetStatsRequest()), ("Export", memories.ExportRequest())):
+        call, details = errors_of(filling.calls, name, request)
+        assert call.code() is grpc.StatusCode.INTERNAL
+        assert "secret" not in str(call.details()) + str(call.trailing_metadata()) + str(details)
+        trace_id = details["RequestInfo"].request_id
+        assert trace_id in call.details()
+        assert trace_id in caplog.text
+        assert "the secret of the house" in caplog.text
+
+
+def test_a_dream_that_fails_inside_says_so_and_the_next_one_works(
+    filling: InThread, space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("something unforeseen")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(night.snapshot_files, "write", broken)
+        dream = filling.calls.trigger(space, blocking=True).dream
+    assert (dream.state, dream.end_reason) == (dream_pb2.Dream.STATE_FAILED, dream_pb2.END_REASON_FAILED)
+    assert "something unforeseen" in dream.message
+    assert filling.calls.status(space).last_dream.id == dream.id
+    after = filling.calls.trigger(space, budget_s=0.1, blocking=True).dream
+    assert after.state == dream_pb2.Dream.STATE_SUCCEEDED
+
+
+def test_exports_that_are_given_up_free_what_they_hold(filling: InThread) -> None:
+    calls = filling.calls
+    calls.remember("large", memories.RememberRequest(memories=[Memory(text=f"{i} " * 20_000) for i in range(100)]))
+    for _ in range(10):
+        stream = calls.memories.Export(memories.ExportRequest(space="large"))
+        next(iter(stream))
+        stream.cancel()
+    assert calls.export("large")[0]
+
+
+def test_lists_of_dreams_are_paged_and_filtered(calls: Calls, space: str) -> None:
+    made = [calls.trigger(space, budget_s=0.05, blocking=True).dream.id for _ in range(3)]
+    calls.trigger(space)
+    made.append(calls.abort(space, discard=True).dream.id)
+    refused(lambda: calls.trigger(space, phase=2))
+    seen: list[str] = []
+    token = ""
+    while True:
+        page = calls.dreams.ListDreams(dreams.ListDreamsRequest(space=space, page_size=3, page_token=token))
+        seen += [dream.id for dream in page.dreams]
+        token = page.next_page_token
+        if not token:
+            break
+    assert seen == made[::-1]
+    wanted = dreams.ListDreamsRequest(space=space, states=[dream_pb2.Dream.STATE_DISCARDED])
+    assert [dream.id for dream in calls.dreams.ListDreams(wanted).dreams] == made[3:]
+
+
+def test_a_threshold_of_no_activity_at_all_does_not_break_the_status(calls: Calls, space: str) -> None:
+    status = calls.status(space)
+    assert status.why_not_dreaming == "dreams start by Trigger only (dream.trigger.automatic is false)"
+    assert status.dream_available
+    assert status.embedder == "none"
+    assert status.activity > 0
+    assert status.start_time.seconds > 0
+
+
+# ── what speaks no protos of ours ───────────────────────────────────────────────
+
+
+def test_health_is_told_for_the_service_as_a_whole_and_for_each(calls: Calls) -> None:
+    health = health_pb2_grpc.HealthStub(calls.channel)
+    for name in ("", DREAM_SERVICE.full_name, MEMORY_SERVICE.full_name):
+        assert (
+            health.Check(health_pb2.HealthCheckRequest(service=name)).status == health_pb2.HealthCheckResponse.SERVING
+        )
+    watch = health.Watch(health_pb2.HealthCheckRequest())
+    assert next(iter(watch)).status == health_pb2.HealthCheckResponse.SERVING
+    watch.cancel()
+
+
+@pytest.mark.parametrize("protocol", ["grpc-v1", "grpc-v1alpha"])
+def test_a_tool_without_protos_lists_the_services_and_triggers_a_dream(calls: Calls, space: str, protocol: str) -> None:
+    def buf(path: str, *arguments: str) -> str:
+        base = [str(BUF), "curl", "--protocol", "grpc", "--http2-prior-knowledge", "--reflect-protocol", protocol]
+        done = subprocess.run(
+            [*base, *arguments, f"http://{calls.address}{path}"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    services = buf("", "--list-services").split()
+    assert {DREAM_SERVICE.full_name, MEMORY_SERVICE.full_name, "grpc.health.v1.Health"} <= set(services)
+    assert {f"grpc.reflection.{version}.ServerReflection" for version in ("v1", "v1alpha")} <= set(services)
+    asked = json.dumps({"space": space, "budget": "0.1s", "blocking": True})
+    answer = json.loads(buf("/dreamsvc.v1.DreamService/Trigger", "-d", asked))
+    assert answer["dream"]["state"] == "STATE_SUCCEEDED"
+
+
+def test_reflection_describes_our_options(calls: Calls) -> None:
+    from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+    stub = reflection_pb2_grpc.ServerReflectionStub(calls.channel)
+    asked = reflection_pb2.ServerReflectionRequest(file_containing_symbol="dreamsvc.v1.TriggerRequest")
+    answer = next(iter(stub.ServerReflectionInfo(iter([asked]))))
+    files = [
+        descriptor_pb2.FileDescriptorProto.FromString(body)
+        for body in answer.file_descriptor_response.file_descriptor_proto
+    ]
+    assert "dreamsvc/v1/dream_service.proto" in {file.name for file in files}

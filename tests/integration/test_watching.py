@@ -1,0 +1,117 @@
+"""StreamStatus over a real channel."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+
+from dreamsvc.v1 import dream_pb2
+from dreamsvc.v1.dream_pb2 import Dream
+from dreamsvc.v1.dream_service_pb2 import Closing, StreamStatusRequest, StreamStatusResponse
+from tests.integration.served import Calls, refused
+
+pytestmark = pytest.mark.integration
+
+
+def kinds(events: list[StreamStatusResponse]) -> list[str]:
+    return [event.WhichOneof("event") for event in events]
+
+
+def told(events: list[StreamStatusResponse]) -> list[StreamStatusResponse]:
+    return [event for event in events if event.WhichOneof("event") not in ("present", "heartbeat")]
+
+
+def test_a_stream_begins_with_the_present_state_and_ends_with_the_report(calls: Calls, space: str) -> None:
+    dream = calls.trigger(space, budget_s=0.5).dream
+    events = list(calls.watch(space, dream.id))
+    assert kinds(events)[0] == "present"
+    assert kinds(events)[-1] == "closing"
+    assert kinds(events).count("progress_made") >= 2
+    assert events[-1].closing.reason == Closing.REASON_DREAM_ENDED
+    assert events[-1].dream.state == Dream.STATE_SUCCEEDED
+    assert events[-1].dream.report.edges_strengthened > 0
+    assert events[-1].dream == calls.dream(space, dream.id)
+    numbers = [event.sequence for event in told(events)]
+    assert numbers == sorted(set(numbers))
+    changes = [(getattr(e.state_change, "from"), e.state_change.to) for e in events if e.HasField("state_change")]
+    assert changes[-2:] == [
+        (dream_pb2.SLEEP_STATE_NREM, dream_pb2.SLEEP_STATE_WAKING),
+        (dream_pb2.SLEEP_STATE_WAKING, dream_pb2.SLEEP_STATE_AWAKE),
+    ]
+    assert all(event.dream.id == dream.id for event in events if not event.HasField("heartbeat"))
+
+
+def test_a_stream_resumed_after_a_number_gives_exactly_the_rest_also_when_the_dream_is_over(
+    calls: Calls, space: str
+) -> None:
+    dream = calls.trigger(space, budget_s=0.4).dream
+    all_of_it = told(list(calls.watch(space, dream.id)))
+    for i in (0, len(all_of_it) // 2, len(all_of_it) - 2):
+        rest = told(list(calls.watch(space, dream.id, after=all_of_it[i].sequence)))
+        assert rest == all_of_it[i + 1 :]
+        assert told(list(calls.watch(space, after=all_of_it[i].sequence))) == all_of_it[i + 1 :]
+
+
+def test_a_stream_that_breaks_off_is_taken_up_without_a_hole(calls: Calls, space: str) -> None:
+    dream = calls.trigger(space, budget_s=0.8).dream
+    seen: list[StreamStatusResponse] = []
+    after = 0
+    while not seen or not seen[-1].HasField("closing"):
+        stream = calls.dreams.StreamStatus(StreamStatusRequest(space=space, dream_id=dream.id, after_sequence=after))
+        for _, event in zip(range(3), stream, strict=False):
+            seen += told([event])
+            after = max(after, event.sequence)
+        stream.cancel()
+    numbers = [event.sequence for event in seen]
+    assert numbers == sorted(set(numbers))
+    whole = [event for event in told(list(calls.watch(space, dream.id, after=1))) if not event.HasField("gap")]
+    assert [event for event in whole if event.sequence >= numbers[0]] == seen
+
+
+def test_a_stream_with_nothing_to_say_sends_heartbeats_and_waits_for_the_next_dream(calls: Calls, space: str) -> None:
+    stream = calls.watch(space)
+    assert next(stream).sleep_state == dream_pb2.SLEEP_STATE_AWAKE
+    assert kinds([next(stream), next(stream)]) == ["heartbeat", "heartbeat"]
+    dream = calls.trigger(space, budget_s=0.1).dream
+    rest = list(stream)
+    assert kinds(rest)[-1] == "closing"
+    assert rest[-1].dream.id == dream.id
+
+
+def test_a_stream_of_what_is_over_or_was_never_there_says_so(calls: Calls, space: str) -> None:
+    dream = calls.trigger(space, budget_s=0.05, blocking=True).dream
+    assert [(event.WhichOneof("event"), event.dream) for event in calls.watch(space, dream.id)] == [("closing", dream)]
+    with pytest.raises(grpc.RpcError, match="there is no dream"):
+        list(calls.watch(space, "nothing"))
+    with pytest.raises(grpc.RpcError, match="there is no space"):
+        list(calls.watch("no-such-space"))
+    with pytest.raises(grpc.RpcError, match="there is no dream"):
+        # Of another space.
+        list(calls.watch("default", dream.id))
+
+
+def test_a_watcher_who_goes_away_wakes_nothing(calls: Calls, space: str) -> None:
+    dream = calls.trigger(space).dream
+    calls.until_state(space, dream_pb2.SLEEP_STATE_NREM)
+    for _ in range(20):
+        stream = calls.dreams.StreamStatus(StreamStatusRequest(space=space))
+        next(stream)
+        stream.cancel()
+    assert calls.dream(space, dream.id).state == Dream.STATE_RUNNING
+    assert calls.abort(space).wake_latency_ms < 500
+
+
+def test_the_latency_of_a_wake_is_in_the_event(calls: Calls, space: str) -> None:
+    dream = calls.trigger(space).dream
+    calls.until_state(space, dream_pb2.SLEEP_STATE_NREM)
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(lambda: list(calls.watch(space, dream.id)))
+        time.sleep(0.1)
+        answer = calls.abort(space)
+        events = watching.result()
+    awake = next(event for event in events if event.state_change.to == dream_pb2.SLEEP_STATE_AWAKE)
+    assert awake.state_change.wake_latency_ms == answer.wake_latency_ms
+    assert awake.state_change.wake_reason == dream_pb2.WAKE_REASON_MANUAL_ABORT
+    assert events[-1].dream.state == Dream.STATE_SUSPENDED
+    assert refused(lambda: calls.dream(space, "")).violations[0].path == "dream_id"

@@ -1,0 +1,202 @@
+"""Each damage is found and named, a clean store is told to be one, and nothing is ever written."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from dreamsvc.memory.doctor import Finding, examine
+from dreamsvc.v1.memory_pb2 import Edge, Memory
+
+
+@pytest.fixture
+def used(room: Any, part: Any) -> Any:
+    """A store that has seen everything: updates, forgetting, imports, a folded and a dropped dream."""
+    room.remember(
+        *(Memory(key=key, text=key, vector=[1, i]) for i, key in enumerate("abcd")),
+        edges=[Edge(source=s, target=t) for s, t in ("ab", "bc", "cd", "da")],
+    )
+    room.remember(Memory(key="a", text="again", vector=[2, 2]))
+    room.forget("d")
+    room.import_(room.export().replace(b'"embedder"', b'"embedder"'), space="copy")
+    room.dream(part.weights(0, {1: 0.75, 2: 0.1}, pruned=[2]), part.marks(1, {1: 1}))
+    change, dream = room.begin_dream()
+    room.journal.drop_dream(change, dream).result(10)
+    return room
+
+
+def bad(path: Path) -> dict[str, str]:
+    return {found.name: found.detail for found in examine(str(path)) if not found.ok}
+
+
+def raw(room: Any, *statements: str) -> None:
+    """Changes the file as no dreamsvc would, and opens it again as it is."""
+    room.close()
+    connection = apsw.Connection(str(room.path))
+    connection.execute("PRAGMA foreign_keys=OFF").fetchall()
+    for statement in statements:
+        connection.execute(statement).fetchall()
+    connection.close()
+
+
+@pytest.fixture
+def damaged(used: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., dict[str, str]]]:
+    def damage(*statements: str) -> dict[str, str]:
+        raw(used, *statements)
+        return bad(used.path)
+
+    yield damage
+    used.path = used.path.with_name("fresh.db")
+    used.open()
+
+
+def test_a_clean_store_is_told_to_be_one(used: Any) -> None:
+    findings = examine(str(used.path))
+    assert all(isinstance(found, Finding) and found.ok for found in findings), findings
+    assert len(findings) == 8
+    used.reopen()
+    assert bad(used.path) == {}
+
+
+def test_a_new_store_is_clean(room: Any) -> None:
+    assert bad(room.path) == {}
+
+
+def test_it_looks_beside_a_running_store_and_sees_its_last_write(used: Any) -> None:
+    used.execute("UPDATE vectors SET crc = crc + 1 WHERE node = 2")
+    assert "row 2" in bad(used.path)["vectors match their checksums and memories"]
+    used.remember(Memory(key="b", text="mended"))
+    assert bad(used.path) == {}
+
+
+@pytest.mark.parametrize(
+    ("statements", "name", "detail"),
+    [
+        (
+            ["UPDATE vectors SET body = x'003c013c' WHERE node = 1"],
+            "vectors match their checksums and memories",
+            "row 1 does not match its checksum",
+        ),
+        (
+            ["UPDATE vectors SET body = x'', crc = 0 WHERE node = 1", "UPDATE spaces SET dimension = 3"],
+            "vectors match their checksums and memories",
+            "row 2 has 2 values, its space 3",
+        ),
+        (
+            ["INSERT INTO vectors VALUES (999, x'', 0)"],
+            "vectors match their checksums and memories",
+            "row 999 has no memory",
+        ),
+        (
+            ["UPDATE nodes SET deleted_us = 1 WHERE id = 1"],
+            "living edges have living ends",
+            "edge 1 is alive and has a forgotten end",
+        ),
+        (
+            ["UPDATE nodes SET deleted_us = NULL"],
+            "living edges have living ends",
+            "edge 3 waits for a memory that is not forgotten",
+        ),
+        (
+            ["DROP TRIGGER audit_no_update", "UPDATE audit SET actor = 'nobody' WHERE id = 2"],
+            "the audit chain is unbroken",
+            "row 2",
+        ),
+        (["DROP TRIGGER audit_no_delete", "DELETE FROM audit WHERE id = 1"], "the audit chain is unbroken", "row 2"),
+        (
+            ["UPDATE change_parts SET reversal_hash = zeroblob(32) WHERE change = 2 AND part = 0"],
+            "reversal hashes match",
+            "part 0 of change 2",
+        ),
+        (
+            ["UPDATE change_parts SET before = x'' WHERE change = 2 AND part = 1"],
+            "reversal hashes match",
+            "part 1 of change 2",
+        ),
+        (["UPDATE meta SET value = 3 WHERE key = 'next_node'"], "ids and change numbers only grow", "next_node"),
+        (["UPDATE meta SET value = 1 WHERE key = 'next_edge'"], "ids and change numbers only grow", "next_edge"),
+        (
+            ["UPDATE meta SET value = 1 WHERE key = 'change_seq'"],
+            "ids and change numbers only grow",
+            "newer than the last change",
+        ),
+        (["DELETE FROM nodes WHERE id = 2"], "the database is whole", "points at nothing"),
+        (
+            ["UPDATE changes SET state = 'sealed' WHERE id = 2"],
+            "no sealed work is left over",
+            "change 2 is sealed and not yet folded",
+        ),
+        (
+            ["UPDATE changes SET state = 'sealed' WHERE id = 1", "UPDATE change_parts SET crc = 1 WHERE change = 1"],
+            "no sealed work is left over",
+            "part 0 of change 1 does not match its checksum",
+        ),
+    ],
+)
+def test_each_damage_is_found_and_named(
+    damaged: Callable[..., dict[str, str]], statements: list[str], name: str, detail: str
+) -> None:
+    found = damaged(*statements)
+    assert detail in found[name]
+
+
+def test_a_torn_page_is_found(used: Any) -> None:
+    used.execute("VACUUM") if False else None
+    used.close()
+    data = bytearray(used.path.read_bytes())
+    page = 8192
+    root = apsw.Connection(str(used.path))
+    ((number,),) = root.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'edges'").fetchall()
+    root.close()
+    data[(number - 1) * page : number * page] = b"\xa5" * page
+    used.path.write_bytes(data)
+    assert "the database is whole" in bad(used.path)
+    used.path = used.path.with_name("fresh.db")
+    used.open()
+
+
+@pytest.mark.parametrize(
+    ("content", "why"), [(b"no database at all " * 1000, "damaged"), (None, "does not exist"), ("dir", "")]
+)
+def test_what_is_no_store_is_told(tmp_path: Path, content: Any, why: str) -> None:
+    path = tmp_path / "memory.db"
+    if content == "dir":
+        path.mkdir()
+    elif content is not None:
+        path.write_bytes(content)
+    (found,) = examine(str(path))
+    assert (found.name, found.ok) == ("the store opens", False)
+    assert why in found.detail
+
+
+def test_a_database_of_another_program_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    other = apsw.Connection(str(path))
+    other.execute("CREATE TABLE theirs (x)")
+    other.close()
+    (found,) = examine(str(path))
+    assert not found.ok
+    assert "another program" in found.detail
+
+
+def test_many_problems_are_counted_and_few_are_shown(room: Any) -> None:
+    room.remember(*(Memory(text=str(i), vector=[1, i]) for i in range(20)))
+    room.execute("UPDATE vectors SET crc = crc + 1")
+    detail = bad(room.path)["vectors match their checksums and memories"]
+    assert detail.endswith("(and 15 more)")
+    assert detail.count("checksum") == 5
+
+
+def test_it_never_writes(used: Any) -> None:
+    raw(used, "UPDATE vectors SET crc = 1", "UPDATE changes SET state = 'sealed'", "UPDATE meta SET value = 1")
+    before = {path.name: path.read_bytes() for path in used.path.parent.iterdir() if path.is_file()}
+    assert len(bad(used.path)) >= 3
+    after = {path.name: path.read_bytes() for path in used.path.parent.iterdir() if path.is_file()}
+    assert after[used.path.name] == before[used.path.name]
+    # SQLite may leave an empty log and its index beside a database that it only read.
+    assert after.keys() - before.keys() <= {f"{used.path.name}-wal", f"{used.path.name}-shm"}
+    assert not after.get(f"{used.path.name}-wal")
+    used.path = used.path.with_name("fresh.db")
+    used.open()

@@ -1,0 +1,263 @@
+"""The disposable snapshot: it equals a full load, or it counts as absent."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dreamsvc import snapshot_files
+from dreamsvc.errors import NotFound
+from dreamsvc.memory import loading, snapshot
+from dreamsvc.memory.graph import NEVER, SpaceGraph
+from dreamsvc.v1.memory_pb2 import Edge, Memory
+from dreamsvc.v1.memory_service_pb2 import RememberRequest
+
+COLUMNS = (*snapshot._START_NODES, *snapshot._START_EDGES)
+
+
+@pytest.fixture
+def varied(room: Any) -> Any:
+    """Kinds of every sort, vectors for some, a forgotten memory, a changed one, two spaces."""
+    event = Memory(key="b", kind="a\nb", title="Second", text="bee", aliases=["zwei"], vector=[0, 1])
+    event.event_time.FromMicroseconds(5)
+    room.remember(
+        Memory(key="a", kind="", text="ant"),
+        event,
+        Memory(key="c", kind="\0", text="cat"),
+        Memory(key="d", kind="a", text="dog", vector=[1, 1]),
+        edges=[Edge(source="a", target="b", weight=0.9), Edge(source="b", target="c"), Edge(source="c", target="d")],
+    )
+    room.remember(Memory(key="a", text="elk", vector=[1, 0]))
+    room.forget("c")
+    room.store.touch("default", {2: 1}).result(10)
+    room.remember(Memory(key="x", kind="other", text="fox"), space="second")
+    return room
+
+
+def same(one: SpaceGraph, two: SpaceGraph) -> None:
+    assert (one.view.n, one.view.m) == (two.view.n, two.view.m)
+    for name in COLUMNS:
+        size = one.view.m if name in snapshot._START_EDGES else one.view.n
+        if name != "kinds":
+            np.testing.assert_array_equal(getattr(one.view, name)[:size], getattr(two.view, name)[:size], name)
+    assert kinds(one) == kinds(two)
+
+
+def kinds(graph: SpaceGraph) -> list[str]:
+    names = {number: name for name, number in graph.view.kind_names.items()}
+    return [names[number] for number in graph.view.kinds[: graph.view.n].tolist()]
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the spaces that were loaded from their rows."""
+    loaded: list[str] = []
+    real = loading.load
+
+    def load(connection: Any, space: Any) -> SpaceGraph:
+        loaded.append(space.name)
+        return real(connection, space)
+
+    monkeypatch.setattr(loading, "load", load)
+    return loaded
+
+
+def test_a_start_from_the_snapshot_equals_a_full_load(varied: Any, loads: list[str]) -> None:
+    before = varied.store.graph("default"), varied.store.graph("second")
+    hits = {query: varied.find(query) for query in ("elk", "zwei", "bee", "nothing")}
+    varied.reopen()
+    assert loads == []
+    for old, space in zip(before, ("default", "second"), strict=True):
+        same(varied.store.graph(space), old)
+        same(varied.store.graph(space), varied.fresh(space))
+    assert {query: varied.find(query) for query in hits} == hits
+    assert [hit.node for hit in varied.find("bee", kinds=["a\nb"])] == [2]
+    assert varied.find("bee", kinds=["b"]) == []
+
+
+def test_a_store_that_came_from_a_snapshot_goes_on_as_any_other(varied: Any) -> None:
+    for _ in range(2):
+        varied.reopen()
+        varied.restore("c")
+        varied.remember(Memory(key="new", text="gnu", vector=[2, 1]), edges=[Edge(source="new", target="a")])
+        varied.remember(Memory(key="b", kind="k", text="changed"))
+        varied.forget("d")
+        same(varied.store.graph("default"), varied.fresh())
+        varied.restore("d")
+        varied.forget("c")
+
+
+def test_without_a_snapshot_nothing_is_lost(varied: Any, loads: list[str]) -> None:
+    digest = varied.digest()
+    varied.reopen(snapshot=False)
+    assert loads == ["default", "second"]
+    assert varied.digest() == digest
+    same(varied.store.graph("default"), varied.fresh())
+
+
+def files(varied: Any) -> list[Path]:
+    return sorted(path for path in varied.snapshots.rglob("*") if path.is_file() and path.stat().st_size)
+
+
+@pytest.mark.parametrize("damage", ["torn", "flipped", "gone", "manifest torn", "manifest of another form"])
+def test_a_damaged_snapshot_is_ignored(varied: Any, loads: list[str], damage: str) -> None:
+    digest = varied.digest()
+    varied.close()
+    array = varied.snapshots / "start-1" / "weights.npy"
+    manifest = varied.snapshots / "start-1" / "manifest.json"
+    match damage:
+        case "torn":
+            array.write_bytes(array.read_bytes()[:-1])
+        case "flipped":
+            array.write_bytes(array.read_bytes()[:-1] + b"\x7f")
+        case "gone":
+            array.unlink()
+        case "manifest torn":
+            manifest.write_bytes(manifest.read_bytes()[:-1])
+        case _:
+            manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "crc": []}))
+    varied.open()
+    assert loads == ["default"]
+    assert varied.digest() == digest
+    same(varied.store.graph("default"), varied.fresh())
+
+
+def test_a_snapshot_of_another_change_is_ignored_and_removed(varied: Any, loads: list[str], tmp_path: Path) -> None:
+    varied.close()
+    shutil.copytree(varied.snapshots, tmp_path / "old")
+    varied.open()
+    varied.remember(Memory(key="later", text="gnu"))
+    varied.close()
+    shutil.rmtree(varied.snapshots)
+    shutil.copytree(tmp_path / "old", varied.snapshots)
+    varied.open()
+    assert loads == ["default", "second"]
+    assert varied.find("gnu")
+    assert list(varied.snapshots.iterdir()) == []
+
+
+def test_a_snapshot_does_not_outlive_the_database_it_was_made_of(varied: Any) -> None:
+    """Else it would fit once an older copy of the database, put back, is written to up to the same number."""
+    varied.close()
+    backup = varied.path.read_bytes()
+    varied.open()
+    varied.remember(Memory(key="later", text="lost with the backup"))
+    varied.close()
+    varied.path.write_bytes(backup)
+    varied.open()
+    assert not varied.find("lost")
+    assert varied.find("bee")
+    assert not list(varied.snapshots.glob("start-*"))
+
+
+def test_a_snapshot_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    where = tmp_path / "snapshot"
+    snapshot_files.write(where, 1, {"x": np.arange(3)})
+
+    class Unwilling(dict[str, Any]):
+        def items(self) -> Any:
+            yield "x", np.arange(4)
+            raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        snapshot_files.write(where, 2, Unwilling())
+    found = snapshot_files.read(where, 1)
+    assert found is not None
+    assert found["x"].tolist() == [0, 1, 2]
+    assert [path.name for path in tmp_path.iterdir()] == ["snapshot"]
+
+
+def test_a_snapshot_that_cannot_be_written_does_not_keep_the_store_from_closing(
+    varied: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(snapshot_files, "write", full)
+    varied.reopen()
+    assert "no snapshot" in caplog.text
+    assert varied.find("bee")
+
+
+def test_an_absent_snapshot_is_none(tmp_path: Path) -> None:
+    assert snapshot_files.read(tmp_path / "nowhere") is None
+    (tmp_path / "file").write_text("")
+    assert snapshot_files.read(tmp_path / "file") is None
+
+
+ARRAYS = {
+    "ints": np.array([1, -1, 2**40], "<i8"),
+    "wide": np.arange(6, dtype="<f4").reshape(2, 3),
+    "flags": np.array([True, False]),
+    "none": np.zeros((0, 4), np.float32),
+}
+
+
+@settings(max_examples=200, deadline=None)
+@given(which=st.integers(0, 4), at=st.floats(0, 1), mask=st.integers(1, 255), cut=st.booleans())
+def test_any_damage_is_seen_or_harmless(
+    tmp_path_factory: pytest.TempPathFactory, which: int, at: float, mask: int, cut: bool
+) -> None:
+    where = tmp_path_factory.getbasetemp() / "fuzz"
+    snapshot_files.write(where, 7, ARRAYS)
+    path = sorted(where.iterdir())[which]
+    data = bytearray(path.read_bytes())
+    place = min(int(at * len(data)), len(data) - 1)
+    if cut:
+        del data[place:]
+    else:
+        data[place] ^= mask
+    path.write_bytes(data)
+    found = snapshot_files.read(where, 7)
+    if found is None:
+        return
+    assert found.keys() == ARRAYS.keys()
+    for name, array in ARRAYS.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_a_dream_reads_the_moment_that_its_number_says(room: Any, held: Any) -> None:
+    room.remember(Memory(key="a", text="1"))
+    with held(room):
+        # These three share one commit.
+        def request(key: str) -> RememberRequest:
+            return RememberRequest(space="default", memories=[Memory(key=key, text="t", kind="k", importance=0.5)])
+
+        first = room.store.remember(request("b"))
+        taken = room.store.dream_snapshot("default")
+        last = room.store.remember(request("c"))
+    first.result(10), last.result(10)
+    seq, arrays = taken.result(10)
+    by_then = [row[0] for row in room.rows("SELECT id FROM nodes WHERE seq <= ? ORDER BY id", seq)]
+    assert arrays["node_ids"].tolist() == by_then == [1, 2]
+    assert set(arrays) == {*snapshot_files.DREAM_NODES, *snapshot_files.DREAM_EDGES}
+
+
+def test_a_dreams_snapshot_is_a_copy(varied: Any) -> None:
+    _, arrays = varied.store.dream_snapshot("default").result(10)
+    before = {name: array.copy() for name, array in arrays.items()}
+    varied.remember(Memory(key="more", text="m"), edges=[Edge(source="a", target="b", weight=0.1)])
+    varied.forget("d")
+    for name, array in before.items():
+        np.testing.assert_array_equal(arrays[name], array)
+    assert arrays["sources"].dtype == np.int32
+    assert NEVER in arrays["accessed_us"].tolist()
+    with pytest.raises(NotFound):
+        varied.store.dream_snapshot("nowhere").result(10)
+
+
+def test_writes_beside_the_end_leave_a_snapshot_that_fits_or_none(room: Any, loads: list[str]) -> None:
+    """What is queued when the store closes is in the rows; the snapshot must not claim to hold it if it does not."""
+    for i in range(20):
+        for j in range(5):
+            memory = Memory(key=f"{i}-{j}", text=f"word{i}x{j}", kind="k", importance=0.5)
+            room.store.remember(RememberRequest(space="default", memories=[memory]))
+        room.reopen()
+        same(room.store.graph("default"), room.fresh())
+        assert room.store.graph("default").view.n == 5 * (i + 1)
