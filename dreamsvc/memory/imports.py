@@ -64,6 +64,8 @@ class LineReader:
         self._edges: list[tuple[int, Edge]] = []
         # Line of each name that the file gives to a memory, ids and keys alike.
         self._names: dict[str, int] = {}
+        # Id and key, by either, of memories that have both.
+        self._both: dict[str, tuple[str, str]] = {}
         self._dimension = 0
 
     def feed(self, chunk: bytes) -> Iterator[RememberRequest]:
@@ -82,8 +84,16 @@ class LineReader:
         yield from self._full_parts(1)
         for _, edge in self._edges:
             edge.source, edge.target = self._as_named(edge.source), self._as_named(edge.target)
-        outside = {name for _, edge in self._edges for name in (edge.source, edge.target)} - self._names.keys()
-        missing = outside - stored(outside) if outside else set[str]()
+        ends = {name for _, edge in self._edges for name in (edge.source, edge.target)}
+        outside = ends - self._names.keys()
+        keys = {self._both[name][1] for name in ends & self._both.keys()}
+        present = stored(outside | keys) if outside or keys else set[str]()
+        missing = outside - present
+        # A key that is stored stands for the memory that has it, whatever id the file gives.
+        lasting = {name: key if key in present else uid for name, (uid, key) in self._both.items()}
+        for _, edge in self._edges:
+            edge.source = lasting.get(edge.source, edge.source)
+            edge.target = lasting.get(edge.target, edge.target)
         good: list[Edge] = []
         for line, edge in self._edges:
             lost = next((name for name in (edge.source, edge.target) if name in missing), None)
@@ -147,6 +157,8 @@ class LineReader:
                 for name in (memory.id, memory.key):
                     if name:
                         self._names[name] = number
+                        if memory.id and memory.key:
+                            self._both[name] = (memory.id, memory.key)
             self._memories += memories
             self._edges += [(number, edge) for edge in edges]
 

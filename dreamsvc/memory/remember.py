@@ -433,6 +433,7 @@ class Foresight:
     def __init__(self) -> None:
         self._made: set[bytes] = set()
         self._named: dict[str, bytes] = {}
+        self._forgotten: set[bytes] = set()
         self._edges: set[tuple[bytes, bytes, str]] = set()
 
     def of(self, connection: Connection, space: Space, memories: Sequence[Memory], edges: Sequence[Edge]) -> Stored:
@@ -441,6 +442,7 @@ class Foresight:
         uids, known = _identify(connection, space, memories, author)
         made = set(uids) - known.keys() - self._made
         self._made |= made
+        self._forgotten |= {uid for uid, old in known.items() if old.deleted}
         for uid, memory in zip(uids, memories, strict=True):
             self._named |= {name: uid for name in (entropy.uuid_text(uid), memory.id, memory.key) if name}
         created = self._new_edges(connection, space, edges)
@@ -450,7 +452,7 @@ class Foresight:
         ends = find_nodes(connection, space, {name for edge in edges for name in (edge.source, edge.target)})
         uids = {name: self._named[name] for edge in edges for name in (edge.source, edge.target) if name in self._named}
         uids |= {name: end.uid for name, end in ends.items()}
-        forgotten = {end.uid for end in ends.values() if end.deleted}
+        forgotten = self._forgotten | {end.uid for end in ends.values() if end.deleted}
         of_row = {end.id: end.uid for end in ends.values()}
         present = {
             (of_row[source], of_row.get(target), kind)

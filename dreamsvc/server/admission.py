@@ -11,6 +11,9 @@ from dreamsvc import contract, errors
 from dreamsvc.errors import DreamsvcError, InvalidFields, TooLarge
 
 logger = logging.getLogger(__name__)
+# Clients drop a call whose trailing metadata is over 8 KB, and the error with it; percent encoding triples some text.
+MOST_TEXT_BYTES = 800
+MOST_VIOLATION_BYTES = 1600
 
 
 def admit(request: Message, max_bytes: int) -> None:
@@ -37,21 +40,31 @@ def status_of(error: Exception, trace_id: str) -> status_pb2.Status:
         error_details_pb2.RequestInfo(request_id=trace_id),
     ]
     if isinstance(error, InvalidFields):
-        details.append(
-            error_details_pb2.BadRequest(
-                field_violations=[
-                    error_details_pb2.BadRequest.FieldViolation(field=path, description=message)
-                    for path, message in error.violations[:100]
-                ]
-            )
-        )
+        details.append(_bad_request(error))
     if error.retry_after_s is not None:
         delay = duration_pb2.Duration()
         delay.FromNanoseconds(int(error.retry_after_s * 1e9))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     return status_pb2.Status(
-        code=code_pb2.Code.Value(rule.grpc), message=error.message, details=[_packed(detail) for detail in details]
+        code=code_pb2.Code.Value(rule.grpc),
+        message=_shortened(error.message),
+        details=[_packed(detail) for detail in details],
     )
+
+
+def _bad_request(error: InvalidFields) -> error_details_pb2.BadRequest:
+    """The wrong fields, as many as fit."""
+    found = error_details_pb2.BadRequest()
+    for path, message in error.violations:
+        found.field_violations.add(field=_shortened(path), description=_shortened(message))
+        if found.ByteSize() > MOST_VIOLATION_BYTES:
+            break
+    return found
+
+
+def _shortened(text: str) -> str:
+    raw = text.encode(errors="replace")
+    return text if len(raw) <= MOST_TEXT_BYTES else raw[:MOST_TEXT_BYTES].decode(errors="ignore") + "..."
 
 
 def _packed(detail: Message) -> any_pb2.Any:

@@ -20,7 +20,7 @@ def used(room: Any, part: Any) -> Any:
     )
     room.remember(Memory(key="a", text="again", vector=[2, 2]))
     room.forget("d")
-    room.import_(room.export().replace(b'"embedder"', b'"embedder"'), space="copy")
+    room.import_(room.export(), space="copy")
     room.dream(part.weights(0, {1: 0.75, 2: 0.1}, pruned=[2]), part.marks(1, {1: 1}))
     change, dream = room.begin_dream()
     room.journal.drop_dream(change, dream).result(10)
@@ -67,7 +67,7 @@ def test_a_new_store_is_clean(room: Any) -> None:
 def test_it_looks_beside_a_running_store_and_sees_its_last_write(used: Any) -> None:
     used.execute("UPDATE vectors SET crc = crc + 1 WHERE node = 2")
     assert "row 2" in bad(used.path)["vectors match their checksums and memories"]
-    used.remember(Memory(key="b", text="mended"))
+    used.execute("UPDATE vectors SET crc = crc - 1 WHERE node = 2")
     assert bad(used.path) == {}
 
 
@@ -143,7 +143,6 @@ def test_each_damage_is_found_and_named(
 
 
 def test_a_torn_page_is_found(used: Any) -> None:
-    used.execute("VACUUM") if False else None
     used.close()
     data = bytearray(used.path.read_bytes())
     page = 8192

@@ -68,7 +68,7 @@ steps = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=35, deadline=None)
 @given(st.lists(steps, min_size=1, max_size=14))
 def test_after_any_history_the_live_graph_equals_a_fresh_load(
     shared_room: Any, new_space: Any, part: Any, history: list[tuple[str, Any]]

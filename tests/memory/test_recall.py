@@ -1,5 +1,6 @@
 """What is found, why, and in which order; while others write."""
 
+import asyncio
 import threading
 import warnings
 from typing import Any
@@ -8,9 +9,13 @@ import numpy as np
 import pytest
 
 from dreamsvc.config import defaults
+from dreamsvc.errors import InvalidFields
 from dreamsvc.memory import recall
+from dreamsvc.memory.embedding import TextEmbedding
 from dreamsvc.memory.graph import SpaceGraph
+from dreamsvc.server.memory_service import MemoryCalls
 from dreamsvc.v1.memory_pb2 import Edge, Memory
+from dreamsvc.v1.memory_service_pb2 import RecallRequest
 
 
 @pytest.fixture
@@ -146,7 +151,7 @@ def test_a_view_answers_soundly_while_a_writer_changes_the_graph(zoo: Any, query
 
     def change() -> None:
         try:
-            for i in range(60):
+            for i in range(30):
                 if stop.is_set():
                     return
                 zoo.remember(
@@ -178,5 +183,37 @@ def test_a_view_answers_soundly_while_a_writer_changes_the_graph(zoo: Any, query
     assert not failures
     assert answers > 3
     forgotten = {row[0] for row in zoo.rows("SELECT id FROM nodes WHERE deleted_us IS NOT NULL")}
-    assert len(forgotten) == 60
+    assert len(forgotten) == 30
     assert not forgotten & {hit.node for hit in zoo.find(limit=2000, **query)}
+
+
+class NoDreams:
+    """Stands for a scheduler that has nothing to wake."""
+
+    def note_call(self, space: str) -> None: ...
+
+    def wake_for_query(self, space: str) -> str:
+        return ""
+
+
+@pytest.mark.parametrize(
+    ("request_", "path"),
+    [
+        (RecallRequest(text="", limit=1), "text"),
+        (RecallRequest(text=" \n\t", limit=1), "text"),
+        (RecallRequest(vector=[0, 0, 0], limit=1), "vector"),
+        (RecallRequest(text="ant", vector=[-0.0, 0, 0], limit=1), "vector"),
+        (RecallRequest(vector=[1, 0], limit=1), "vector"),
+    ],
+)
+def test_a_query_that_points_nowhere_is_refused(zoo: Any, request_: RecallRequest, path: str) -> None:
+    request_.space = "default"
+    config = defaults()
+    embedding = TextEmbedding(zoo.store, config.embedder)
+    calls = MemoryCalls(zoo.store, NoDreams(), embedding, zoo.importing(), config.recall)  # pyright: ignore
+    with pytest.raises(InvalidFields) as caught:
+        asyncio.run(calls.recall(request_))
+    assert [violation.path for violation in caught.value.violations] == [path]
+    fine = RecallRequest(space="default", vector=[1, 0, 0], limit=1)
+    (hit,) = asyncio.run(calls.recall(fine)).hits
+    assert (hit.memory.key, hit.why.lexical) == ("ant", 0)

@@ -198,7 +198,7 @@ ARRAYS = {
 }
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(which=st.integers(0, 4), at=st.floats(0, 1), mask=st.integers(1, 255), cut=st.booleans())
 def test_any_damage_is_seen_or_harmless(
     tmp_path_factory: pytest.TempPathFactory, which: int, at: float, mask: int, cut: bool
