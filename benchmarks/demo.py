@@ -48,13 +48,15 @@ EMBED_S = 20.0
 WAKE_AT = 0.35
 PAUSE_BETWEEN_RECALLS_S = 0.2
 
+# Defaults, but for three things: this dream comes when it is called, uses all of its time, and gives up on edges
+# somewhat above the weakest evidence in the file, so that a dozen seconds show what a night does to them.
 CONFIG = """\
 [dream.trigger]
 automatic = false
 
 [dream.nrem]
 pace = "fill"
-decay_rate = 0.005
+weight_floor = 0.07
 """
 
 console = Console(highlight=False, emoji=False)
@@ -237,6 +239,7 @@ def demo(out: Path, budget_s: float, limit: int) -> None:
     figures = {
         "nodes": stats.memories,
         "edges": stats.edges,
+        "nodes_due": report.nodes_eligible,
         "nodes_replayed": report.nodes_replayed,
         "edges_strengthened": report.edges_strengthened,
         "edges_weakened": report.edges_weakened,
@@ -377,6 +380,8 @@ def show_report(
 ) -> None:
     check(report.nodes_replayed > 0, "the dream replayed no memory")
     check(report.edges_strengthened > 0, "the dream strengthened no edge")
+    check(report.edges_weakened > 0, "the dream weakened no edge")
+    check(report.edges_pruned > 0, "the dream pruned no edge")
     check(report.wakes == 1, f"the report tells of {report.wakes} wakes, not of one")
     check(
         stats.edges_pruned == report.edges_pruned, f"{stats.edges_pruned} edges are pruned, not {report.edges_pruned}"

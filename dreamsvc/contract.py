@@ -3,7 +3,7 @@
 import math
 import re
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf import duration_pb2, struct_pb2, timestamp_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -13,6 +13,16 @@ from dreamsvc.errors import InvalidFields, Violation
 from dreamsvc.v1 import options_pb2
 
 _FLOATS = (FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT)
+# Types of which any value is good where no rule says otherwise.
+_FREE = {
+    FieldDescriptor.TYPE_STRING,
+    FieldDescriptor.TYPE_BYTES,
+    FieldDescriptor.TYPE_BOOL,
+    FieldDescriptor.TYPE_UINT64,
+    FieldDescriptor.TYPE_INT64,
+    FieldDescriptor.TYPE_UINT32,
+    FieldDescriptor.TYPE_INT32,
+}
 # Messages of the protobuf library that have their own checks and no rules inside.
 _OPAQUE = {
     struct_pb2.Struct.DESCRIPTOR.full_name,
@@ -21,17 +31,62 @@ _OPAQUE = {
 }
 
 
+class _Limits(NamedTuple):
+    """A rule as plain values, which are read much faster than a message."""
+
+    least: float | None
+    most: float | None
+    unit: str
+    # Bytes of a text, items of a list.
+    largest: int | None
+    one_of: tuple[str, ...]
+    pattern: re.Pattern[str] | None
+
+
+_NO_LIMITS = _Limits(None, None, "", None, (), None)
+
+
+def _limits(rule: options_pb2.Rule) -> _Limits:
+    return _Limits(
+        least=rule.min if rule.HasField("min") else None,
+        most=rule.max if rule.HasField("max") else None,
+        unit=f" {rule.unit}" if rule.unit else "",
+        largest=rule.max_size if rule.HasField("max_size") else None,
+        one_of=tuple(rule.one_of),
+        pattern=re.compile(rule.pattern) if rule.pattern else None,
+    )
+
+
+class _Plan(NamedTuple):
+    """What there is to do for one kind of message, worked out once: an import checks millions of fields."""
+
+    # Name, value, and whether the field knows that it was not set.
+    defaults: tuple[tuple[str, Any, bool], ...]
+    required: frozenset[str]
+    # Names of fields that hold messages of ours, and whether they hold a list of them.
+    nested: tuple[tuple[str, bool], ...]
+    limits: dict[str, _Limits]
+
+
 @cache
-def _rules(descriptor: Descriptor) -> list[tuple[FieldDescriptor, options_pb2.Rule | None]]:
-    return [
-        (
-            field,
-            field.GetOptions().Extensions[options_pb2.rule]
-            if field.GetOptions().HasExtension(options_pb2.rule)
-            else None,
-        )
+def _plan(descriptor: Descriptor) -> _Plan:
+    rules = {
+        field.name: field.GetOptions().Extensions[options_pb2.rule]
         for field in descriptor.fields
-    ]
+        if field.GetOptions().HasExtension(options_pb2.rule)
+    }
+    single = {field.name: field for field in descriptor.fields if not field.is_repeated}
+    defaults = ((name, default_of(single[name], rule)) for name, rule in rules.items() if name in single)
+    return _Plan(
+        defaults=tuple((name, value, single[name].has_presence) for name, value in defaults if value is not None),
+        required=frozenset(name for name, rule in rules.items() if rule.required),
+        nested=tuple(
+            (field.name, field.is_repeated)
+            for field in descriptor.fields
+            if field.message_type is not None and not _is_opaque(field)
+        ),
+        limits={name: _limits(rule) for name, rule in rules.items()},
+    )
 
 
 def _is_opaque(field: FieldDescriptor) -> bool:
@@ -40,19 +95,16 @@ def _is_opaque(field: FieldDescriptor) -> bool:
 
 def fill(message: Message) -> None:
     """Gives every unset field of a message and of the messages in it its default, in place."""
-    for field, rule in _rules(message.DESCRIPTOR):
-        if field.type == FieldDescriptor.TYPE_MESSAGE:
-            if _is_opaque(field):
-                continue
-            if field.is_repeated:
-                for item in getattr(message, field.name):
-                    fill(item)
-            elif message.HasField(field.name):
-                fill(getattr(message, field.name))
-        elif rule is not None and not field.is_repeated and not _is_set(message, field):
-            default = default_of(field, rule)
-            if default is not None:
-                setattr(message, field.name, default)
+    plan = _plan(message.DESCRIPTOR)
+    for name, value, knows in plan.defaults:
+        if not (message.HasField(name) if knows else getattr(message, name)):
+            setattr(message, name, value)
+    for name, repeated in plan.nested:
+        if repeated:
+            for item in getattr(message, name):
+                fill(item)
+        elif message.HasField(name):
+            fill(getattr(message, name))
 
 
 def fill_deep(message: Message) -> None:
@@ -83,32 +135,28 @@ def check(message: Message) -> None:
         raise InvalidFields(violations)
 
 
-def _is_set(message: Message, field: FieldDescriptor) -> bool:
-    return message.HasField(field.name) if field.has_presence else bool(getattr(message, field.name))
-
-
 def _violations(message: Message, prefix: str) -> list[Violation]:
-    found: list[Violation] = []
-    for field, rule in _rules(message.DESCRIPTOR):
-        path = f"{prefix}{field.name}"
-        value = getattr(message, field.name)
-        if rule is not None and rule.required and not value:
-            found.append(Violation(path, "is required"))
-            continue
-        if not field.is_repeated and not _is_set(message, field):
+    plan = _plan(message.DESCRIPTOR)
+    found = [
+        Violation(f"{prefix}{name}", "is required") for name in sorted(plan.required) if not getattr(message, name)
+    ]
+    for field, value in message.ListFields():
+        name = field.name
+        limits = plan.limits.get(name, _NO_LIMITS)
+        if limits is _NO_LIMITS and field.type in _FREE:
             continue
         if field.is_repeated:
-            found += _list_violations(field, rule, path, value)
+            found += _list_violations(field, limits, f"{prefix}{name}", value)
         elif field.type == FieldDescriptor.TYPE_MESSAGE:
-            found += _message_violations(rule, path, value)
-        else:
-            found += _scalar_violations(field, rule, path, value)
+            found += _message_violations(limits, f"{prefix}{name}", value)
+        elif name not in plan.required or value:
+            found += _scalar_violations(field, limits, f"{prefix}{name}", value)
     return found
 
 
-def _list_violations(field: FieldDescriptor, rule: options_pb2.Rule | None, path: str, items: Any) -> list[Violation]:
-    if rule is not None and rule.HasField("max_size") and len(items) > rule.max_size:
-        return [Violation(path, f"has {len(items)} items; at most {rule.max_size} are allowed")]
+def _list_violations(field: FieldDescriptor, limits: _Limits, path: str, items: Any) -> list[Violation]:
+    if limits.largest is not None and len(items) > limits.largest:
+        return [Violation(path, f"has {len(items)} items; at most {limits.largest} are allowed")]
     if field.type == FieldDescriptor.TYPE_MESSAGE:
         if _is_opaque(field):
             return []
@@ -124,9 +172,9 @@ def _list_violations(field: FieldDescriptor, rule: options_pb2.Rule | None, path
     return []
 
 
-def _message_violations(rule: options_pb2.Rule | None, path: str, value: Message) -> list[Violation]:
+def _message_violations(limits: _Limits, path: str, value: Message) -> list[Violation]:
     if isinstance(value, duration_pb2.Duration):
-        return _range_violations(rule, path, value.seconds + value.nanos / 1e9)
+        return _range_violations(limits, path, value.seconds + value.nanos / 1e9)
     if isinstance(value, timestamp_pb2.Timestamp):
         try:
             value.ToDatetime()
@@ -138,16 +186,16 @@ def _message_violations(rule: options_pb2.Rule | None, path: str, value: Message
     return _violations(value, f"{path}.")
 
 
-def _scalar_violations(field: FieldDescriptor, rule: options_pb2.Rule | None, path: str, value: Any) -> list[Violation]:
+def _scalar_violations(field: FieldDescriptor, limits: _Limits, path: str, value: Any) -> list[Violation]:
     if field.type in _FLOATS and not math.isfinite(value):
         return [Violation(path, f"is {value}; must be finite")]
     if field.type == FieldDescriptor.TYPE_ENUM:
         return _enum_violations(field, path, value)
     if field.type == FieldDescriptor.TYPE_STRING:
-        return _text_violations(rule, path, value)
+        return _text_violations(limits, path, value)
     if field.type == FieldDescriptor.TYPE_BOOL:
         return []
-    return _range_violations(rule, path, value)
+    return _range_violations(limits, path, value)
 
 
 def _enum_violations(field: FieldDescriptor, path: str, value: int) -> list[Violation]:
@@ -157,24 +205,24 @@ def _enum_violations(field: FieldDescriptor, path: str, value: int) -> list[Viol
     return [Violation(path, f"is {value}, which is no {kind.name}")]
 
 
-def _range_violations(rule: options_pb2.Rule | None, path: str, value: float) -> list[Violation]:
-    if rule is None:
-        return []
-    unit = f" {rule.unit}" if rule.unit else ""
-    if rule.HasField("min") and value < rule.min:
-        return [Violation(path, f"is {value:g}{unit}; must be at least {rule.min:g}{unit}")]
-    if rule.HasField("max") and value > rule.max:
-        return [Violation(path, f"is {value:g}{unit}; must be at most {rule.max:g}{unit}")]
+def _range_violations(limits: _Limits, path: str, value: float) -> list[Violation]:
+    if limits.least is not None and value < limits.least:
+        return [Violation(path, f"is {value:g}{limits.unit}; must be at least {limits.least:g}{limits.unit}")]
+    if limits.most is not None and value > limits.most:
+        return [Violation(path, f"is {value:g}{limits.unit}; must be at most {limits.most:g}{limits.unit}")]
     return []
 
 
-def _text_violations(rule: options_pb2.Rule | None, path: str, value: str) -> list[Violation]:
-    if rule is None:
-        return []
-    if rule.HasField("max_size") and len(value.encode()) > rule.max_size:
-        return [Violation(path, f"has {len(value.encode())} bytes; at most {rule.max_size} are allowed")]
-    if rule.one_of and value not in rule.one_of:
-        return [Violation(path, f'is "{value[:80]}"; must be one of {", ".join(rule.one_of)}')]
-    if rule.pattern and not re.fullmatch(rule.pattern, value):
-        return [Violation(path, f'is "{value[:80]}"; must match {rule.pattern}')]
+def _text_violations(limits: _Limits, path: str, value: str) -> list[Violation]:
+    if limits.largest is not None and (size := _size(value)) > limits.largest:
+        return [Violation(path, f"has {size} bytes; at most {limits.largest} are allowed")]
+    if limits.one_of and value not in limits.one_of:
+        return [Violation(path, f'is "{value[:80]}"; must be one of {", ".join(limits.one_of)}')]
+    if limits.pattern is not None and not limits.pattern.fullmatch(value):
+        return [Violation(path, f'is "{value[:80]}"; must match {limits.pattern.pattern}')]
     return []
+
+
+def _size(text: str) -> int:
+    """Bytes of a text in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())

@@ -30,8 +30,13 @@ def _run(args: argparse.Namespace) -> int:
         print(json.dumps({"ok": healthy, "findings": listed}, ensure_ascii=False))
     else:
         for finding in findings:
-            print(f"{'ok   ' if finding.ok else 'WRONG'}  {finding.name}: {finding.detail}")
-        print("nothing is wrong" if healthy else "the store is damaged: restore a backup, or report what is listed")
+            detail = f": {finding.detail}" if finding.detail else ""
+            print(f"{'ok   ' if finding.ok else 'WRONG'}  {finding.name}{detail}")
+        print(
+            "nothing is wrong"
+            if healthy
+            else "something is wrong, see above; `dreamsvc import` reads an export back into a new store"
+        )
     return EXIT_OK if healthy else EXIT_FAILED
 
 

@@ -46,6 +46,9 @@ def _serve(args: argparse.Namespace) -> int:
     # Read by gRPC when it is imported: the dreamer is another program, so a fork needs nothing of gRPC, and its
     # handlers would only complain of the threads that run.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    # Read by numpy when it is imported: a product that a query needs takes a millisecond, and the threads that would
+    # share it go on spinning afterwards, on the core where the dreamer has to notice that it must stop.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         # Every other command starts without the server's modules.
         from dreamsvc import app

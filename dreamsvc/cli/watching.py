@@ -103,7 +103,7 @@ def report_table(report: DreamReport) -> Table:
     made = output.table("report", ">")
     rows = [
         ("memories", f"{report.nodes}"),
-        ("  due / replayed", f"{report.nodes_eligible} / {report.nodes_replayed}"),
+        ("  due / replays", f"{report.nodes_eligible} / {report.nodes_replayed}"),
         ("edges", f"{report.edges}"),
         ("  strengthened", f"{report.edges_strengthened}"),
         ("  weakened", f"{report.edges_weakened}"),

@@ -41,6 +41,8 @@ class DreamerProcess:
         self._lines: deque[str] = deque(maxlen=LAST_LINES)
         self._reading = asyncio.create_task(self._read_lines())
         self._killed = False
+        # True once it has been kept for another dream.
+        self.was_warm = False
 
     @property
     def alive(self) -> bool:
@@ -137,6 +139,7 @@ class Dreamers:
         if not process.alive or config.dreamer_idle_seconds <= 0:
             self.discard(process)
             return
+        process.was_warm = True
         loop = asyncio.get_running_loop()
         timer = loop.call_later(config.dreamer_idle_seconds, self._expire, process)
         self._warm.append((process, timer))

@@ -110,6 +110,7 @@ class Night:
         self._killer: asyncio.TimerHandle | None = None
         self._killed = False
         self._process: DreamerProcess | None = None
+        self._heard = False
         self._parts: list[Operations] = list(plan.staged)
         self._pending: list[Operations] = []
         # The last commit of parts that is under way, each after the one before it.
@@ -198,17 +199,29 @@ class Night:
             await self._unless_woken(asyncio.shield(self._taking_snapshot))
         if self._wake_reason:
             return Ended(reason=dream_pb2.END_REASON_ABORTED)
-        lease = asyncio.ensure_future(self._dreamers.lease(self._plan.config.resources))
-        process = await self._unless_woken(lease)
-        if process is None:
-            return Ended(reason=dream_pb2.END_REASON_ABORTED)
+        while True:
+            lease = asyncio.ensure_future(self._dreamers.lease(self._plan.config.resources))
+            process = await self._unless_woken(lease)
+            if process is None:
+                return Ended(reason=dream_pb2.END_REASON_ABORTED)
+            ended = await self._dream_with(process)
+            if ended is not None:
+                return ended
+            logger.info("the dreamer that was warm had just ended; another one dreams dream %s", self.dream.id)
+
+    async def _dream_with(self, process: DreamerProcess) -> Ended | None:
+        """How it ended; None where a warm process was gone before it said anything."""
         self._process = process
+        self._heard = False
         try:
             return await self._follow(process.stub.RunDream())
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-            await process.settle()
             if self._wake_reason:
+                # Killed, most likely; a wake does not wait until the system has buried it.
                 return Ended(reason=dream_pb2.END_REASON_ABORTED)
+            await process.settle()
+            if process.was_warm and not process.alive and not self._heard:
+                return None
             said = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
             how = said if process.alive else process.how_it_ended()
             return Ended(reason=dream_pb2.END_REASON_FAILED, message=f"the dreamer broke off: {how}")
@@ -242,7 +255,8 @@ class Night:
                 message = await stream.read()
                 if not isinstance(message, RunDreamResponse):
                     # The stream ended without a last word.
-                    await self._silence()
+                    if self._process is not None and not self._wake_reason:
+                        await self._process.settle()
                     reason = dream_pb2.END_REASON_ABORTED if self._wake_reason else dream_pb2.END_REASON_FAILED
                     how = self._process.how_it_ended() if self._process else ""
                     return Ended(reason=reason, message=f"the dreamer fell silent: {how}")
@@ -251,10 +265,6 @@ class Night:
                     return ended
         finally:
             stopping.cancel()
-
-    async def _silence(self) -> None:
-        if self._process is not None:
-            await self._process.settle()
 
     async def _tell_to_stop(self, stream: _Stream) -> None:
         await self._stop_wanted.wait()
@@ -279,6 +289,7 @@ class Night:
         )
 
     def _hear(self, message: RunDreamResponse) -> Ended | None:
+        self._heard = True
         match message.WhichOneof("message"):
             case "ready":
                 report = self.dream.report

@@ -20,6 +20,11 @@ class Delta:
     new_edges: list[NewEdge] = field(default_factory=list[NewEdge])
     changed_edges: list[NewEdge] = field(default_factory=list[NewEdge])
 
+    def count(self) -> int:
+        """How many memories and edges changed."""
+        nodes = len(self.new_nodes) + len(self.changed_nodes) + len(self.hidden_nodes)
+        return nodes + len(self.new_edges) + len(self.changed_edges)
+
     def apply(self, graph: SpaceGraph) -> None:
         graph.add_nodes(self.new_nodes)
         for node in self.changed_nodes:

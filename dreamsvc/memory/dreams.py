@@ -95,11 +95,10 @@ def load_checkpoint(connection: Connection, change: ChangeId) -> tuple[Checkpoin
     return Checkpoint.FromString(body), ""
 
 
-def user_changes_since(connection: Connection, space: Space, seq: int) -> int:
-    """How many memories and edges users changed after a change number."""
+def user_changes_since(connection: Connection, change: ChangeId) -> int:
+    """How many memories and edges users changed in a dream's space since it began."""
     row = connection.execute(
-        "SELECT (SELECT count(*) FROM nodes WHERE space=?1 AND user_seq>?2)"
-        " + (SELECT count(*) FROM edges WHERE space=?1 AND user_seq>?2)",
-        (space.id, seq),
+        "SELECT s.user_changes - c.base_changes FROM changes c JOIN spaces s ON s.id = c.space WHERE c.id = ?",
+        (change,),
     ).fetchone()
     return int(row[0]) if row is not None else 0

@@ -16,6 +16,8 @@ from dreamsvc.v1.config_pb2 import EmbedderConfig
 logger = logging.getLogger(__name__)
 BATCH = 64
 RETRY_S = 30.0
+# So many refused texts in a row mean that it is not the texts.
+MOST_REFUSED = 3
 # Time for others after a batch, as a multiple of what the batch took.
 REST = 0.5
 
@@ -126,9 +128,34 @@ class TextEmbedding:
             if not waiting:
                 return
             began = clock.precise_s()
-            vectors = embedder.embed([entry.text for entry in waiting])
+            vectors = _embedded(embedder, [entry.text for entry in waiting])
             made = {entry.node: vectors[i] for i, entry in enumerate(waiting)}
             texts = {entry.node: entry.text for entry in waiting}
             self._store.put_vectors(space, embedder.id, embedder.dim, made, texts).result()
             after = waiting[-1].node
             self._closing.wait((clock.precise_s() - began) * REST)
+
+
+def _embedded(embedder: Embedder, texts: list[str]) -> NDArray[np.float32]:
+    """Vectors of texts; one text that the embedder cannot take gets none and does not stand in the way of others.
+
+    Raises EmbeddingFailed where it takes none of them: then it is the embedder that is in trouble.
+    """
+    try:
+        return embedder.embed(texts)
+    except EmbeddingFailed:
+        if len(texts) == 1:
+            raise
+    vectors = np.zeros((len(texts), embedder.dim), np.float32)
+    refused: list[EmbeddingFailed] = []
+    for i, text in enumerate(texts):
+        try:
+            vectors[i] = embedder.embed([text])[0]
+        except EmbeddingFailed as error:
+            refused.append(error)
+            if len(refused) == i + 1 >= MOST_REFUSED:
+                break
+    if len(refused) == len(texts) or (len(refused) == MOST_REFUSED and not vectors.any()):
+        raise refused[0]
+    logger.warning("%d texts cannot be embedded and are found by words only: %s", len(refused), refused[0])
+    return vectors

@@ -149,7 +149,7 @@ class Journal:
             if row is None:
                 return None
             checkpoint, unfit = dreams.load_checkpoint(connection, row.change)
-            changed = dreams.user_changes_since(connection, space, row.base_seq)
+            changed = dreams.user_changes_since(connection, row.change)
             size = row.dream.report.nodes + row.dream.report.edges
             if not unfit and changed > most_changed * max(size, 1):
                 unfit = f"{changed} memories and edges changed since it began"

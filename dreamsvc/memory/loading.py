@@ -1,10 +1,13 @@
 """Builds the live graph of a space from the rows of the store."""
 
 import json
+import logging
 from itertools import batched
 
 import numpy as np
+from numpy.typing import NDArray
 
+from dreamsvc.errors import StoreCorrupt
 from dreamsvc.memory.graph import NEVER, NewEdge, NewNode, SpaceGraph
 from dreamsvc.memory.rows import unpack_vector
 from dreamsvc.memory.spaces import Space
@@ -12,9 +15,11 @@ from dreamsvc.memory.sqlite import Connection
 
 SLICE = 20_000
 
+logger = logging.getLogger(__name__)
+
 
 def load(connection: Connection, space: Space) -> SpaceGraph:
-    """Raises StoreCorrupt where a vector does not match its checksum."""
+    """All of a space; a damaged vector is left out and logged, `dreamsvc doctor` names it."""
     graph = SpaceGraph()
     _load_nodes(connection, space, graph)
     _load_vectors(connection, space, graph)
@@ -39,8 +44,15 @@ def _load_vectors(connection: Connection, space: Space, graph: SpaceGraph) -> No
         (space.id,),
     )
     for rows in batched(cursor, SLICE):
-        vectors = np.stack([unpack_vector(body, crc, node) for node, body, crc in rows])
-        graph.set_vectors([row[0] for row in rows], vectors.astype(np.float32))
+        whole: dict[int, NDArray[np.float16]] = {}
+        for node, body, crc in rows:
+            try:
+                whole[node] = unpack_vector(body, crc, node)
+            except StoreCorrupt as error:
+                # One damaged vector must not keep all other memories from being found; its own is found by words.
+                logger.error("%s", error.message)
+        if whole:
+            graph.set_vectors(list(whole), np.stack(list(whole.values())).astype(np.float32))
 
 
 def _load_edges(connection: Connection, space: Space, graph: SpaceGraph) -> None:

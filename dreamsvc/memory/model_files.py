@@ -6,7 +6,7 @@ Nothing here writes, downloads or runs code of the package that the files came i
 import hashlib
 import json
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import safetensors.numpy
@@ -55,8 +55,8 @@ def read_tokenizer(path: Path, max_tokens: int) -> Tokenizer:
     return tokenizer
 
 
-def read_tensors(path: Path) -> dict[str, NDArray[np.float32]]:
-    """The floating-point tensors of a safetensors file by name, as float32. Raises EmbedderUnavailable."""
+def read_tensors[T: np.floating[Any]](path: Path, dtype: type[T]) -> dict[str, NDArray[T]]:
+    """The floating-point tensors of a safetensors file by name, in one type. Raises EmbedderUnavailable."""
     if not path.is_file():
         raise EmbedderUnavailable(f"{path} is missing")
     try:
@@ -64,7 +64,7 @@ def read_tensors(path: Path) -> dict[str, NDArray[np.float32]]:
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as exc:
         raise _unreadable(path, exc) from exc
     return {
-        name: tensor.astype(np.float32, copy=False)
+        name: tensor.astype(dtype, copy=False)
         for name, tensor in tensors.items()
         if np.issubdtype(tensor.dtype, np.floating)
     }

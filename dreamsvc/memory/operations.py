@@ -46,8 +46,9 @@ _COLUMNS = "id, uid, space, kind, state, base_seq, generation, fold_cursor, embe
 
 def begin(connection: Connection, uid: bytes, space: int, kind: str, base_seq: int, now_us: int) -> ChangeId:
     row = connection.execute(
-        "INSERT INTO changes (uid, space, kind, state, base_seq, created_us) VALUES (?,?,?,'staging',?,?) RETURNING id",
-        (uid, space, kind, base_seq, now_us),
+        "INSERT INTO changes (uid, space, kind, state, base_seq, base_changes, created_us)"
+        " SELECT ?, id, ?, 'staging', ?, user_changes, ? FROM spaces WHERE id = ? RETURNING id",
+        (uid, kind, base_seq, now_us, space),
     ).fetchone()
     assert row is not None
     return ChangeId(row[0])

@@ -77,3 +77,8 @@ def check_dimension(space: Space, path: str, size: int) -> None:
 
 def wrong_dimension(dimension: int, path: str, size: int) -> Violation:
     return Violation(path, f"has {size} values; the first vector has {dimension}")
+
+
+def count_changes(connection: Connection, space: Space, count: int) -> None:
+    """Notes that users changed so many memories and edges; an interrupted dream is judged by it."""
+    connection.execute("UPDATE spaces SET user_changes = user_changes + ? WHERE id = ?", (count, space.id))

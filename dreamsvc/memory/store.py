@@ -164,6 +164,7 @@ class Store:
                 space = find(connection, request.space, now_us)
                 seq = next_seq(connection)
                 answer = run(connection, space, Author(now_us, seq, None), delta)
+                spaces.count_changes(connection, space, delta.count())
                 ids: list[str] = list(answer.ids if isinstance(answer, RememberResponse) else request.ids)
                 audit.record(
                     connection,
@@ -399,6 +400,7 @@ class Store:
                 author = Author(now_us, next_seq(connection), row.id, row.embedder)
                 where = spaces.find(connection, space)
                 stored = remember.store(connection, where, request.memories, request.edges, author, delta)
+                spaces.count_changes(connection, where, delta.count())
                 before = operations.BeforeImages()
             operations.advance(connection, row, before)
             return stored

@@ -72,6 +72,8 @@ class Importing:
     async def _fold(self, change: ChangeId, space: Space, reader: LineReader) -> None:
         while (stored := await asyncio.wrap_future(self._store.fold_next(change, space.name))) is not None:
             _count(reader, stored)
+        stats = await asyncio.to_thread(self._store.stats, space.name)
+        reader.report.to_embed = stats.to_embed
 
     async def _rehearse(self, header: ImportHeader, reader: LineReader, requests: AsyncIterator[ImportRequest]) -> None:
         reader.report.dry_run = True
@@ -142,4 +144,3 @@ def _count(reader: LineReader, stored: remember.Stored) -> None:
     report.memories_unchanged += stored.memories_unchanged
     report.edges_created += stored.edges_created
     report.edges_unchanged += stored.edges_unchanged
-    report.to_embed += stored.memories_created

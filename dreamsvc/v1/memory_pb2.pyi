@@ -329,7 +329,7 @@ class ImportReport(_message.Message):
     dry_run: _builtins.bool
     seconds: _builtins.float
     to_embed: _builtins.int
-    """Memories that wait for a vector; GetStats shows how many are left."""
+    """Memories of the space that wait for a vector; GetStats shows how many are left. Not foreseen by a dry run."""
     @_builtins.property
     def malformed_lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___MalformedLine]:
         """The first 100 of them."""

@@ -25,12 +25,13 @@ class Letters:
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
         self.failing = False
+        self.poison = ""
         self.during: Callable[[], None] = lambda: None
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         self.asked.append(list(texts))
         self.during()
-        if self.failing:
+        if self.failing or any(self.poison and self.poison in text for text in texts):
             raise EmbeddingFailed("no answer")
         counts = np.array([[text.count(letter) for letter in "abc"] for text in texts], np.float32)
         return counts / np.maximum(np.linalg.norm(counts, axis=1, keepdims=True), 1e-9)
@@ -119,6 +120,16 @@ def test_a_text_without_a_vector_is_asked_for_once(worker: Worker) -> None:
     assert worker.room.row_of("none") not in [hit.node for hit in worker.room.find(vector=[1, 0, 0])]
     worker.room.reopen(snapshot=False)
     assert not worker.room.store.graph("default").view.embedded[0]
+
+
+def test_a_text_that_cannot_be_embedded_stands_in_the_way_of_no_other(worker: Worker) -> None:
+    worker.letters.poison = "venom"
+    worker.room.remember(Memory(key="bad", text="a venom"), *(Memory(key=f"k{i}", text="a") for i in range(6)))
+    worker.embedding.start()
+    stats = worker.settle()
+    assert stats.vectors == 6
+    assert vector(worker, "bad") == []
+    assert worker.embedding.notice == ""
 
 
 def test_a_failure_is_told_tried_again_and_then_told_no_more(worker: Worker) -> None:

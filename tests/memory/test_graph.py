@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dreamsvc.errors import NotFound, StoreCorrupt
+from dreamsvc.errors import NotFound
 from dreamsvc.memory import graph as graphs
 from dreamsvc.memory import snapshot
 from dreamsvc.memory.graph import NEVER, NewEdge, NewNode, SpaceGraph
@@ -148,11 +148,16 @@ def test_an_unknown_space_has_no_graph(room: Any) -> None:
         room.store.graph("nowhere")
 
 
-def test_a_damaged_vector_keeps_a_store_from_opening_and_is_named(room: Any) -> None:
-    room.remember(Memory(key="a", text="1", vector=[1, 0]))
-    room.execute("UPDATE vectors SET body = x'ffff0000'")
-    with pytest.raises(StoreCorrupt, match=r"row 1 .*doctor"):
-        room.fresh()
+def test_a_damaged_vector_is_named_and_keeps_no_other_memory_from_being_found(
+    room: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    room.remember(Memory(key="a", text="1", vector=[1, 0]), Memory(key="b", text="2", vector=[0, 1]))
+    room.execute("UPDATE vectors SET body = x'ffff0000' WHERE node = 1")
+    view = room.fresh().view
+    assert view.embedded[: view.n].tolist() == [False, True]
+    assert view.alive[: view.n].all()
+    assert "row 1" in caplog.text
+    assert "doctor" in caplog.text
 
 
 def node(number: int, **fields: Any) -> NewNode:

@@ -9,6 +9,8 @@ CREATE TABLE spaces (
     -- 0 and '' until the first vector came; then all vectors of the space are of this kind.
     dimension INTEGER NOT NULL DEFAULT 0,
     embedder TEXT NOT NULL DEFAULT '',
+    -- Memories and edges that users changed since the space was made, counted once for each change.
+    user_changes INTEGER NOT NULL DEFAULT 0,
     created_us INTEGER NOT NULL
 ) STRICT;
 
@@ -86,6 +88,8 @@ CREATE TABLE changes (
     kind TEXT NOT NULL CHECK (kind IN ('dream', 'import')),
     state TEXT NOT NULL CHECK (state IN ('staging', 'sealed', 'folded', 'dropped')),
     base_seq INTEGER NOT NULL,
+    -- The space's user_changes when it began.
+    base_changes INTEGER NOT NULL,
     -- The generation of parts that was sealed, and the next part to fold.
     generation INTEGER NOT NULL DEFAULT 0,
     fold_cursor INTEGER NOT NULL DEFAULT 0,

@@ -1,0 +1,115 @@
+"""Every benchmark runs, on a small input, and gives the figures that it declares."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import __main__ as command
+from benchmarks import harness
+from benchmarks.made_memory import MadeMemory
+from benchmarks.serving import Server, ServerFailed
+
+ASKED_FOR = {
+    "wake": {
+        "abort_p50_ms",
+        "abort_p95_ms",
+        "abort_p99_ms",
+        "recall_wake_p95_ms",
+        "recall_idle_p95_ms",
+        "recall_dreaming_p95_ms",
+        "recall_p95_ratio",
+    },
+    "serve": {"status_ratio_to_floor"},
+    "start": {"p95_ms", "rss_mb"},
+    "import": {"items_per_s"},
+}
+
+
+def declared(name: str) -> harness.Benchmark:
+    module = command.import_module(f"benchmarks.{command.ENTRIES[name].module}")
+    return module.BENCHMARK
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("name", command.ENTRIES)
+def test_a_benchmark_writes_the_figures_it_declares(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "made" / f"{name}.json"
+    assert command.main([name, "--quick", "--out", str(out)]) == 0, capsys.readouterr().out
+    made: dict[str, Any] = json.loads(out.read_text())
+    assert list(made) == ["name", "commit", "machine", "command", "figures", "detail"]
+    assert made["name"] == name
+    assert list(made["figures"]) == list(declared(name).figures)
+    assert all(math.isfinite(value) and value >= 0 for value in made["figures"].values())
+    shown = capsys.readouterr().out
+    assert all(key in shown for key in made["figures"])
+    assert str(tmp_path) not in json.dumps(made)
+
+
+@pytest.mark.parametrize("name", command.ENTRIES)
+def test_the_figures_that_were_asked_for_are_declared(name: str) -> None:
+    assert ASKED_FOR.keys() == command.ENTRIES.keys()
+    assert ASKED_FOR[name] <= set(declared(name).figures)
+
+
+@pytest.mark.parametrize("name", command.ENTRIES)
+def test_every_target_is_of_a_declared_figure(name: str) -> None:
+    assert set(declared(name).targets) <= set(declared(name).figures)
+
+
+def test_without_a_name_the_benchmarks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name, entry in command.ENTRIES.items():
+        assert any(line.startswith(name) and entry.summary in line for line in lines)
+
+
+def test_an_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.main(["wakes"])
+    assert ended.value.code == 2
+    assert "there is no benchmark wakes" in capsys.readouterr().err
+
+
+def test_a_missed_target_is_told_as_missed() -> None:
+    targets = (harness.Target(100), harness.Target(25, must=False))
+    assert harness.verdict(24.0, targets) == "<= 100 met, <= 25 (aim) met"
+    assert harness.verdict(26.0, targets) == "<= 100 met, <= 25 (aim) missed"
+    assert harness.verdict(101.0, targets) == "<= 100 missed, <= 25 (aim) missed"
+
+
+def test_a_server_that_does_not_start_is_told_with_its_last_words(tmp_path: Path) -> None:
+    with pytest.raises(ServerFailed, match="no module named"):
+        Server(["-c", "import sys; sys.exit('no module named so')"], tmp_path / "log")
+
+
+def test_a_made_memory_is_equal_for_equal_sizes(tmp_path: Path) -> None:
+    files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    lines: list[list[dict[str, Any]]] = []
+    for file in files:
+        MadeMemory(200, 1600, 16).write(file)
+        lines.append([json.loads(line) for line in file.read_text().splitlines()])
+    for line in (*lines[0], *lines[1]):
+        line.pop("create_time", None)  # counted from now
+    assert lines[0] == lines[1]
+    assert len(lines[0]) == 1800
+
+
+def test_no_made_edge_is_there_twice_or_ends_where_it_begins() -> None:
+    made = MadeMemory(200, 1600, 0)
+    assert len(made.sources) == 1600
+    assert not np.any(made.sources == made.targets)
+    assert len(set(zip(made.sources.tolist(), made.targets.tolist(), strict=True))) == 1600
+
+
+def test_an_mcp_file_has_an_entity_a_node_and_all_observations(tmp_path: Path) -> None:
+    MadeMemory(10, 5, 0).write_mcp(tmp_path / "mcp.jsonl", observations=13)
+    lines = [json.loads(line) for line in (tmp_path / "mcp.jsonl").read_text().splitlines()]
+    entities = [line for line in lines if line["type"] == "entity"]
+    assert (len(entities), len(lines)) == (10, 15)
+    assert sum(len(entity["observations"]) for entity in entities) == 13
