@@ -13,6 +13,7 @@ DreamsvcError
 ├── EmbedderMissing
 ├── ImportMalformed
 ├── Disabled
+├── ChangedLater
 ├── StoreUnavailable
 ├── StoreCorrupt
 └── ShuttingDown
@@ -124,6 +125,10 @@ class StoreCorrupt(DreamsvcError):
 
 class Disabled(DreamsvcError):
     reason = error_reason_pb2.ERROR_REASON_DISABLED
+
+
+class ChangedLater(DreamsvcError):
+    reason = error_reason_pb2.ERROR_REASON_CHANGED_LATER
 
 
 class ShuttingDown(DreamsvcError):

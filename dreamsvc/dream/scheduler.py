@@ -39,6 +39,8 @@ from dreamsvc.v1.dream_service_pb2 import (
     AbortRequest,
     AbortResponse,
     GetStatusResponse,
+    RevertRequest,
+    RevertResponse,
     StreamStatusResponse,
     TriggerRequest,
     TriggerResponse,
@@ -50,7 +52,7 @@ TICK_S = 1.0
 MOST_CHANGED = 0.1
 # After these the cooldown begins; after a failure too, or a dreamer that cannot start would be tried every second.
 RESTING = (Dream.STATE_SUCCEEDED, Dream.STATE_SKIPPED, Dream.STATE_FAILED)
-ENDED = (*RESTING, Dream.STATE_DISCARDED)
+ENDED = (*RESTING, Dream.STATE_DISCARDED, Dream.STATE_REVERTED)
 DRY_RUNS_KEPT = 16
 
 
@@ -106,6 +108,9 @@ class Scheduler:
             if row.dream.state == Dream.STATE_FOLDING:
                 await self._finish(row)
                 logger.info("dream %s was folded to its end", row.dream.id)
+            elif row.dream.state == Dream.STATE_REVERTING:
+                await self._take_back(row)
+                logger.info("dream %s was taken back to its end", row.dream.id)
             else:
                 row.dream.state = Dream.STATE_SUSPENDED
                 row.dream.message = "the service ended while it dreamed; the next trigger goes on from its checkpoint"
@@ -234,6 +239,32 @@ class Scheduler:
             wake_latency_ms=woken.latency_ms if woken else 0.0,
             killed=woken.killed if woken else False,
         )
+
+    async def revert(self, request: RevertRequest) -> RevertResponse:
+        """Takes a dream back; raises NotFound, DreamInProgress, ChangedLater."""
+        if request.space in self._nights:
+            raise DreamInProgress(f'space "{request.space}" dreams; abort that first')
+        # Nothing may begin to dream of what is being taken back.
+        self._nights[request.space] = None
+        try:
+            answer, row = await asyncio.wrap_future(self._journal.begin_revert(request))
+            if row is None:
+                return answer
+            return await asyncio.shield(asyncio.ensure_future(self._take_back(row)))
+        finally:
+            del self._nights[request.space]
+            self._history.pop(request.space, None)
+
+    async def _take_back(self, row: DreamRow) -> RevertResponse:
+        answer = RevertResponse()
+        while (part := await asyncio.wrap_future(self._store.revert_next(row.change, row.dream.space))) is not None:
+            answer.edges_restored += part.edges
+            answer.memories_restored += part.memories
+        row.dream.state = Dream.STATE_REVERTED
+        row.dream.message = "taken back; the memory is as it was before it"
+        await asyncio.wrap_future(self._journal.record(row.change, row.dream))
+        answer.dream.CopyFrom(row.dream)
+        return answer
 
     async def dream(self, space: str, dream_id: str) -> Dream:
         """A dream as it is now; raises NotFound."""

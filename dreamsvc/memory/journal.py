@@ -11,14 +11,21 @@ from dreamsvc import entropy
 from dreamsvc.clock import Clock
 from dreamsvc.dreamer.v1.dreamer_service_pb2 import Checkpoint
 from dreamsvc.dreamer.v1.operations_pb2 import Operations
-from dreamsvc.memory import dreams, operations, paging, requests, spaces
+from dreamsvc.memory import dreams, operations, paging, requests, revert, spaces
 from dreamsvc.memory.dreams import DreamRow
 from dreamsvc.memory.operations import COMPACTED, STAGED, ReadBack
 from dreamsvc.memory.spaces import Space
 from dreamsvc.memory.sqlite import ChangeId, Connection, Database, Priority, change_seq
 from dreamsvc.v1.config_pb2 import DreamConfig
 from dreamsvc.v1.dream_pb2 import Dream
-from dreamsvc.v1.dream_service_pb2 import ListDreamsRequest, ListDreamsResponse, TriggerRequest, TriggerResponse
+from dreamsvc.v1.dream_service_pb2 import (
+    ListDreamsRequest,
+    ListDreamsResponse,
+    RevertRequest,
+    RevertResponse,
+    TriggerRequest,
+    TriggerResponse,
+)
 from dreamsvc.v1.memory_service_pb2 import ImportHeader, ImportResponse
 
 
@@ -153,6 +160,8 @@ class Journal:
             size = row.dream.report.nodes + row.dream.report.edges
             if not unfit and changed > most_changed * max(size, 1):
                 unfit = f"{changed} memories and edges changed since it began"
+            if not unfit and operations.reverted_since(connection, space.id, row.base_seq):
+                unfit = "an earlier dream was taken back since it began"
             return Resumable(row, checkpoint, operations.staged(connection, row.change, STAGED), unfit)
 
         return self._database.read(run)
@@ -205,6 +214,24 @@ class Journal:
 
         return self._database.write(job)
 
+    def begin_revert(self, request: RevertRequest) -> Future[tuple[RevertResponse, DreamRow | None]]:
+        """From here on a dream is taken back; None where the request id is known. Raises ChangedLater, NotFound."""
+        rows: list[DreamRow] = []
+
+        def job(connection: Connection) -> tuple[RevertResponse, DreamRow | None]:
+            def begin() -> RevertResponse:
+                row = dreams.get(connection, spaces.find(connection, request.space), request.dream_id)
+                revert.begin(connection, row.change, self._clock.now_us())
+                row.dream.state = Dream.STATE_REVERTING
+                dreams.update(connection, row.change, row.dream)
+                rows.append(row)
+                return RevertResponse(dream=row.dream)
+
+            answer, ran = self._once(connection, request, RevertResponse(), begin)
+            return answer, rows[0] if ran else None
+
+        return self._database.write(job)
+
     def read_back(self, change: ChangeId) -> ReadBack:
         return self._database.read(lambda connection: operations.read_back(connection, change))
 
@@ -234,12 +261,12 @@ class Journal:
         return self._database.read(run)
 
     def unfinished(self) -> tuple[list[DreamRow], list[operations.Change]]:
-        """After a crash: dreams that were running or being folded, and imports that were sealed and not yet folded."""
+        """After a crash: dreams that were running, being folded or taken back, and imports that were sealed and not yet folded."""
 
         def run(connection: Connection) -> tuple[list[DreamRow], list[operations.Change]]:
             found = [
                 row
-                for state in (Dream.STATE_RUNNING, Dream.STATE_FOLDING)
+                for state in (Dream.STATE_RUNNING, Dream.STATE_FOLDING, Dream.STATE_REVERTING)
                 for row in dreams.in_state(connection, state)
             ]
             return found, [change for change in operations.in_state(connection, "sealed") if change.kind == "import"]
@@ -284,7 +311,7 @@ class Journal:
     def _once[Answer: Message](
         self,
         connection: Connection,
-        request: TriggerRequest | ImportHeader,
+        request: TriggerRequest | ImportHeader | RevertRequest,
         empty: Answer,
         run: Callable[[], Answer],
     ) -> tuple[Answer, bool]:

@@ -66,6 +66,12 @@ def in_state(connection: Connection, state: str) -> list[Change]:
     return [Change(*row) for row in connection.execute(query, (state,))]
 
 
+def reverted_since(connection: Connection, space: int, seq: int) -> bool:
+    """Whether a change of a space was taken back after a change number."""
+    query = "SELECT 1 FROM changes WHERE space = ? AND reverted_seq > ?"
+    return connection.execute(query, (space, seq)).fetchone() is not None
+
+
 def stage(connection: Connection, change: ChangeId, parts: Iterable[tuple[int, bytes]], generation: int) -> None:
     """Keeps parts by number; a part that comes again replaces itself."""
     connection.executemany(
@@ -172,6 +178,14 @@ def next_part(connection: Connection, change: Change) -> bytes | None:
         (change.id, change.generation, change.fold_cursor),
     ).fetchone()
     return None if row is None else _checked(change.id, change.fold_cursor, *row)
+
+
+def part_at(connection: Connection, change: Change, part: int) -> Operations:
+    """A dream's part by number; raises StoreCorrupt where it is gone or damaged."""
+    body = next_part(connection, change._replace(fold_cursor=part))
+    if body is None:
+        raise StoreCorrupt(f"part {part} of change {change.id} is gone")
+    return Operations.FromString(body)
 
 
 def advance(connection: Connection, change: Change, before: BeforeImages) -> None:

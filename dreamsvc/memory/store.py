@@ -29,6 +29,7 @@ from dreamsvc.memory import (
     paging,
     remember,
     requests,
+    revert,
     rows,
     snapshot,
     spaces,
@@ -406,6 +407,15 @@ class Store:
             return stored
 
         return self.database.write(job, committed=lambda _: self.show(space, delta), priority=Priority.BACKGROUND)
+
+    def revert_next(self, change: ChangeId, space: str) -> Future[revert.Restored | None]:
+        """Takes the last part of a change back that is still applied, behind all user writes; None at the end."""
+        delta = Delta()
+        return self.database.write(
+            lambda connection: revert.next_part(connection, change, self._clock.now_us(), delta),
+            committed=lambda _: self.show(space, delta),
+            priority=Priority.BACKGROUND,
+        )
 
     # ── snapshots ───────────────────────────────────────────────────────────────
 

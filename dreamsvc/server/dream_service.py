@@ -18,6 +18,8 @@ from dreamsvc.v1.dream_service_pb2 import (
     GetStatusResponse,
     ListDreamsRequest,
     ListDreamsResponse,
+    RevertRequest,
+    RevertResponse,
     StreamStatusRequest,
     StreamStatusResponse,
     TriggerRequest,
@@ -73,6 +75,9 @@ class DreamCalls:
 
     async def list_dreams(self, request: ListDreamsRequest) -> ListDreamsResponse:
         return await asyncio.to_thread(self._journal.list_dreams, request)
+
+    async def revert(self, request: RevertRequest) -> RevertResponse:
+        return await self._scheduler.revert(request)
 
     async def get_status(self, request: GetStatusRequest) -> GetStatusResponse:
         answer = await self._scheduler.status(request.space)

@@ -176,6 +176,10 @@ class Dream(_message.Message):
         STATE_FAILED: Dream._State.ValueType  # 6
         STATE_DISCARDED: Dream._State.ValueType  # 7
         """Given up before it was sealed; nothing of it was applied."""
+        STATE_REVERTED: Dream._State.ValueType  # 8
+        """Taken back: the memory is as it was before it."""
+        STATE_REVERTING: Dream._State.ValueType  # 9
+        """On its way back; nothing can stop that any more."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper): ...
     STATE_UNSPECIFIED: Dream.State.ValueType  # 0
@@ -190,6 +194,10 @@ class Dream(_message.Message):
     STATE_FAILED: Dream.State.ValueType  # 6
     STATE_DISCARDED: Dream.State.ValueType  # 7
     """Given up before it was sealed; nothing of it was applied."""
+    STATE_REVERTED: Dream.State.ValueType  # 8
+    """Taken back: the memory is as it was before it."""
+    STATE_REVERTING: Dream.State.ValueType  # 9
+    """On its way back; nothing can stop that any more."""
 
     ID_FIELD_NUMBER: _builtins.int
     SPACE_FIELD_NUMBER: _builtins.int

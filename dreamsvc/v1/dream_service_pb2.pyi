@@ -493,6 +493,57 @@ class ListDreamsResponse(_message.Message):
 Global___ListDreamsResponse: _TypeAlias = ListDreamsResponse  # noqa: Y015
 
 @_typing.final
+class RevertRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACE_FIELD_NUMBER: _builtins.int
+    DREAM_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    space: _builtins.str
+    dream_id: _builtins.str
+    request_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        space: _builtins.str = ...,
+        dream_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dream_id", b"dream_id", "request_id", b"request_id", "space", b"space"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevertRequest: _TypeAlias = RevertRequest  # noqa: Y015
+
+@_typing.final
+class RevertResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DREAM_FIELD_NUMBER: _builtins.int
+    EDGES_RESTORED_FIELD_NUMBER: _builtins.int
+    MEMORIES_RESTORED_FIELD_NUMBER: _builtins.int
+    edges_restored: _builtins.int
+    memories_restored: _builtins.int
+    @_builtins.property
+    def dream(self) -> _dream_pb2.Dream: ...
+    def __init__(
+        self,
+        *,
+        dream: _dream_pb2.Dream | None = ...,
+        edges_restored: _builtins.int = ...,
+        memories_restored: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dream", b"dream"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dream", b"dream", "edges_restored", b"edges_restored", "memories_restored", b"memories_restored"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevertResponse: _TypeAlias = RevertResponse  # noqa: Y015
+
+@_typing.final
 class GetStatusRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

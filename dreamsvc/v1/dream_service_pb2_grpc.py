@@ -60,6 +60,11 @@ class DreamServiceStub:
                 request_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.ListDreamsRequest.SerializeToString,
                 response_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.ListDreamsResponse.FromString,
                 _registered_method=True)
+        self.Revert = channel.unary_unary(
+                '/dreamsvc.v1.DreamService/Revert',
+                request_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.RevertRequest.SerializeToString,
+                response_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.RevertResponse.FromString,
+                _registered_method=True)
         self.GetStatus = channel.unary_unary(
                 '/dreamsvc.v1.DreamService/GetStatus',
                 request_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.GetStatusRequest.SerializeToString,
@@ -104,6 +109,14 @@ class DreamServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Revert(self, request, context):
+        """Takes a dream back: the memory is as it was before it. Refused, with the list, where
+        something that it changed was changed again later.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStatus(self, request, context):
         """What the service does now and, where it does not dream, why (REQ-DREAM-019).
         """
@@ -138,6 +151,11 @@ def add_DreamServiceServicer_to_server(servicer, server):
                     servicer.ListDreams,
                     request_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.ListDreamsRequest.FromString,
                     response_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.ListDreamsResponse.SerializeToString,
+            ),
+            'Revert': grpc.unary_unary_rpc_method_handler(
+                    servicer.Revert,
+                    request_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.RevertRequest.FromString,
+                    response_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.RevertResponse.SerializeToString,
             ),
             'GetStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatus,
@@ -281,6 +299,33 @@ class DreamService:
             '/dreamsvc.v1.DreamService/ListDreams',
             dreamsvc_dot_v1_dot_dream__service__pb2.ListDreamsRequest.SerializeToString,
             dreamsvc_dot_v1_dot_dream__service__pb2.ListDreamsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Revert(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dreamsvc.v1.DreamService/Revert',
+            dreamsvc_dot_v1_dot_dream__service__pb2.RevertRequest.SerializeToString,
+            dreamsvc_dot_v1_dot_dream__service__pb2.RevertResponse.FromString,
             options,
             channel_credentials,
             insecure,

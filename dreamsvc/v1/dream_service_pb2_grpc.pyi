@@ -41,6 +41,10 @@ class DreamServiceStub:
     """Wakes a space; answers when it is awake, with the latency that was measured."""
     GetDream: _grpc.UnaryUnaryMultiCallable[_dream_service_pb2.GetDreamRequest, _dream_service_pb2.GetDreamResponse]
     ListDreams: _grpc.UnaryUnaryMultiCallable[_dream_service_pb2.ListDreamsRequest, _dream_service_pb2.ListDreamsResponse]
+    Revert: _grpc.UnaryUnaryMultiCallable[_dream_service_pb2.RevertRequest, _dream_service_pb2.RevertResponse]
+    """Takes a dream back: the memory is as it was before it. Refused, with the list, where
+    something that it changed was changed again later.
+    """
     GetStatus: _grpc.UnaryUnaryMultiCallable[_dream_service_pb2.GetStatusRequest, _dream_service_pb2.GetStatusResponse]
     """What the service does now and, where it does not dream, why (REQ-DREAM-019)."""
 
@@ -57,6 +61,10 @@ class DreamServiceAsyncStub(DreamServiceStub):
     """Wakes a space; answers when it is awake, with the latency that was measured."""
     GetDream: _aio.UnaryUnaryMultiCallable[_dream_service_pb2.GetDreamRequest, _dream_service_pb2.GetDreamResponse]  # type: ignore[assignment]
     ListDreams: _aio.UnaryUnaryMultiCallable[_dream_service_pb2.ListDreamsRequest, _dream_service_pb2.ListDreamsResponse]  # type: ignore[assignment]
+    Revert: _aio.UnaryUnaryMultiCallable[_dream_service_pb2.RevertRequest, _dream_service_pb2.RevertResponse]  # type: ignore[assignment]
+    """Takes a dream back: the memory is as it was before it. Refused, with the list, where
+    something that it changed was changed again later.
+    """
     GetStatus: _aio.UnaryUnaryMultiCallable[_dream_service_pb2.GetStatusRequest, _dream_service_pb2.GetStatusResponse]  # type: ignore[assignment]
     """What the service does now and, where it does not dream, why (REQ-DREAM-019)."""
 
@@ -100,6 +108,16 @@ class DreamServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _dream_service_pb2.ListDreamsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dream_service_pb2.ListDreamsResponse, _abc.Awaitable[_dream_service_pb2.ListDreamsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Revert(
+        self,
+        request: _dream_service_pb2.RevertRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dream_service_pb2.RevertResponse, _abc.Awaitable[_dream_service_pb2.RevertResponse]]:
+        """Takes a dream back: the memory is as it was before it. Refused, with the list, where
+        something that it changed was changed again later.
+        """
 
     @_abc_1.abstractmethod
     def GetStatus(

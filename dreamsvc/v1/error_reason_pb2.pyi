@@ -43,6 +43,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNIMPLEMENTED: _ErrorReason.ValueType  # 29
     ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 30
     ERROR_REASON_DISABLED: _ErrorReason.ValueType  # 32
+    ERROR_REASON_CHANGED_LATER: _ErrorReason.ValueType  # 33
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 31
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -71,5 +72,6 @@ ERROR_REASON_STORE_CORRUPT: ErrorReason.ValueType  # 28
 ERROR_REASON_UNIMPLEMENTED: ErrorReason.ValueType  # 29
 ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 30
 ERROR_REASON_DISABLED: ErrorReason.ValueType  # 32
+ERROR_REASON_CHANGED_LATER: ErrorReason.ValueType  # 33
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 31
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -86,7 +86,7 @@ CREATE TABLE changes (
     uid BLOB NOT NULL UNIQUE,
     space INTEGER NOT NULL REFERENCES spaces (id),
     kind TEXT NOT NULL CHECK (kind IN ('dream', 'import')),
-    state TEXT NOT NULL CHECK (state IN ('staging', 'sealed', 'folded', 'dropped')),
+    state TEXT NOT NULL CHECK (state IN ('staging', 'sealed', 'folded', 'dropped', 'reverting', 'reverted')),
     base_seq INTEGER NOT NULL,
     -- The space's user_changes when it began.
     base_changes INTEGER NOT NULL,
@@ -96,7 +96,9 @@ CREATE TABLE changes (
     -- What made the vectors of an import.
     embedder TEXT NOT NULL DEFAULT 'client',
     created_us INTEGER NOT NULL,
-    ended_us INTEGER
+    ended_us INTEGER,
+    -- The change number at which it began to be taken back.
+    reverted_seq INTEGER
 ) STRICT;
 
 CREATE TABLE change_parts (

@@ -1,0 +1,119 @@
+"""Takes a folded dream back: its before-images, folded backwards, each checked against its hash (REQ-DREAM-026).
+
+Begun in one transaction that refuses where something was changed again later; then part by part
+like a fold, resumable after a crash, behind user writes.
+"""
+
+import hashlib
+from typing import NamedTuple
+
+from dreamsvc.dreamer.v1.operations_pb2 import BeforeImages, ReplayMarks
+from dreamsvc.errors import ChangedLater, StoreCorrupt
+from dreamsvc.memory import audit, operations, rows
+from dreamsvc.memory.delta import Delta
+from dreamsvc.memory.graph import NewEdge
+from dreamsvc.memory.operations import Change
+from dreamsvc.memory.sqlite import ChangeId, Connection, next_seq
+
+MOST_SHOWN = 20
+
+
+class Restored(NamedTuple):
+    edges: int
+    memories: int
+
+
+def begin(connection: Connection, change_id: ChangeId, now_us: int) -> None:
+    """From here on the change is taken back, whatever happens. Raises ChangedLater with what is in the way."""
+    change = operations.find(connection, change_id)
+    if change.state != "folded":
+        raise ChangedLater(f"only what was applied can be taken back; this change is {change.state}")
+    obstacles = _obstacles(connection, change)
+    if obstacles:
+        shown = "; ".join(obstacles[:MOST_SHOWN])
+        raise ChangedLater(
+            f"{len(obstacles)} edges were changed again later: {shown}", metadata={"obstacles": str(len(obstacles))}
+        )
+    seq = next_seq(connection)
+    connection.execute("UPDATE changes SET state='reverting', reverted_seq=? WHERE id=?", (seq, change_id))
+    audit.record(
+        connection,
+        now_us=now_us,
+        actor="user",
+        action="revert",
+        space=change.space,
+        seq=seq,
+        change=change.uid.hex(),
+    )
+
+
+def next_part(connection: Connection, change_id: ChangeId, now_us: int, delta: Delta) -> Restored | None:
+    """Takes the last part that is still applied back; None once the change is taken back whole."""
+    change = operations.find(connection, change_id)
+    if change.fold_cursor == 0:
+        connection.execute("UPDATE changes SET state='reverted', ended_us=? WHERE id=?", (now_us, change_id))
+        return None
+    part = change.fold_cursor - 1
+    before = _image(connection, change, part)
+    marks = operations.part_at(connection, change, part).replay_marks
+    restored = Restored(_restore_edges(connection, change, before, delta), _restore_marks(connection, marks))
+    connection.execute("UPDATE changes SET fold_cursor=? WHERE id=?", (part, change_id))
+    return restored
+
+
+def _image(connection: Connection, change: Change, part: int) -> BeforeImages:
+    row = connection.execute(
+        "SELECT before, reversal_hash FROM change_parts WHERE change=? AND generation=? AND part=?",
+        (change.id, change.generation, part),
+    ).fetchone()
+    if row is None or row[0] is None:
+        raise StoreCorrupt(f"part {part} of change {change.id} has no image of what was before")
+    if hashlib.sha256(row[0]).digest() != row[1]:
+        raise StoreCorrupt(f"part {part} of change {change.id} does not match its reversal hash")
+    return BeforeImages.FromString(row[0])
+
+
+def _obstacles(connection: Connection, change: Change) -> list[str]:
+    """Edges of the change that a user or a later dream changed since."""
+    found: list[str] = []
+    for part in range(change.fold_cursor):
+        before = _image(connection, change, part)
+        query = f"{rows.EDGE_QUERY} WHERE (e.changed_by<>{change.id} OR e.user_seq>{change.base_seq}) AND e.id IN (%s)"
+        found += [
+            f"{edge.source} -> {edge.target} ({edge.type})"
+            for edge in (rows.read_edge(row) for row in rows.chosen(connection, query, before.edge_ids))
+        ]
+    return found
+
+
+def _restore_edges(connection: Connection, change: Change, before: BeforeImages, delta: Delta) -> int:
+    """Gives edges their old weights; one that a user changed while this runs keeps the user's."""
+    current = {
+        row[0]: row
+        for row in rows.chosen(
+            connection,
+            f"SELECT id, source, target, confidence FROM edges WHERE user_seq<={change.base_seq} AND id IN (%s)",
+            before.edge_ids,
+        )
+    }
+    seq = next_seq(connection)
+    updates: list[tuple[float, int | None, int | None, int, int]] = []
+    for edge, weight, deleted_us, changed_by in zip(
+        before.edge_ids, before.weights, before.deleted_us, before.changed_by, strict=True
+    ):
+        if edge in current:
+            updates.append((weight, deleted_us or None, changed_by or None, seq, edge))
+            _, source, target, confidence = current[edge]
+            delta.changed_edges.append(NewEdge(edge, source, target, weight, confidence, not deleted_us))
+    connection.executemany("UPDATE edges SET weight=?, deleted_us=?, changed_by=?, seq=? WHERE id=?", updates)
+    return len(updates)
+
+
+def _restore_marks(connection: Connection, marks: ReplayMarks) -> int:
+    """Takes counts of replays off again; those of later dreams stay."""
+    seq = next_seq(connection)
+    connection.executemany(
+        "UPDATE nodes SET replay_count=max(0, replay_count-?), seq=? WHERE id=?",
+        ((count, seq, node) for node, count in zip(marks.node_ids, marks.counts, strict=True)),
+    )
+    return len(marks.node_ids)
