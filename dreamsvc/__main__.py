@@ -20,6 +20,7 @@ ENTRIES = {
     "serve": Entry("serve", "start the service"),
     "dream": Entry("dream", "start a dream, or go on with an interrupted one"),
     "abort": Entry("dream", "wake a space"),
+    "revert": Entry("dream", "take a dream back"),
     "dreams": Entry("dream", "list the nights, or show one"),
     "status": Entry("status", "what the service does now, and why it does not dream"),
     "stats": Entry("status", "what a space holds"),

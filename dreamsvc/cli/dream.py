@@ -1,4 +1,4 @@
-"""`dreamsvc dream`, `abort` and `dreams`."""
+"""`dreamsvc dream`, `abort`, `revert` and `dreams`."""
 
 import argparse
 import sys
@@ -107,6 +107,21 @@ def _abort_text(answer: AbortResponse) -> str:
     return f"awake after {answer.wake_latency_ms:.1f} ms{killed}; dream {answer.dream.id}: {kept}"
 
 
+def _revert_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dream", metavar="DREAM", help="its id, as `dreamsvc dreams` lists it")
+    add_call_arguments(parser)
+
+
+def _revert(client: Client, args: argparse.Namespace) -> int:
+    answer = client.revert(args.dream, args.space)
+    if args.json:
+        output.print_json(answer)
+    else:
+        edges, memories = answer.edges_restored, answer.memories_restored
+        print(f"dream {answer.dream.id} is taken back: {edges} edges and {memories} memories are as before")
+    return EXIT_OK
+
+
 STATES = {name.removeprefix("STATE_").lower(): number for name, number in Dream.State.items() if number}
 
 
@@ -180,6 +195,14 @@ COMMANDS = {
         """,
         add_arguments=_abort_arguments,
         run=calling(_abort),
+    ),
+    "revert": Command(
+        description="Takes a dream back: the memory is as it was before it. Refused where it was changed again later.",
+        examples="""
+            revert 01890a5d-ac96-774b-bcce-b302099a8057
+        """,
+        add_arguments=_revert_arguments,
+        run=calling(_revert),
     ),
     "dreams": Command(
         description="Lists the nights of a space, the newest first, or shows one with its report.",

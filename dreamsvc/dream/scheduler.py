@@ -6,7 +6,7 @@ triggers cannot both win, and a wake never queues behind anything.
 
 import asyncio
 import logging
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from google.protobuf import duration_pb2
 
@@ -76,7 +76,7 @@ class Scheduler:
         self._events: dict[str, Events] = {}
         # The night of each space that has one; None while its trigger is being written down.
         self._nights: dict[str, Night | None] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._turn = asyncio.Lock()
         self._beginning: set[asyncio.Task[_Begun]] = set()
         self._dry_runs: dict[str, Dream] = {}
@@ -189,9 +189,7 @@ class Scheduler:
                 known = await asyncio.to_thread(self._journal.trigger_answer, request)
                 if known is not None:
                     return known, night if night is not None and night.dream.id == known.dream.id else None
-            if night is not None and night.awake.is_set() and night.dream.state != Dream.STATE_FOLDING:
-                # Its outcome is being written down.
-                await night.over.wait()
+            await self._settled(request.space)
             return await self._start(request, triggered_by)
 
     async def _start(self, request: TriggerRequest, triggered_by: dream_pb2.TriggeredBy.ValueType) -> _Begun:
@@ -242,18 +240,31 @@ class Scheduler:
 
     async def revert(self, request: RevertRequest) -> RevertResponse:
         """Takes a dream back; raises NotFound, DreamInProgress, ChangedLater."""
-        if request.space in self._nights:
-            raise DreamInProgress(f'space "{request.space}" dreams; abort that first')
-        # Nothing may begin to dream of what is being taken back.
-        self._nights[request.space] = None
+        async with self._turn:
+            await self._settled(request.space)
+            if request.space in self._nights:
+                raise DreamInProgress(f'space "{request.space}" dreams; abort that first')
+            # Nothing may begin to dream of what is being taken back.
+            self._nights[request.space] = None
+        taking_back = asyncio.create_task(self._revert(request))
+        self._tasks.add(taking_back)
+        taking_back.add_done_callback(self._tasks.discard)
+        # Shielded: what has begun is not tied to the life of the call.
+        return await asyncio.shield(taking_back)
+
+    async def _revert(self, request: RevertRequest) -> RevertResponse:
         try:
             answer, row = await asyncio.wrap_future(self._journal.begin_revert(request))
-            if row is None:
-                return answer
-            return await asyncio.shield(asyncio.ensure_future(self._take_back(row)))
+            return answer if row is None else await self._take_back(row)
         finally:
             del self._nights[request.space]
             self._history.pop(request.space, None)
+
+    async def _settled(self, space: str) -> None:
+        """Waits while the outcome of a dream that was woken is being written down."""
+        night = self._nights.get(space)
+        if night is not None and night.awake.is_set() and night.dream.state != Dream.STATE_FOLDING:
+            await night.over.wait()
 
     async def _take_back(self, row: DreamRow) -> RevertResponse:
         answer = RevertResponse()

@@ -261,7 +261,7 @@ class Journal:
         return self._database.read(run)
 
     def unfinished(self) -> tuple[list[DreamRow], list[operations.Change]]:
-        """After a crash: dreams that were running, being folded or taken back, and imports that were sealed and not yet folded."""
+        """After a crash: dreams that were running, being folded or taken back, and sealed imports not yet folded."""
 
         def run(connection: Connection) -> tuple[list[DreamRow], list[operations.Change]]:
             found = [

@@ -92,7 +92,7 @@ def unavailable() -> Refusal:
     return Refusal(code_pb2.UNAVAILABLE, "the server is away")
 
 
-_DREAM_CALLS = ("Trigger", "Abort", "GetDream", "ListDreams", "GetStatus", "StreamStatus")
+_DREAM_CALLS = ("Trigger", "Abort", "Revert", "GetDream", "ListDreams", "GetStatus", "StreamStatus")
 _MEMORY_CALLS = (
     *("Remember", "Recall", "GetMemory", "ListMemories", "Forget", "Restore"),
     *("Import", "Export", "GetStats"),

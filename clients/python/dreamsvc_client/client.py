@@ -130,6 +130,11 @@ class Client:
         request = dream_service_pb2.AbortRequest(space=space, dream_id=dream_id, discard=discard)
         return self._unary(self._dreams.Abort, request, timeout_s=self._timeout_s, attempts=1)
 
+    def revert(self, dream_id: str, space: str = "") -> dream_service_pb2.RevertResponse:
+        """Takes a dream back; answers when the memory is as it was before it."""
+        request = dream_service_pb2.RevertRequest(space=space, dream_id=dream_id, request_id=str(uuid.uuid4()))
+        return self._unary(self._dreams.Revert, request, timeout_s=None)
+
     def dream(self, dream_id: str, space: str = "") -> dream_pb2.Dream:
         request = dream_service_pb2.GetDreamRequest(space=space, dream_id=dream_id)
         return self._unary(self._dreams.GetDream, request, timeout_s=self._timeout_s).dream
