@@ -132,7 +132,7 @@ class _Tensors:
     def __init__(self, path: Path) -> None:
         self._path = path
         # A model saved whole carries its encoder under "bert.".
-        self._tensors = {name.removeprefix("bert."): tensor for name, tensor in read_tensors(path, np.float32).items()}
+        self._tensors = {name.removeprefix("bert."): tensor for name, tensor in read_tensors(path).items()}
 
     def take(self, name: str, shape: tuple[int | None, ...]) -> Floats:
         """The tensor of this name; None in `shape` fits any size."""

@@ -6,7 +6,7 @@ Nothing here writes, downloads or runs code of the package that the files came i
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import safetensors.numpy
@@ -15,6 +15,8 @@ from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
 from dreamsvc.memory.embedder import EmbedderUnavailable
+
+MOST_HEADER = 16 * 1024 * 1024
 
 
 def sha256(path: Path) -> str:
@@ -55,8 +57,29 @@ def read_tokenizer(path: Path, max_tokens: int) -> Tokenizer:
     return tokenizer
 
 
-def read_tensors[T: np.floating[Any]](path: Path, dtype: type[T]) -> dict[str, NDArray[T]]:
-    """The floating-point tensors of a safetensors file by name, in one type. Raises EmbedderUnavailable."""
+def map_tensor(path: Path, name: str) -> NDArray[np.float16] | None:
+    """A float16 tensor of a safetensors file, mapped: what is never read takes no memory. None where it is not there.
+
+    The file is a length, a header in JSON and the tensors one after the other. Raises EmbedderUnavailable.
+    """
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(size, MOST_HEADER)))
+        entry = header.get(name)
+        if entry is None or entry["dtype"] != "F16":
+            return None
+        start, end = entry["data_offsets"]
+        mapped = np.memmap(path, np.dtype("<f2"), "r", 8 + size + start, tuple(entry["shape"]))
+        if mapped.nbytes != end - start:
+            raise ValueError("the header does not fit the tensor")
+        return mapped
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as exc:
+        raise _unreadable(path, exc) from exc
+
+
+def read_tensors(path: Path) -> dict[str, NDArray[np.float32]]:
+    """The floating-point tensors of a safetensors file by name, as float32. Raises EmbedderUnavailable."""
     if not path.is_file():
         raise EmbedderUnavailable(f"{path} is missing")
     try:
@@ -64,7 +87,7 @@ def read_tensors[T: np.floating[Any]](path: Path, dtype: type[T]) -> dict[str, N
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as exc:
         raise _unreadable(path, exc) from exc
     return {
-        name: tensor.astype(dtype, copy=False)
+        name: tensor.astype(np.float32, copy=False)
         for name, tensor in tensors.items()
         if np.issubdtype(tensor.dtype, np.floating)
     }

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamsvc.memory.embedder import INSTALL_EXTRA, EmbedderUnavailable, filled_slices, unit_rows
-from dreamsvc.memory.model_files import read_tensors, read_tokenizer, sha256
+from dreamsvc.memory.model_files import map_tensor, read_tokenizer, sha256
 
 _WEIGHTS = Path("weights", "l2_supercat_256.safetensors")
 _TOKENIZER = Path("tokenizers", "l2_supercat_tokenizer_config.json")
@@ -28,13 +28,13 @@ class WordLlamaEmbedder:
     """256 numbers a text in 0.02 to 0.05 ms; knows words, not their order. Of a text the first 8,192 tokens count."""
 
     def __init__(self) -> None:
-        """Read table and tokenizer, about 35 MB. Raises EmbedderUnavailable."""
+        """Map the table and read the tokenizer, about 25 MB. Raises EmbedderUnavailable."""
         package = _package_dir()
-        tensors = read_tensors(package / _WEIGHTS, np.float16)
-        if _TABLE not in tensors or tensors[_TABLE].ndim != 2:
+        table = map_tensor(package / _WEIGHTS, _TABLE)
+        if table is None or table.ndim != 2:
             raise EmbedderUnavailable(f"{package / _WEIGHTS} holds no token table; mend: {INSTALL_EXTRA}")
-        # As it lies in the file; twice as wide it would be a third of the serving process.
-        self._table = tensors[_TABLE]
+        # As it lies in the file; read and twice as wide it would be a third of the serving process.
+        self._table = table
         self._tokenizer = read_tokenizer(package / _TOKENIZER, _MAX_TOKENS)
         if self._tokenizer.get_vocab_size() > len(self._table):
             raise EmbedderUnavailable(f"{package} is inconsistent: more tokens than rows; mend: {INSTALL_EXTRA}")
