@@ -125,8 +125,8 @@ class Server:
         try:
             code = self._process.wait(timeout=15)
         except subprocess.TimeoutExpired:
-            raise DemoFailed(f"the server did not end on SIGTERM:\n{self.log_tail()}") from None
-        check(code == 0, f"the server ended with {code}:\n{self.log_tail()}")
+            raise DemoFailed("the server did not end on SIGTERM") from None
+        check(code == 0, f"the server ended with {code}")
 
     def kill(self) -> None:
         if self._process.poll() is None:
@@ -152,8 +152,8 @@ def serving(directory: Path) -> Generator[tuple[Server, Client]]:
         with Client(server.target) as client:
             yield server, client
         server.stop()
-    except DreamsvcCallError as error:
-        raise DemoFailed(f"{error} {error.hint}\n{server.log_tail()}") from error
+    except (DemoFailed, DreamsvcCallError) as error:
+        raise DemoFailed(f"{error}\nThe server's log ends with:\n{server.log_tail()}") from error
     finally:
         server.kill()
 
@@ -280,10 +280,11 @@ def import_memory(client: Client, file: Path) -> None:
         f"  imported {report.memories_created} memories and {report.edges_created} edges "
         f"in {report.seconds:.2f} s ({rate:,.0f} lines/s)"
     )
-    stats = client.stats()
-    if not stats.to_embed:
-        console.print(f"  embedder: {stats.embedder or 'none'}, {stats.vectors} vectors")
+    status = client.status()
+    if status.embedder == "none" and not status.embedder_notice.endswith("being opened"):
+        console.print(f"  no embedder, answers are found by words and edges: {status.embedder_notice}", markup=False)
         return
+    stats = client.stats()
     total = stats.vectors + stats.to_embed
     deadline = clock.precise_s() + EMBED_S
     with Progress(
@@ -294,6 +295,7 @@ def import_memory(client: Client, file: Path) -> None:
             clock.sleep_s(0.1)
             stats = client.stats()
             bar.update(task, completed=total - stats.to_embed, left=stats.to_embed)
+    check(stats.vectors > 0, f"in {EMBED_S:.0f} s no memory got a vector, although the server has an embedder")
     left = f", {stats.to_embed} still to come" if stats.to_embed else ""
     console.print(f"  embedder: {stats.embedder}, {stats.vectors} vectors of {stats.dimension} dimensions{left}")
 

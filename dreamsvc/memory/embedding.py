@@ -89,8 +89,10 @@ class TextEmbedding:
                 logger.warning("texts wait for vectors: %s; trying again in %g s", error, RETRY_S)
                 self._closing.wait(RETRY_S)
                 continue
-            except DreamsvcError as error:
-                logger.warning("texts wait for vectors: %s", error.message)
+            except Exception as error:
+                # Whatever it is, the thread goes on and the status says so; a silent end would look like health.
+                self.notice = error.message if isinstance(error, DreamsvcError) else f"{type(error).__name__}: {error}"
+                logger.exception("texts wait for vectors; trying again in %g s", RETRY_S)
                 self._closing.wait(RETRY_S)
                 continue
             self._wanted.wait()

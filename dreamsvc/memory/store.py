@@ -298,7 +298,7 @@ class Store:
                 to_embed=number(f"SELECT count(*) {living} AND id NOT IN (SELECT node FROM vectors)"),
                 dimension=space.dimension,
                 embedder=space.embedder,
-                database_bytes=self.path.stat().st_size,
+                database_bytes=sum(file.stat().st_size for file in self._files() if file.exists()),
                 vector_bytes=number(f"SELECT sum(length(v.body)) {vectors}"),
                 text_bytes=number(f"SELECT sum(length(CAST(title AS BLOB)) + length(CAST(text AS BLOB))) {living}"),
                 dreams=number("SELECT count(*) FROM changes WHERE kind='dream' AND space=?"),
@@ -416,6 +416,10 @@ class Store:
             committed=lambda _: self.show(space, delta),
             priority=Priority.BACKGROUND,
         )
+
+    def _files(self) -> list[Path]:
+        """The database and its log."""
+        return [self.path, self.path.with_name(self.path.name + "-wal")]
 
     # ── snapshots ───────────────────────────────────────────────────────────────
 
