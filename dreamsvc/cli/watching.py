@@ -103,7 +103,8 @@ def report_table(report: DreamReport) -> Table:
     made = output.table("report", ">")
     rows = [
         ("memories", f"{report.nodes}"),
-        ("  due / replays", f"{report.nodes_eligible} / {report.nodes_replayed}"),
+        ("  due / replayed", f"{report.nodes_eligible} / {report.nodes_replayed}"),
+        ("  replays", f"{report.replays}"),
         ("edges", f"{report.edges}"),
         ("  strengthened", f"{report.edges_strengthened}"),
         ("  weakened", f"{report.edges_weakened}"),

@@ -317,7 +317,7 @@ class Night:
 
     def _count(self, tally: Tally) -> None:
         report = self.dream.report
-        report.nodes_replayed = tally.nodes_replayed
+        report.nodes_replayed, report.replays = tally.nodes_replayed, tally.replays
         report.rounds = tally.rounds
         report.src_steps = tally.src_steps
         report.mean_activation = tally.mean_activation

@@ -424,6 +424,9 @@ class Scheduler:
         folding = await asyncio.to_thread(self._journal.latest, request.space, [Dream.STATE_FOLDING])
         if folding is not None:
             await self._finish(folding)
+        reverting = await asyncio.to_thread(self._journal.latest, request.space, [Dream.STATE_REVERTING])
+        if reverting is not None:
+            await self._take_back(reverting)
         old = await asyncio.to_thread(self._journal.resumable, request.space, MOST_CHANGED)
         if old is not None:
             dream = old.row.dream

@@ -87,6 +87,8 @@ class Nrem:
         self._before_busy_s = checkpoint.tally.busy_seconds
         self._began = clock.precise_s()
         self._marks: dict[int, int] = {}
+        # Rows of all memories that this dream replayed, its earlier parts included.
+        self._replayed: set[int] = set()
 
     def prepare(self) -> Ready:
         """Loads the snapshot and compiles everything; raises UnreadableSnapshot. Takes long and cannot be stopped."""
@@ -198,7 +200,7 @@ class Nrem:
         self._steps += self._config.src_steps
         for row in rows.tolist():
             self._marks[row] = self._marks.get(row, 0) + 1
-        self._count(len(rows), info)
+        self._count(rows.tolist(), info)
         if stopped:
             self._batch += 1
             raise Stopped
@@ -232,8 +234,10 @@ class Nrem:
             left -= count
         return state, info
 
-    def _count(self, replayed: int, info: SrcInfo | None) -> None:
-        self._tally.nodes_replayed += replayed
+    def _count(self, rows: list[int], info: SrcInfo | None) -> None:
+        self._tally.replays += len(rows)
+        self._replayed.update(rows)
+        self._tally.nodes_replayed = len(self._replayed)
         self._tally.src_steps += self._config.src_steps
         if info is not None:
             living = max(int(self._loaded.graph.alive_count), 1)
@@ -262,11 +266,11 @@ class Nrem:
         total = 0
         if self._config.pace == "converge":
             total = self._total
-            fraction = max(fraction, self._tally.nodes_replayed / max(total, 1))
+            fraction = max(fraction, self._tally.replays / max(total, 1))
         return Progress(
             phase=dream_pb2.DREAM_PHASE_NREM,
             sub_phase=dream_pb2.SUB_PHASE_HEBBIAN_REPLAY,
-            done=self._tally.nodes_replayed,
+            done=self._tally.replays,
             total=total,
             fraction=min(fraction, 1.0),
             eta_seconds=elapsed * (1 - fraction) / fraction if fraction > 0 else None,
@@ -382,6 +386,8 @@ class Nrem:
             rows = np.searchsorted(self._loaded.edge_ids, np.asarray(edges.edge_ids, np.int64))
             weights[rows] = edges.weights
             living[rows] &= ~np.asarray(edges.pruned, np.bool_)
+            marked = np.asarray(part.replay_marks.node_ids, np.int64)
+            self._replayed.update(np.searchsorted(self._loaded.node_ids, marked).tolist())
 
     def _resumed_activation(self) -> tuple[jax.Array, int]:
         nodes = capacity(self._loaded.nodes)

@@ -277,7 +277,7 @@ class Progress(_message.Message):
     phase: Global___DreamPhase.ValueType
     sub_phase: Global___SubPhase.ValueType
     done: _builtins.int
-    """Memories replayed, of those that will be; total is 0 when only time ends the phase."""
+    """Replays, of those that will be; total is 0 when only time ends the phase."""
     total: _builtins.int
     fraction: _builtins.float
     """Of the whole dream, 0 to 1."""
@@ -315,6 +315,7 @@ class DreamReport(_message.Message):
     EDGES_FIELD_NUMBER: _builtins.int
     NODES_ELIGIBLE_FIELD_NUMBER: _builtins.int
     NODES_REPLAYED_FIELD_NUMBER: _builtins.int
+    REPLAYS_FIELD_NUMBER: _builtins.int
     ROUNDS_FIELD_NUMBER: _builtins.int
     SRC_STEPS_FIELD_NUMBER: _builtins.int
     EDGES_STRENGTHENED_FIELD_NUMBER: _builtins.int
@@ -337,6 +338,8 @@ class DreamReport(_message.Message):
     edges: _builtins.int
     nodes_eligible: _builtins.int
     nodes_replayed: _builtins.int
+    """Memories that were replayed, each counted once, and how often that happened in all."""
+    replays: _builtins.int
     rounds: _builtins.int
     src_steps: _builtins.int
     edges_strengthened: _builtins.int
@@ -370,6 +373,7 @@ class DreamReport(_message.Message):
         edges: _builtins.int = ...,
         nodes_eligible: _builtins.int = ...,
         nodes_replayed: _builtins.int = ...,
+        replays: _builtins.int = ...,
         rounds: _builtins.int = ...,
         src_steps: _builtins.int = ...,
         edges_strengthened: _builtins.int = ...,
@@ -391,7 +395,7 @@ class DreamReport(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_share", b"active_share", "average_delta", b"average_delta", "busy_seconds", b"busy_seconds", "busy_share", b"busy_share", "device", b"device", "edges", b"edges", "edges_pruned", b"edges_pruned", "edges_skipped", b"edges_skipped", "edges_strengthened", b"edges_strengthened", "edges_weakened", b"edges_weakened", "journal_digest", b"journal_digest", "last_wake_reason", b"last_wake_reason", "mean_activation", b"mean_activation", "nodes", b"nodes", "nodes_eligible", b"nodes_eligible", "nodes_replayed", b"nodes_replayed", "operations", b"operations", "rounds", b"rounds", "seconds", b"seconds", "src_steps", b"src_steps", "wake_latency_ms", b"wake_latency_ms", "wakes", b"wakes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_share", b"active_share", "average_delta", b"average_delta", "busy_seconds", b"busy_seconds", "busy_share", b"busy_share", "device", b"device", "edges", b"edges", "edges_pruned", b"edges_pruned", "edges_skipped", b"edges_skipped", "edges_strengthened", b"edges_strengthened", "edges_weakened", b"edges_weakened", "journal_digest", b"journal_digest", "last_wake_reason", b"last_wake_reason", "mean_activation", b"mean_activation", "nodes", b"nodes", "nodes_eligible", b"nodes_eligible", "nodes_replayed", b"nodes_replayed", "operations", b"operations", "replays", b"replays", "rounds", b"rounds", "seconds", b"seconds", "src_steps", b"src_steps", "wake_latency_ms", b"wake_latency_ms", "wakes", b"wakes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

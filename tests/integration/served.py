@@ -47,7 +47,7 @@ def merged(one: Tables, other: Tables) -> Tables:
 
 BASE: Tables = {
     "dream": {
-        "max_parallel": 4,
+        "max_parallel": 2,
         "trigger": {"automatic": False},
         "nrem": {"pace": "fill", "batch_size": 16, "max_replay_count": 256, "duration_minutes": 1.0},
         "resources": {"checkpoint_seconds": 0.1, "wake_latency_ms": 500.0, "max_gpu_usage": 0.3},
@@ -60,7 +60,7 @@ CONVERGE: Tables = {"dream": {"nrem": {"pace": "converge"}}}
 SLOWLY: Tables = {
     "dream": {
         "nrem": {"pace": "converge", "batch_size": 4, "src_steps": 40},
-        "resources": {"max_gpu_usage": 0.05, "checkpoint_seconds": 0.05},
+        "resources": {"max_gpu_usage": 0.2, "checkpoint_seconds": 0.05},
     }
 }
 
@@ -93,8 +93,8 @@ def until[T](ask: Callable[[], T | None], within_s: float = PATIENCE_S) -> T:
 class Calls:
     """A caller; failed calls raise DreamsvcCallError."""
 
-    def __init__(self, port: int) -> None:
-        self.address = f"127.0.0.1:{port}"
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        self.address = f"{host}:{port}"
         self.channel = grpc.insecure_channel(self.address, options=[("grpc.max_receive_message_length", -1)])
         self.dreams = DreamServiceStub(self.channel)
         self.memories = MemoryServiceStub(self.channel)

@@ -52,6 +52,7 @@ def test_every_method_answers(filling: InThread, space: str) -> None:
         "Abort": dreams.AbortRequest(space=space),
         "GetDream": dreams.GetDreamRequest(space=space, dream_id=dream.id),
         "ListDreams": dreams.ListDreamsRequest(space=space),
+        "Revert": dreams.RevertRequest(space=space, dream_id=dream.id),
         "GetStatus": dreams.GetStatusRequest(space=space),
         "Remember": memories.RememberRequest(space=space, memories=[Memory(key="new", text="something new")]),
         "Recall": memories.RecallRequest(space=space, text="something new"),
@@ -252,7 +253,7 @@ def test_lists_of_dreams_are_paged_and_filtered(calls: Calls, space: str) -> Non
     assert [dream.id for dream in calls.dreams.ListDreams(wanted).dreams] == made[3:]
 
 
-def test_a_threshold_of_no_activity_at_all_does_not_break_the_status(calls: Calls, space: str) -> None:
+def test_the_status_tells_why_nothing_dreams(calls: Calls, space: str) -> None:
     status = calls.status(space)
     assert status.why_not_dreaming == "dreams start by Trigger only (dream.trigger.automatic is false)"
     assert status.dream_available

@@ -10,7 +10,7 @@ import pytest
 from dreamsvc.errors import StoreUnavailable
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.dream_pb2 import Dream
-from dreamsvc.v1.dream_service_pb2 import ListDreamsRequest, StreamStatusResponse, TriggerRequest
+from dreamsvc.v1.dream_service_pb2 import ListDreamsRequest, RevertRequest, StreamStatusResponse, TriggerRequest
 from dreamsvc.v1.memory_pb2 import Edge
 from dreamsvc.v1.memory_service_pb2 import RememberRequest
 from tests.integration.served import SLOWLY, Calls, InThread, a_memory, refused, until
@@ -161,22 +161,22 @@ def test_a_caller_who_gives_up_in_mid_trigger_leaves_no_dream_without_a_night(fi
 
 def test_spaces_dream_side_by_side_up_to_the_limit(filling: InThread) -> None:
     calls = filling.calls
-    names = [f"beside-{i}" for i in range(5)]
+    names = [f"beside-{i}" for i in range(3)]
     for name in names:
         calls.remember(name)
-    dreams = [calls.trigger(name, budget_s=20).dream for name in names[:4]]
-    refusal = refused(lambda: calls.trigger(names[4]))
+    dreams = [calls.trigger(name, budget_s=20).dream for name in names[:2]]
+    refusal = refused(lambda: calls.trigger(names[2]))
     assert refusal.reason == "DREAM_IN_PROGRESS"
     assert "max_parallel" in refusal.message
     assert refusal.retry_after_s
-    for name in names[:4]:
+    for name in names[:2]:
         calls.until_state(name, dream_pb2.SLEEP_STATE_NREM)
     progress = [
         until(lambda name=name, dream=dream: calls.dream(name, dream.id).progress.done)
         for name, dream in zip(names, dreams, strict=False)
     ]
     assert all(progress)
-    for name in names[:4]:
+    for name in names[:2]:
         assert calls.abort(name, discard=True).was_dreaming
 
 
@@ -219,6 +219,27 @@ def test_a_fold_that_broke_off_is_finished_before_the_next_dream(
     assert finished.report.edges_strengthened > 0
 
 
+def test_a_revert_that_broke_off_is_finished_before_the_next_dream(
+    converging: InThread, quick_space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = converging.calls
+    _, before = calls.export(quick_space)
+    dream = calls.trigger(quick_space, blocking=True).dream
+
+    def broken(*_: object) -> None:
+        raise StoreUnavailable("the store cannot take this: database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(converging.app.store, "revert_next", broken)
+        request = RevertRequest(space=quick_space, dream_id=dream.id)
+        assert refused(lambda: calls.call(calls.dreams.Revert, request)).reason == "STORE_UNAVAILABLE"
+    assert calls.dream(quick_space, dream.id).state == Dream.STATE_REVERTING
+    following = calls.trigger(quick_space, blocking=True).dream
+    assert calls.dream(quick_space, dream.id).state == Dream.STATE_REVERTED
+    calls.call(calls.dreams.Revert, RevertRequest(space=quick_space, dream_id=following.id))
+    assert calls.export(quick_space)[1] == before
+
+
 def test_users_win_over_a_dream_that_read_an_older_weight(calls: Calls, space: str) -> None:
     edge = next(iter(calls.weights(space)))
     calls.trigger(space, budget_s=0.8)
@@ -239,7 +260,7 @@ def test_a_woken_and_resumed_dream_ends_as_one_that_slept_through(equal_store: C
         begun = calls.trigger("default", seed=9).dream
         for _ in range(4):
             calls.until_state("default", dream_pb2.SLEEP_STATE_NREM)
-            time.sleep(0.1)
+            time.sleep(0.05)
             assert calls.abort("default").was_dreaming
             again = calls.trigger("default")
             assert again.resumed

@@ -54,7 +54,7 @@ def test_a_dream_survives_the_death_of_the_service_and_a_shutdown_and_ends_as_if
         stream = service.calls.watch("default")
         events = [next(stream)]
         service.calls.until_state("default", dream_pb2.SLEEP_STATE_NREM)
-        time.sleep(0.2)
+        time.sleep(0.1)
         service.process.send_signal(signal.SIGTERM)
         events += stream
         said = service.end()

@@ -106,7 +106,7 @@ def test_a_recall_wakes_a_dream_that_wants_it_and_says_which(calls: Calls, space
     assert answer.hits
     assert answer.woke_dream == dream.id
     until(lambda: calls.status(space).sleep_state == dream_pb2.SLEEP_STATE_AWAKE, within_s=1)
-    woken = until(lambda: calls.status(space).suspended_dream)
+    woken = calls.status(space).suspended_dream
     assert woken.report.last_wake_reason == dream_pb2.WAKE_REASON_USER_QUERY
     assert calls.recall(space).woke_dream == ""
 
@@ -134,6 +134,7 @@ def test_a_wake_does_not_wait_for_a_slow_disk(filling: InThread, space: str) -> 
     calls = filling.calls
     dream = calls.trigger(space).dream
     calls.until_state(space, dream_pb2.SLEEP_STATE_NREM)
+    until(lambda: calls.dream(space, dream.id).report.nodes_replayed)
     slow = occupy(filling, 1.5)
     time.sleep(0.3)
     answer = calls.abort(space)
@@ -234,7 +235,7 @@ def test_a_dreamer_that_does_not_answer_is_killed_at_the_budget_and_nothing_is_l
     calls = served.calls
     dream = calls.trigger("default").dream
     calls.until_state("default", dream_pb2.SLEEP_STATE_NREM)
-    until(lambda: calls.dream("default", dream.id).report.nodes_replayed > 300)
+    until(lambda: calls.dream("default", dream.id).report.replays > 300)
     pid = served.dreamer_pid()
     os.kill(pid, signal.SIGSTOP)
     began = time.monotonic()
@@ -256,7 +257,8 @@ def test_a_dreamer_that_was_killed_while_warm_is_replaced(served: AsProcess) -> 
     pid = served.dreamer_pid()
     os.kill(pid, signal.SIGKILL)
     until(lambda: not is_there(pid))
-    assert calls.trigger("default", budget_s=0.1, blocking=True).dream.state == Dream.STATE_SUCCEEDED
+    dream = calls.trigger("default", budget_s=0.1, blocking=True).dream
+    assert dream.state == Dream.STATE_SUCCEEDED, dream.message
 
 
 def test_an_abort_while_the_dreamer_starts_answers_at_once_and_kills_nobody(

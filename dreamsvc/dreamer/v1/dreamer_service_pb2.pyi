@@ -262,6 +262,7 @@ class Tally(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NODES_REPLAYED_FIELD_NUMBER: _builtins.int
+    REPLAYS_FIELD_NUMBER: _builtins.int
     ROUNDS_FIELD_NUMBER: _builtins.int
     SRC_STEPS_FIELD_NUMBER: _builtins.int
     MEAN_ACTIVATION_FIELD_NUMBER: _builtins.int
@@ -269,6 +270,8 @@ class Tally(_message.Message):
     BUSY_SECONDS_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
     nodes_replayed: _builtins.int
+    """Memories replayed, each counted once, and replays in all."""
+    replays: _builtins.int
     rounds: _builtins.int
     src_steps: _builtins.int
     mean_activation: _builtins.float
@@ -279,6 +282,7 @@ class Tally(_message.Message):
         self,
         *,
         nodes_replayed: _builtins.int = ...,
+        replays: _builtins.int = ...,
         rounds: _builtins.int = ...,
         src_steps: _builtins.int = ...,
         mean_activation: _builtins.float = ...,
@@ -288,7 +292,7 @@ class Tally(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_share", b"active_share", "busy_seconds", b"busy_seconds", "mean_activation", b"mean_activation", "nodes_replayed", b"nodes_replayed", "rounds", b"rounds", "seconds", b"seconds", "src_steps", b"src_steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_share", b"active_share", "busy_seconds", b"busy_seconds", "mean_activation", b"mean_activation", "nodes_replayed", b"nodes_replayed", "replays", b"replays", "rounds", b"rounds", "seconds", b"seconds", "src_steps", b"src_steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,164 @@
+"""The configuration file: REQ-DREAM-031 as it stands, and every mistake by its path."""
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from dreamsvc import config, contract
+from dreamsvc.errors import InvalidFields
+from dreamsvc.v1 import options_pb2
+from dreamsvc.v1.config_pb2 import Config
+
+# spec, section 6.1
+SPECIFIED = """
+[dream]
+enabled = true
+
+[dream.trigger]
+activity_threshold = 0.15
+idle_duration_minutes = 10
+cooldown_minutes = 30
+
+[dream.nrem]
+duration_minutes = 3
+replay_recency_bias = 0.8
+learning_rate = 0.01
+batch_size = 64
+
+[dream.rem]
+duration_minutes = 2
+synthetic_query_count = 100
+min_semantic_leap = 0.7
+exploration_temperature = 2.0
+new_edge_weight = 0.3
+new_edge_confidence = 0.5
+
+[dream.src]
+sparsity = 0.1
+randomness = 0.5
+clustering = 0.7
+decay_rate = 0.9
+
+[dream.resources]
+max_gpu_usage = 0.30
+wake_latency_ms = 100
+
+[dream.quality]
+target_compression_ratio = 10.0
+min_blind_spots = 5
+max_information_loss = 0.15
+"""
+
+
+def fields(message: Descriptor = Config.DESCRIPTOR, path: str = "") -> Iterator[tuple[str, FieldDescriptor]]:
+    for field in message.fields:
+        if field.message_type is not None:
+            yield from fields(field.message_type, f"{path}{field.name}.")
+        else:
+            yield f"{path}{field.name}", field
+
+
+def rule_of(field: FieldDescriptor) -> options_pb2.Rule:
+    return field.GetOptions().Extensions[options_pb2.rule]
+
+
+def tables(path: str, value: Any) -> dict[str, Any]:
+    for name in reversed(path.split(".")):
+        value = {name: value}
+    return value
+
+
+def read(parsed: Config, path: str) -> Any:
+    found: Any = parsed
+    for name in path.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def mistakes(toml: str) -> dict[str, str]:
+    with pytest.raises(InvalidFields) as caught:
+        config.parse(tomllib.loads(toml))
+    return dict(caught.value.violations)
+
+
+def test_the_file_of_the_specification_parses_to_the_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "dreams.toml"
+    path.write_text(SPECIFIED)
+    assert config.load(path) == config.defaults() == config.load(None)
+
+
+@pytest.mark.parametrize(("path", "field"), list(fields()))
+def test_every_key_has_a_default_in_its_range_that_round_trips(path: str, field: FieldDescriptor) -> None:
+    assert field.GetOptions().HasExtension(options_pb2.rule), "a key without a rule"
+    rule = rule_of(field)
+    default = contract.default_of(field, rule)
+    assert default is not None
+    assert read(config.defaults(), path) == default
+    assert config.parse(tables(path, default)) == config.defaults()
+    if field.type not in (FieldDescriptor.TYPE_BOOL, FieldDescriptor.TYPE_STRING):
+        assert rule.HasField("min")
+        assert rule.HasField("max")
+        assert rule.min <= default <= rule.max
+
+
+@pytest.mark.parametrize(("path", "field"), list(fields()))
+def test_every_key_refuses_what_is_beyond_its_rule_and_other_types(path: str, field: FieldDescriptor) -> None:
+    rule = rule_of(field)
+    wrong: list[Any] = [[1], {"a": 1}]
+    if field.type == FieldDescriptor.TYPE_BOOL:
+        wrong += [1, 0, "true", 1.0]
+    elif field.type == FieldDescriptor.TYPE_STRING:
+        wrong += [1, True, 0.5, "x" * (1 << 20)]
+    else:
+        wrong += [rule.min - 1, rule.max + 1, "1", True, float("nan"), float("inf"), 10**30]
+        wrong += [] if field.type == FieldDescriptor.TYPE_DOUBLE else [rule.max - 0.5]
+        for edge in (rule.min, rule.max):
+            value = edge if field.type == FieldDescriptor.TYPE_DOUBLE else int(edge)
+            assert read(config.parse(tables(path, value)), path) == value
+    for value in wrong:
+        with pytest.raises(InvalidFields) as caught:
+            config.parse(tables(path, value))
+        assert [violation.path for violation in caught.value.violations] == [path], value
+
+
+def test_unknown_keys_are_named_with_what_was_probably_meant() -> None:
+    found = mistakes("[dream.trigger]\nidle_duration_minuts = 1\n[serve]\nport = 1\n[dream.nrem]\nxyz = 1")
+    assert found["dream.trigger.idle_duration_minuts"] == "is unknown; did you mean idle_duration_minutes?"
+    assert found["serve"] == "is unknown; did you mean server?"
+    assert "known: duration_minutes" in found["dream.nrem.xyz"]
+
+
+@pytest.mark.parametrize(
+    ("toml", "path"),
+    [
+        ("dream = 3", "dream"),
+        ("[[dream]]\nenabled = true", "dream"),
+        ("[dream]\nnrem = true", "dream.nrem"),
+        ("[dream.nrem]\nlearning_rate = 1979-05-27", "dream.nrem.learning_rate"),
+        ('[embedder]\nkind = "gpt"', "embedder.kind"),
+        ('[store]\npath = ""', "store.path"),
+        ("[server]\nport = 70000", "server.port"),
+    ],
+)
+def test_mistakes_are_named_by_their_path(toml: str, path: str) -> None:
+    assert list(mistakes(toml)) == [path]
+
+
+def test_a_table_may_leave_out_a_key_that_is_required_and_has_a_default() -> None:
+    assert config.parse({"store": {"restore_days": 3}}).store.path == config.defaults().store.path
+
+
+def test_a_file_that_cannot_be_read_or_is_no_toml_is_named(tmp_path: Path) -> None:
+    for name, content in (("torn", b"[dream\n"), ("binary", b"\xff\xfe"), ("absent", None), ("folder", None)):
+        path = tmp_path / name
+        if content is not None:
+            path.write_bytes(content)
+        if name == "folder":
+            path.mkdir()
+        with pytest.raises(InvalidFields) as caught:
+            config.load(path)
+        assert caught.value.violations[0].path == str(path)
