@@ -84,6 +84,8 @@ class Scheduler:
         self._history: dict[str, tuple[Dream | None, Dream | None]] = {}
         self._activity: dict[str, Activity] = {}
         self._last_end_s: dict[str, float] = {}
+        # Spaces of which all was dreamed that was there when their last dream ended.
+        self._seen: set[str] = set()
         self._latencies = WakeLatencies()
         self._started_us = clock.now_us()
         self._device = ""
@@ -96,7 +98,10 @@ class Scheduler:
         await self.recover()
         for space in self._store.space_names():
             last = await asyncio.to_thread(self._journal.latest, space, RESTING)
+            suspended = await asyncio.to_thread(self._journal.latest, space, [Dream.STATE_SUSPENDED])
             if last is not None:
+                if suspended is None and not await asyncio.to_thread(self._journal.changed_since, last.change):
+                    self._seen.add(space)
                 ago = max(0.0, (self._clock.now_us() - from_timestamp(last.dream.end_time)) / 1e6)
                 self._last_end_s[space] = self._clock.monotonic() - ago
         self._keep_task(asyncio.create_task(self._look_around()))
@@ -220,11 +225,7 @@ class Scheduler:
         """Wakes a space and answers when it is awake; raises NotFound for a dream that does not run."""
         night = self._nights.get(request.space)
         if night is None or night.awake.is_set():
-            if request.dream_id:
-                known = await self.dream(request.space, request.dream_id)
-                return AbortResponse(dream=known)
-            self._store.graph(request.space)
-            return AbortResponse()
+            return await self._abort_nothing(request)
         if request.dream_id and request.dream_id != night.dream.id:
             raise NotFound(f'dream "{request.dream_id}" does not run; {night.dream.id} does')
         night.discard |= request.discard
@@ -237,6 +238,20 @@ class Scheduler:
             wake_latency_ms=woken.latency_ms if woken else 0.0,
             killed=woken.killed if woken else False,
         )
+
+    async def _abort_nothing(self, request: AbortRequest) -> AbortResponse:
+        """Answers an abort where nothing dreams; with `discard` the interrupted dream is given up."""
+        self._store.graph(request.space)
+        known = await self.dream(request.space, request.dream_id) if request.dream_id else None
+        if not request.discard:
+            return AbortResponse(dream=known)
+        async with self._turn:
+            await self._settled(request.space)
+            old = await asyncio.to_thread(self._journal.latest, request.space, [Dream.STATE_SUSPENDED])
+            if old is None or request.space in self._nights or (known is not None and known.id != old.dream.id):
+                return AbortResponse(dream=known)
+            await self._give_up(old, "on request")
+            return AbortResponse(dream=old.dream)
 
     async def revert(self, request: RevertRequest) -> RevertResponse:
         """Takes a dream back; raises NotFound, DreamInProgress, ChangedLater."""
@@ -255,7 +270,10 @@ class Scheduler:
     async def _revert(self, request: RevertRequest) -> RevertResponse:
         try:
             answer, row = await asyncio.wrap_future(self._journal.begin_revert(request))
-            return answer if row is None else await self._take_back(row)
+            if row is not None:
+                return await self._take_back(row)
+            answer.dream.CopyFrom(await self.dream(request.space, request.dream_id))
+            return answer
         finally:
             del self._nights[request.space]
             self._history.pop(request.space, None)
@@ -394,7 +412,7 @@ class Scheduler:
             last_end_s=last_end,
             dreaming=space in self._nights,
             others=len(self._nights.keys() - {space}),
-            news=last_end is None or activity.last_call_s > last_end,
+            news=space not in self._seen or (activity.called and activity.last_call_s > (last_end or 0.0)),
         )
 
     def _activity_of(self, space: str) -> Activity:
@@ -430,6 +448,9 @@ class Scheduler:
         old = await asyncio.to_thread(self._journal.resumable, request.space, MOST_CHANGED)
         if old is not None:
             dream = old.row.dream
+            # What it does is part of the dream; what it may take is what is allowed now.
+            config = old.row.config
+            config.resources.CopyFrom(self._config.resources)
             unfit = old.unfit
             if request.fresh or (request.HasField("seed") and request.seed != dream.seed):
                 unfit = "a fresh dream was asked for"
@@ -437,13 +458,9 @@ class Scheduler:
                 unfit = "its snapshot is gone"
             if not unfit:
                 return await self._resume(
-                    request, Plan(dream, old.row.config, old.row.now_us, old.row.change, old.checkpoint, old.staged)
+                    request, Plan(dream, config, old.row.now_us, old.row.change, old.checkpoint, old.staged)
                 )
-            dream.state = Dream.STATE_DISCARDED
-            dream.message = f"given up, nothing of it was applied: {unfit}"
-            dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
-            await asyncio.wrap_future(self._journal.drop_dream(old.row.change, dream))
-            await asyncio.to_thread(snapshot_files.remove, self._store.dream_snapshot_path(dream.id))
+            await self._give_up(old.row, unfit)
             self._history.pop(request.space, None)
         now_us = self._clock.now_us()
         dream = self._new_dream(request, triggered_by, now_us)
@@ -451,6 +468,16 @@ class Scheduler:
         if begun is None:
             return _Begin(response, None)
         return _Begin(response, Plan(dream, self._config, now_us, begun.change, None, []))
+
+    async def _give_up(self, row: DreamRow, why: str) -> None:
+        """Drops an interrupted dream; nothing of it is applied."""
+        dream = row.dream
+        dream.state = Dream.STATE_DISCARDED
+        dream.message = f"given up, nothing of it was applied: {why}"
+        dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
+        await asyncio.wrap_future(self._journal.drop_dream(row.change, dream))
+        await asyncio.to_thread(snapshot_files.remove, self._store.dream_snapshot_path(dream.id))
+        self._history.pop(dream.space, None)
 
     async def _resume(self, request: TriggerRequest, plan: Plan) -> _Begin:
         assert plan.change is not None
@@ -495,6 +522,7 @@ class Scheduler:
         self._device = night.dream.report.device or self._device
         if night.dream.state in RESTING and not night.dream.dry_run:
             self._last_end_s[space] = self._clock.monotonic()
+            self._seen.add(space)
         self._history.pop(space, None)
         del self._nights[space]
 

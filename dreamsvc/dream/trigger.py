@@ -15,10 +15,12 @@ class Activity:
         self._rate = 0.0
         self._at_s = now_s
         self.last_call_s = now_s
+        self.called = False
 
     def note(self, now_s: float) -> None:
         self._rate = self.rate(now_s) + math.log(2) / HALF_LIFE_S
         self._at_s = self.last_call_s = now_s
+        self.called = True
 
     def rate(self, now_s: float) -> float:
         """Calls a second, weighted by 0.5^(age/60 s)."""

@@ -7,6 +7,7 @@ resumed from its last batch ends as one that was never interrupted.
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -107,6 +108,7 @@ class Nrem:
         )
         self._told_weights, self._told_living = weights, living
         self._levels, self._steps = self._resumed_activation()
+        self._warm_up()
         return Ready(
             device=_device(),
             nodes=self._loaded.nodes,
@@ -141,7 +143,7 @@ class Nrem:
         """Runs batch after batch; ends when a whole round has nothing left to replay. Raises Stopped."""
         size = self._config.batch_size
         while True:
-            rows = self._select()
+            rows = self._throttle.run(partial(self._sample, self._round))
             self._total = len(rows)
             while self._batch * size < len(rows):
                 self._replay(rows[self._batch * size : (self._batch + 1) * size])
@@ -153,48 +155,27 @@ class Nrem:
                 return
             self._round, self._batch = self._round + 1, 0
 
-    def _select(self) -> NDArray[np.int32]:
-        key = jax.random.fold_in(jax.random.fold_in(self._key, SELECTING), self._round)
+    def _sample(self, number: int) -> NDArray[np.int32]:
+        """Rows to replay in a round, ascending."""
         found = self._loaded
-
-        def work() -> NDArray[np.int32]:
-            rows, count = sample_replay(
-                key,
-                found.graph.importance,
-                found.age_h,
-                found.eligible,
-                recency_bias=self._config.replay_recency_bias,
-                k=self._config.max_replay_count,
-            )
-            return np.asarray(rows)[: int(count)]
-
-        return self._throttle.run(work)
+        rows, count = sample_replay(
+            jax.random.fold_in(jax.random.fold_in(self._key, SELECTING), number),
+            found.graph.importance,
+            found.age_h,
+            found.eligible,
+            recency_bias=self._config.replay_recency_bias,
+            k=self._config.max_replay_count,
+        )
+        return np.asarray(rows)[: int(count)]
 
     def _replay(self, rows: NDArray[np.int32]) -> None:
-        nodes = self._loaded.graph.alive.shape[0]
-        padded = jnp.asarray(pad_column(rows, nodes, size=self._config.batch_size))
+        padded = self._padded(rows)
         graph = self._loaded.graph._replace(edge_alive=self._hebbian.edge_alive)
         resting = SrcState(dequantise(self._levels), jnp.asarray(self._steps, jnp.int32))
         state = activate(resting, padded, level=REPLAY_LEVEL)
         state, info = self._activate(graph, state)
-
-        def learn() -> HebbianState:
-            learned, _ = hebbian_update(
-                # A copy: the update takes over its state's memory, and a stop must find the old one whole.
-                self._hebbian._replace(weight=self._hebbian.weight.copy(), edge_alive=self._hebbian.edge_alive.copy()),
-                graph,
-                state.activation,
-                touched_by(graph, padded),
-                learning_rate=self._config.learning_rate,
-                decay_rate=self._config.decay_rate,
-                floor=self._config.weight_floor,
-                cap=self._config.weight_cap,
-            )
-            jax.block_until_ready(learned)
-            return learned
-
         # From here to the end nothing can stop the batch half-way.
-        learned, stopped = _finish(self._throttle, learn)
+        learned, stopped = _finish(self._throttle, lambda: self._learn(graph, state.activation, padded))
         self._hebbian = learned
         self._levels = quantise(state.activation)
         self._steps += self._config.src_steps
@@ -205,34 +186,51 @@ class Nrem:
             self._batch += 1
             raise Stopped
 
+    def _padded(self, rows: NDArray[np.int32]) -> jax.Array:
+        return jnp.asarray(pad_column(rows, self._loaded.graph.alive.shape[0], size=self._config.batch_size))
+
     def _activate(self, graph: Graph, state: SrcState) -> tuple[SrcState, SrcInfo | None]:
         """All SRC steps of a batch, in chunks. Raises Stopped."""
-        key = jax.random.fold_in(self._key, ACTIVATING)
         left, info = self._config.src_steps, None
         while left:
             count = self._throttle.steps(left)
-
-            def work(now: SrcState = state, steps: int = count) -> tuple[SrcState, SrcInfo]:
-                done = src_chunk(
-                    key,
-                    now,
-                    graph,
-                    self._hebbian.weight,
-                    steps,
-                    sparsity=self._src.sparsity,
-                    randomness=self._src.randomness,
-                    clustering=self._src.clustering,
-                    decay_rate=self._src.decay_rate,
-                    amplitude=RANDOM_AMPLITUDE,
-                    floor=ACTIVATION_FLOOR,
-                    slots=self._slots(graph.alive.shape[0]),
-                )
-                jax.block_until_ready(done)
-                return done
-
-            state, info = self._throttle.run_steps(count, work)
+            state, info = self._throttle.run_steps(count, partial(self._step, graph, state, count))
             left -= count
         return state, info
+
+    def _step(self, graph: Graph, state: SrcState, count: int) -> tuple[SrcState, SrcInfo]:
+        done = src_chunk(
+            jax.random.fold_in(self._key, ACTIVATING),
+            state,
+            graph,
+            self._hebbian.weight,
+            count,
+            sparsity=self._src.sparsity,
+            randomness=self._src.randomness,
+            clustering=self._src.clustering,
+            decay_rate=self._src.decay_rate,
+            amplitude=RANDOM_AMPLITUDE,
+            floor=ACTIVATION_FLOOR,
+            slots=self._slots(graph.alive.shape[0]),
+        )
+        jax.block_until_ready(done)
+        return done
+
+    def _learn(self, graph: Graph, activation: jax.Array, padded: jax.Array) -> HebbianState:
+        now = self._hebbian
+        learned, _ = hebbian_update(
+            # A copy: the update takes over its state's memory, and a stop must find the old one whole.
+            now._replace(weight=now.weight.copy(), edge_alive=now.edge_alive.copy()),
+            graph,
+            activation,
+            touched_by(graph, padded),
+            learning_rate=self._config.learning_rate,
+            decay_rate=self._config.decay_rate,
+            floor=self._config.weight_floor,
+            cap=self._config.weight_cap,
+        )
+        jax.block_until_ready(learned)
+        return learned
 
     def _count(self, rows: list[int], info: SrcInfo | None) -> None:
         self._tally.replays += len(rows)
@@ -347,6 +345,14 @@ class Nrem:
             batch=self._config.batch_size,
         )
         compile_ahead.compile_ahead(sizes, learning_rate=self._config.learning_rate)
+
+    def _warm_up(self) -> None:
+        """One step of everything, thrown away: the first batch must not stall on what JAX does at a first call."""
+        self._sample(0)
+        nobody = self._padded(np.zeros(0, np.int32))
+        resting = SrcState(dequantise(self._levels), jnp.asarray(0, jnp.int32))
+        state, _ = self._step(self._loaded.graph, activate(resting, nobody, level=REPLAY_LEVEL), 1)
+        jax.block_until_ready((self._learn(self._loaded.graph, state.activation, nobody), quantise(state.activation)))
 
     def _slots(self, nodes: int) -> int:
         """Places to compile an SRC step for: enough for the sparsity at full capacity."""

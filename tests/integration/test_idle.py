@@ -9,7 +9,7 @@ import pytest
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.dream_pb2 import Dream
 from dreamsvc.v1.dream_service_pb2 import ListDreamsRequest
-from tests.integration.served import Calls, InThread, Tables, refused, until
+from tests.integration.served import Calls, InThread, Tables, a_memory, refused, until
 
 pytestmark = pytest.mark.integration
 
@@ -68,6 +68,19 @@ def test_after_a_dream_it_waits_for_the_cooldown_and_for_news(equal_store: Calla
         assert not status.dream_available
         second = until(lambda: active(calls))
         assert second.start_time.ToMilliseconds() - first.end_time.ToMilliseconds() >= 1190
+
+
+def test_a_restart_is_no_news_and_what_came_before_it_is(equal_store: Callable[[str], Path]) -> None:
+    store = equal_store("restarted")
+    converge: Tables = {"dream": {"nrem": {"pace": "converge"}}}
+    with InThread(store, converge) as service:
+        assert service.calls.trigger("default", blocking=True).dream.state == Dream.STATE_SUCCEEDED
+    with InThread(store, converge, idle(idle_duration_minutes=60.0)) as service:
+        why = service.calls.status("default").why_not_dreaming
+        assert why == "nothing was remembered or recalled since the last dream"
+        service.calls.remember("default", a_memory(nodes=201))
+    with InThread(store, converge, idle(idle_duration_minutes=60.0)) as service:
+        assert service.calls.status("default").why_not_dreaming.startswith("idle for")
 
 
 def test_a_dreamer_that_cannot_start_is_not_tried_again_and_again(

@@ -275,3 +275,17 @@ def test_an_abort_while_the_dreamer_starts_answers_at_once_and_kills_nobody(
             assert answer.wake_latency_ms < BUDGET_MS / 2, pause_s
         assert calls.trigger("default", budget_s=2, blocking=True).dream.state == Dream.STATE_SUCCEEDED
         assert len(dreamers_of(service.process.pid)) == 1
+
+
+def test_an_interrupted_dream_is_given_up_on_request(calls: Calls, space: str) -> None:
+    dream = calls.trigger(space).dream
+    calls.until_state(space, dream_pb2.SLEEP_STATE_NREM)
+    _, before = calls.export(space)
+    calls.abort(space)
+    answer = calls.abort(space, discard=True)
+    assert (answer.was_dreaming, answer.dream.id, answer.dream.state) == (False, dream.id, Dream.STATE_DISCARDED)
+    assert not calls.status(space).HasField("suspended_dream")
+    assert calls.export(space)[1] == before
+    again = calls.trigger(space)
+    assert not again.resumed
+    assert again.dream.id != dream.id
