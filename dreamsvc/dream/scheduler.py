@@ -6,17 +6,17 @@ triggers cannot both win, and a wake never queues behind anything.
 
 import asyncio
 import logging
-from typing import Any, NamedTuple
+from typing import Any
 
 from google.protobuf import duration_pb2
 
-from dreamsvc import __version__, entropy, snapshot_files
+from dreamsvc import __version__
 from dreamsvc.clock import Clock, from_timestamp, to_timestamp
-from dreamsvc.dream import night as nights
 from dreamsvc.dream import trigger
 from dreamsvc.dream.dreamers import Dreamers
 from dreamsvc.dream.latency import WakeLatencies
-from dreamsvc.dream.night import Night, Plan
+from dreamsvc.dream.night import Night
+from dreamsvc.dream.records import Records
 from dreamsvc.dream.state import AWAKE
 from dreamsvc.dream.trigger import Activity, Situation
 from dreamsvc.dream.watch import Events
@@ -29,7 +29,6 @@ from dreamsvc.errors import (
     ShuttingDown,
     Unimplemented,
 )
-from dreamsvc.memory.dreams import DreamRow
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.store import Store
 from dreamsvc.v1 import dream_pb2
@@ -48,17 +47,10 @@ from dreamsvc.v1.dream_service_pb2 import (
 
 logger = logging.getLogger(__name__)
 TICK_S = 1.0
-# An interrupted dream is given up when more than this share of its memories and edges changed since.
-MOST_CHANGED = 0.1
 # After these the cooldown begins; after a failure too, or a dreamer that cannot start would be tried every second.
 RESTING = (Dream.STATE_SUCCEEDED, Dream.STATE_SKIPPED, Dream.STATE_FAILED)
 ENDED = (*RESTING, Dream.STATE_DISCARDED, Dream.STATE_REVERTED)
 DRY_RUNS_KEPT = 16
-
-
-class _Begin(NamedTuple):
-    response: TriggerResponse
-    plan: Plan | None  # None where the request id is known
 
 
 type _Begun = tuple[TriggerResponse, Night | None]
@@ -72,6 +64,7 @@ class Scheduler:
         self._journal = journal
         self._config = config
         self._clock = clock
+        self._records = Records(store, journal, config, clock)
         self._dreamers = Dreamers()
         self._events: dict[str, Events] = {}
         # The night of each space that has one; None while its trigger is being written down.
@@ -95,7 +88,7 @@ class Scheduler:
 
     async def start(self) -> None:
         """Brings what a crash left to an end, then begins to look for idle spaces."""
-        await self.recover()
+        await self._records.recover()
         for space in self._store.space_names():
             last = await asyncio.to_thread(self._journal.latest, space, RESTING)
             suspended = await asyncio.to_thread(self._journal.latest, space, [Dream.STATE_SUSPENDED])
@@ -105,41 +98,6 @@ class Scheduler:
                 ago = max(0.0, (self._clock.now_us() - from_timestamp(last.dream.end_time)) / 1e6)
                 self._last_end_s[space] = self._clock.monotonic() - ago
         self._keep_task(asyncio.create_task(self._look_around()))
-
-    async def recover(self) -> None:
-        """Sealed work is folded to its end, an interrupted dream can be resumed, an unsealed import never happened."""
-        rows, imports = await asyncio.to_thread(self._journal.unfinished)
-        for row in rows:
-            if row.dream.state == Dream.STATE_FOLDING:
-                await self._finish(row)
-                logger.info("dream %s was folded to its end", row.dream.id)
-            elif row.dream.state == Dream.STATE_REVERTING:
-                await self._take_back(row)
-                logger.info("dream %s was taken back to its end", row.dream.id)
-            else:
-                row.dream.state = Dream.STATE_SUSPENDED
-                row.dream.message = "the service ended while it dreamed; the next trigger goes on from its checkpoint"
-                await asyncio.wrap_future(self._journal.record(row.change, row.dream))
-                logger.info("dream %s was interrupted; it can be resumed", row.dream.id)
-        for change in imports:
-            space = self._journal.space_name(change.space)
-            while await asyncio.wrap_future(self._store.fold_next(change.id, space)) is not None:
-                pass
-            logger.info("a sealed import was folded to its end")
-        dropped = await asyncio.wrap_future(self._journal.drop_unsealed_imports())
-        if dropped:
-            logger.info("%d unfinished imports were dropped; nothing of them was applied", dropped)
-        suspended = await asyncio.to_thread(self._journal.suspended)
-        await asyncio.to_thread(self._store.keep_dream_snapshots, {row.dream.id for row in suspended})
-
-    async def _finish(self, row: DreamRow) -> None:
-        """Folds a sealed dream that was interrupted after its seal."""
-        await nights.fold(self._store, self._journal, row.change, row.dream)
-        row.dream.state = Dream.STATE_SUCCEEDED
-        row.dream.message = ""
-        row.dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
-        await asyncio.wrap_future(self._journal.record(row.change, row.dream))
-        await asyncio.to_thread(snapshot_files.remove, self._store.dream_snapshot_path(row.dream.id))
 
     async def close(self) -> None:
         """Wakes every space, ends the streams and the dreamers; interrupted dreams can be resumed."""
@@ -202,8 +160,13 @@ class Scheduler:
         self._nights[request.space] = None
         night: Night | None = None
         try:
-            begin = await (self._begin_dry(request) if request.dry_run else self._begin(request, triggered_by))
+            if request.dry_run:
+                begin = self._records.begin_dry(request)
+            else:
+                begin = await self._records.begin(request, triggered_by)
             if begin.plan is not None:
+                if request.dry_run:
+                    self._keep_dry_run(begin.plan.dream)
                 night = Night(
                     begin.plan,
                     self._store,
@@ -215,6 +178,8 @@ class Scheduler:
                 )
                 self._nights[request.space] = night
         finally:
+            # An interrupted dream may have been given up on the way.
+            self._history.pop(request.space, None)
             if night is None:
                 del self._nights[request.space]
         if night is not None:
@@ -250,7 +215,8 @@ class Scheduler:
             old = await asyncio.to_thread(self._journal.latest, request.space, [Dream.STATE_SUSPENDED])
             if old is None or request.space in self._nights or (known is not None and known.id != old.dream.id):
                 return AbortResponse(dream=known)
-            await self._give_up(old, "on request")
+            await self._records.give_up(old, "on request")
+            self._history.pop(request.space, None)
             return AbortResponse(dream=old.dream)
 
     async def revert(self, request: RevertRequest) -> RevertResponse:
@@ -271,7 +237,7 @@ class Scheduler:
         try:
             answer, row = await asyncio.wrap_future(self._journal.begin_revert(request))
             if row is not None:
-                return await self._take_back(row)
+                return await self._records.take_back(row)
             answer.dream.CopyFrom(await self.dream(request.space, request.dream_id))
             return answer
         finally:
@@ -283,17 +249,6 @@ class Scheduler:
         night = self._nights.get(space)
         if night is not None and night.awake.is_set() and night.dream.state != Dream.STATE_FOLDING:
             await night.over.wait()
-
-    async def _take_back(self, row: DreamRow) -> RevertResponse:
-        answer = RevertResponse()
-        while (part := await asyncio.wrap_future(self._store.revert_next(row.change, row.dream.space))) is not None:
-            answer.edges_restored += part.edges
-            answer.memories_restored += part.memories
-        row.dream.state = Dream.STATE_REVERTED
-        row.dream.message = "taken back; the memory is as it was before it"
-        await asyncio.wrap_future(self._journal.record(row.change, row.dream))
-        answer.dream.CopyFrom(row.dream)
-        return answer
 
     async def dream(self, space: str, dream_id: str) -> Dream:
         """A dream as it is now; raises NotFound."""
@@ -435,88 +390,6 @@ class Scheduler:
                     # One space in trouble must not keep the others awake for ever.
                     logger.exception('space "%s" is idle, but', space)
 
-    # ── beginning ───────────────────────────────────────────────────────────────
-
-    async def _begin(self, request: TriggerRequest, triggered_by: dream_pb2.TriggeredBy.ValueType) -> _Begin:
-        # A fold that broke off, e.g. because the disk was full: journals are applied in their order.
-        folding = await asyncio.to_thread(self._journal.latest, request.space, [Dream.STATE_FOLDING])
-        if folding is not None:
-            await self._finish(folding)
-        reverting = await asyncio.to_thread(self._journal.latest, request.space, [Dream.STATE_REVERTING])
-        if reverting is not None:
-            await self._take_back(reverting)
-        old = await asyncio.to_thread(self._journal.resumable, request.space, MOST_CHANGED)
-        if old is not None:
-            dream = old.row.dream
-            # What it does is part of the dream; what it may take is what is allowed now.
-            config = old.row.config
-            config.resources.CopyFrom(self._config.resources)
-            unfit = old.unfit
-            if request.fresh or (request.HasField("seed") and request.seed != dream.seed):
-                unfit = "a fresh dream was asked for"
-            elif not self._store.dream_snapshot_path(dream.id).exists() and (old.checkpoint or old.staged):
-                unfit = "its snapshot is gone"
-            if not unfit:
-                return await self._resume(
-                    request, Plan(dream, config, old.row.now_us, old.row.change, old.checkpoint, old.staged)
-                )
-            await self._give_up(old.row, unfit)
-            self._history.pop(request.space, None)
-        now_us = self._clock.now_us()
-        dream = self._new_dream(request, triggered_by, now_us)
-        response, begun = await asyncio.wrap_future(self._journal.begin_dream(request, dream, self._config, now_us))
-        if begun is None:
-            return _Begin(response, None)
-        return _Begin(response, Plan(dream, self._config, now_us, begun.change, None, []))
-
-    async def _give_up(self, row: DreamRow, why: str) -> None:
-        """Drops an interrupted dream; nothing of it is applied."""
-        dream = row.dream
-        dream.state = Dream.STATE_DISCARDED
-        dream.message = f"given up, nothing of it was applied: {why}"
-        dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
-        await asyncio.wrap_future(self._journal.drop_dream(row.change, dream))
-        await asyncio.to_thread(snapshot_files.remove, self._store.dream_snapshot_path(dream.id))
-        self._history.pop(dream.space, None)
-
-    async def _resume(self, request: TriggerRequest, plan: Plan) -> _Begin:
-        assert plan.change is not None
-        dream = plan.dream
-        dream.state = Dream.STATE_RUNNING
-        dream.end_reason = dream_pb2.END_REASON_UNSPECIFIED
-        dream.message = ""
-        dream.ClearField("end_time")
-        dream.abort_on_query = request.abort_on_query
-        if request.HasField("budget"):
-            dream.budget_seconds = request.budget.seconds + request.budget.nanos / 1e9
-        response, ran = await asyncio.wrap_future(self._journal.resume_dream(request, plan.change, dream))
-        return _Begin(response, plan if ran else None)
-
-    async def _begin_dry(self, request: TriggerRequest) -> _Begin:
-        now_us = self._clock.now_us()
-        dream = self._new_dream(request, dream_pb2.TRIGGERED_BY_REQUEST, now_us)
-        self._dry_runs[dream.id] = dream
-        while len(self._dry_runs) > DRY_RUNS_KEPT:
-            del self._dry_runs[next(iter(self._dry_runs))]
-        return _Begin(TriggerResponse(dream=dream), Plan(dream, self._config, now_us, None, None, []))
-
-    def _new_dream(self, request: TriggerRequest, triggered_by: dream_pb2.TriggeredBy.ValueType, now_us: int) -> Dream:
-        budget_s = self._config.nrem.duration_minutes * 60
-        if request.HasField("budget"):
-            budget_s = request.budget.seconds + request.budget.nanos / 1e9
-        return Dream(
-            id=entropy.uuid7(now_us),
-            space=request.space,
-            phase=dream_pb2.DREAM_PHASE_NREM,
-            state=Dream.STATE_RUNNING,
-            triggered_by=triggered_by,
-            seed=request.seed if request.HasField("seed") else entropy.seed(),
-            budget_seconds=budget_s,
-            abort_on_query=request.abort_on_query,
-            dry_run=request.dry_run,
-            start_time=to_timestamp(now_us),
-        )
-
     async def _run(self, space: str, night: Night) -> None:
         await night.run()
         self._device = night.dream.report.device or self._device
@@ -525,6 +398,11 @@ class Scheduler:
             self._seen.add(space)
         self._history.pop(space, None)
         del self._nights[space]
+
+    def _keep_dry_run(self, dream: Dream) -> None:
+        self._dry_runs[dream.id] = dream
+        while len(self._dry_runs) > DRY_RUNS_KEPT:
+            del self._dry_runs[next(iter(self._dry_runs))]
 
     def _keep_task(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)

@@ -1,0 +1,160 @@
+"""Dreams while no night runs them: how they begin, go on, are given up, and what a crash left of them."""
+
+import asyncio
+import logging
+from typing import NamedTuple
+
+from dreamsvc import entropy, snapshot_files
+from dreamsvc.clock import Clock, to_timestamp
+from dreamsvc.dream import night as nights
+from dreamsvc.dream.night import Plan
+from dreamsvc.memory.dreams import DreamRow
+from dreamsvc.memory.journal import Journal
+from dreamsvc.memory.store import Store
+from dreamsvc.v1 import dream_pb2
+from dreamsvc.v1.config_pb2 import DreamConfig
+from dreamsvc.v1.dream_pb2 import Dream
+from dreamsvc.v1.dream_service_pb2 import RevertResponse, TriggerRequest, TriggerResponse
+
+logger = logging.getLogger(__name__)
+# An interrupted dream is given up when more than this share of its memories and edges changed since.
+MOST_CHANGED = 0.1
+
+
+class Begin(NamedTuple):
+    response: TriggerResponse
+    plan: Plan | None  # None where the request id is known
+
+
+class Records:
+    """The durable side of a dream's life, before, between and after its nights."""
+
+    def __init__(self, store: Store, journal: Journal, config: DreamConfig, clock: Clock) -> None:
+        self._store = store
+        self._journal = journal
+        self._config = config
+        self._clock = clock
+
+    async def recover(self) -> None:
+        """Sealed work is folded to its end, an interrupted dream can be resumed, an unsealed import never happened."""
+        rows, imports = await asyncio.to_thread(self._journal.unfinished)
+        for row in rows:
+            if row.dream.state == Dream.STATE_FOLDING:
+                await self.finish(row)
+                logger.info("dream %s was folded to its end", row.dream.id)
+            elif row.dream.state == Dream.STATE_REVERTING:
+                await self.take_back(row)
+                logger.info("dream %s was taken back to its end", row.dream.id)
+            else:
+                row.dream.state = Dream.STATE_SUSPENDED
+                row.dream.message = "the service ended while it dreamed; the next trigger goes on from its checkpoint"
+                await asyncio.wrap_future(self._journal.record(row.change, row.dream))
+                logger.info("dream %s was interrupted; it can be resumed", row.dream.id)
+        for change in imports:
+            space = self._journal.space_name(change.space)
+            while await asyncio.wrap_future(self._store.fold_next(change.id, space)) is not None:
+                pass
+            logger.info("a sealed import was folded to its end")
+        dropped = await asyncio.wrap_future(self._journal.drop_unsealed_imports())
+        if dropped:
+            logger.info("%d unfinished imports were dropped; nothing of them was applied", dropped)
+        suspended = await asyncio.to_thread(self._journal.suspended)
+        await asyncio.to_thread(self._store.keep_dream_snapshots, {row.dream.id for row in suspended})
+
+    async def finish(self, row: DreamRow) -> None:
+        """Folds a sealed dream that was interrupted after its seal."""
+        await nights.fold(self._store, self._journal, row.change, row.dream)
+        row.dream.state = Dream.STATE_SUCCEEDED
+        row.dream.message = ""
+        row.dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
+        await asyncio.wrap_future(self._journal.record(row.change, row.dream))
+        await asyncio.to_thread(snapshot_files.remove, self._store.dream_snapshot_path(row.dream.id))
+
+    async def take_back(self, row: DreamRow) -> RevertResponse:
+        """Takes a dream back whose reverting has begun."""
+        answer = RevertResponse()
+        while (part := await asyncio.wrap_future(self._store.revert_next(row.change, row.dream.space))) is not None:
+            answer.edges_restored += part.edges
+            answer.memories_restored += part.memories
+        row.dream.state = Dream.STATE_REVERTED
+        row.dream.message = "taken back; the memory is as it was before it"
+        await asyncio.wrap_future(self._journal.record(row.change, row.dream))
+        answer.dream.CopyFrom(row.dream)
+        return answer
+
+    async def begin(self, request: TriggerRequest, triggered_by: dream_pb2.TriggeredBy.ValueType) -> Begin:
+        """Writes down a new dream, or that the interrupted one goes on, where it still fits the store."""
+        # A fold that broke off, e.g. because the disk was full: journals are applied in their order.
+        folding = await asyncio.to_thread(self._journal.latest, request.space, [Dream.STATE_FOLDING])
+        if folding is not None:
+            await self.finish(folding)
+        reverting = await asyncio.to_thread(self._journal.latest, request.space, [Dream.STATE_REVERTING])
+        if reverting is not None:
+            await self.take_back(reverting)
+        old = await asyncio.to_thread(self._journal.resumable, request.space, MOST_CHANGED)
+        if old is not None:
+            dream = old.row.dream
+            # What it does is part of the dream; what it may take is what is allowed now.
+            config = old.row.config
+            config.resources.CopyFrom(self._config.resources)
+            unfit = old.unfit
+            if request.fresh or (request.HasField("seed") and request.seed != dream.seed):
+                unfit = "a fresh dream was asked for"
+            elif not self._store.dream_snapshot_path(dream.id).exists() and (old.checkpoint or old.staged):
+                unfit = "its snapshot is gone"
+            if not unfit:
+                return await self._resume(
+                    request, Plan(dream, config, old.row.now_us, old.row.change, old.checkpoint, old.staged)
+                )
+            await self.give_up(old.row, unfit)
+        now_us = self._clock.now_us()
+        dream = self._new_dream(request, triggered_by, now_us)
+        response, begun = await asyncio.wrap_future(self._journal.begin_dream(request, dream, self._config, now_us))
+        if begun is None:
+            return Begin(response, None)
+        return Begin(response, Plan(dream, self._config, now_us, begun.change, None, []))
+
+    async def give_up(self, row: DreamRow, why: str) -> None:
+        """Drops an interrupted dream; nothing of it is applied."""
+        dream = row.dream
+        dream.state = Dream.STATE_DISCARDED
+        dream.message = f"given up, nothing of it was applied: {why}"
+        dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
+        await asyncio.wrap_future(self._journal.drop_dream(row.change, dream))
+        await asyncio.to_thread(snapshot_files.remove, self._store.dream_snapshot_path(dream.id))
+
+    async def _resume(self, request: TriggerRequest, plan: Plan) -> Begin:
+        assert plan.change is not None
+        dream = plan.dream
+        dream.state = Dream.STATE_RUNNING
+        dream.end_reason = dream_pb2.END_REASON_UNSPECIFIED
+        dream.message = ""
+        dream.ClearField("end_time")
+        dream.abort_on_query = request.abort_on_query
+        if request.HasField("budget"):
+            dream.budget_seconds = request.budget.seconds + request.budget.nanos / 1e9
+        response, ran = await asyncio.wrap_future(self._journal.resume_dream(request, plan.change, dream))
+        return Begin(response, plan if ran else None)
+
+    def begin_dry(self, request: TriggerRequest) -> Begin:
+        """A dream without a row."""
+        now_us = self._clock.now_us()
+        dream = self._new_dream(request, dream_pb2.TRIGGERED_BY_REQUEST, now_us)
+        return Begin(TriggerResponse(dream=dream), Plan(dream, self._config, now_us, None, None, []))
+
+    def _new_dream(self, request: TriggerRequest, triggered_by: dream_pb2.TriggeredBy.ValueType, now_us: int) -> Dream:
+        budget_s = self._config.nrem.duration_minutes * 60
+        if request.HasField("budget"):
+            budget_s = request.budget.seconds + request.budget.nanos / 1e9
+        return Dream(
+            id=entropy.uuid7(now_us),
+            space=request.space,
+            phase=dream_pb2.DREAM_PHASE_NREM,
+            state=Dream.STATE_RUNNING,
+            triggered_by=triggered_by,
+            seed=request.seed if request.HasField("seed") else entropy.seed(),
+            budget_seconds=budget_s,
+            abort_on_query=request.abort_on_query,
+            dry_run=request.dry_run,
+            start_time=to_timestamp(now_us),
+        )
