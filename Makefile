@@ -26,6 +26,7 @@ help: ## Show this list
 $(STAMP): .venv/bin/python pyproject.toml constraints.txt
 	@echo "setup: installing the locked packages into .venv (once)"
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[embed,dev]'
+	@$(PYTHON) -m compileall -q dreamsvc kernels clients/python
 	@touch $@
 
 setup: $(STAMP) ## Make .venv with everything in it

@@ -3,15 +3,13 @@
 import difflib
 import math
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from dreamsvc import contract
+from dreamsvc import contract, json_messages
 from dreamsvc.errors import InvalidFields, Violation
 from dreamsvc.v1.config_pb2 import Config
 
@@ -32,6 +30,9 @@ def load(path: Path | None) -> Config:
     """Reads a file, or gives the defaults for None; raises InvalidFields naming each wrong key."""
     if path is None:
         return defaults()
+    # Not needed where there is no file, and then no part of a start.
+    import tomllib
+
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -48,8 +49,8 @@ def parse(tables: Mapping[str, Any]) -> Config:
         raise InvalidFields(wrong)
     config = Config()
     try:
-        json_format.ParseDict(dict(tables), config)
-    except json_format.ParseError as error:
+        json_messages.read(tables, config)
+    except json_messages.UnreadableJson as error:
         raise InvalidFields([Violation(*_split(str(error)))]) from error
     contract.fill_deep(config)
     contract.check(config)

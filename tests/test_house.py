@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SMALL = {"config", "contract", "errors", "clock", "entropy", "gpu", "telemetry", "snapshot_files"}
+SMALL = {"config", "contract", "errors", "clock", "entropy", "gpu", "telemetry", "snapshot_files", "json_messages"}
 BELOW_MEMORY = SMALL | {"v1", "evidence"}
 # What each room may import of ours besides itself.
 MAY: dict[str, set[str]] = {
@@ -18,10 +18,11 @@ MAY: dict[str, set[str]] = {
     "gpu": {"v1"},
     "telemetry": {"v1"},
     "snapshot_files": {"v1"},
+    "json_messages": set(),
     "errors": {"v1"},
     "evidence": set(),
     "contract": {"v1", "errors"},
-    "config": {"v1", "errors", "contract"},
+    "config": {"v1", "errors", "contract", "json_messages"},
     "memory": BELOW_MEMORY,
     "dream": BELOW_MEMORY | {"memory", "dreamsvc"},
     "server": BELOW_MEMORY | {"memory", "dream"},

@@ -16,6 +16,7 @@ from dreamsvc.v1.config_pb2 import EmbedderConfig
 logger = logging.getLogger(__name__)
 BATCH = 64
 RETRY_S = 30.0
+OPEN_AFTER_S = 0.2
 # So many refused texts in a row mean that it is not the texts.
 MOST_REFUSED = 3
 # Time for others after a batch, as a multiple of what the batch took.
@@ -73,7 +74,8 @@ class TextEmbedding:
         return (vector, "") if vector.any() else (None, "found by words only: the query has no word that is known")
 
     def _work(self) -> None:
-        if not self._open():
+        # Reading tables and tokenizers keeps a processor busy for a moment; those who wait for the start come first.
+        if self._closing.wait(OPEN_AFTER_S) or not self._open():
             return
         while True:
             # In this order, as `close` sets the two in the other: the last wake is never missed.

@@ -20,9 +20,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import numpy as np
-from google.protobuf import json_format
 
-from dreamsvc import contract, entropy
+from dreamsvc import contract, entropy, json_messages
 from dreamsvc.clock import from_iso, to_timestamp
 from dreamsvc.errors import InvalidFields
 from dreamsvc.memory import rows
@@ -280,8 +279,8 @@ def _only(value: dict[str, Any], allowed: set[str]) -> None:
 
 def _parsed[M: (Memory, Edge, Any)](value: Any, into: M) -> M:
     try:
-        json_format.ParseDict(value, into)
-    except (json_format.ParseError, ValueError, TypeError, AttributeError) as error:
+        json_messages.read(value, into)
+    except (ValueError, TypeError) as error:
         raise MalformedLineError(str(error)[:300]) from error
     return into
 

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from dreamsvc import entropy
+from dreamsvc import entropy, json_messages
 from dreamsvc.clock import from_timestamp, to_timestamp
 from dreamsvc.errors import StoreCorrupt, invalid
 from dreamsvc.memory.sqlite import Connection
@@ -46,7 +45,7 @@ def read_memory(row: Sequence[Any], space: str) -> Memory:
         replay_count=row[15],
     )
     if metadata != "{}":
-        json_format.Parse(metadata, memory.metadata)
+        json_messages.read(json.loads(metadata), memory.metadata)
     for name, value in (("event_time", event), ("access_time", accessed), ("delete_time", row[16])):
         if value is not None:
             getattr(memory, name).CopyFrom(to_timestamp(value))
@@ -57,7 +56,7 @@ def metadata_json(memory: Memory) -> str:
     """Canonical text of a memory's metadata: equal metadata, equal text."""
     if not memory.HasField("metadata"):
         return "{}"
-    return json.dumps(json_format.MessageToDict(memory.metadata), sort_keys=True, ensure_ascii=False)
+    return json.dumps(json_messages.write(memory.metadata), sort_keys=True, ensure_ascii=False)
 
 
 def unfit(memory: Memory) -> str:

@@ -2,7 +2,9 @@
 
 import re
 import unicodedata
+from functools import cache
 from itertools import pairwise
+from typing import NamedTuple
 
 QUERY_WORDS = 2_048  # of one query; a whole document as a query would hold the interpreter for seconds
 
@@ -28,9 +30,25 @@ _MARKS = (
     "\u06d6-\u06dc\u06df-\u06e4\u06e7\u06e8\u06ea-\u06ed\u0900-\u0963\u0980-\u0dff"
 )
 # No word is longer than 64 characters: what is (base64, hashes in a row) is cut instead of filling the vocabulary.
-_WORD = re.compile(rf"[\w{_MARKS}]{{1,64}}")
-_IS_SPACELESS = re.compile(f"[{_SPACELESS}]")
-_RUN_OR_WORD = re.compile(rf"[{_SPACELESS}]+|(?:(?![{_SPACELESS}])[\w{_MARKS}]){{1,64}}")
+_ASCII_WORD = re.compile(r"\w{1,64}", re.ASCII)
+
+
+class _Scripts(NamedTuple):
+    """Patterns for text beyond ASCII."""
+
+    word: re.Pattern[str]
+    spaceless: re.Pattern[str]
+    run_or_word: re.Pattern[str]
+
+
+@cache
+def _scripts() -> _Scripts:
+    # Compiled at the first text that needs them: 9 ms that a start need not wait for.
+    return _Scripts(
+        word=re.compile(rf"[\w{_MARKS}]{{1,64}}"),
+        spaceless=re.compile(f"[{_SPACELESS}]"),
+        run_or_word=re.compile(rf"[{_SPACELESS}]+|(?:(?![{_SPACELESS}])[\w{_MARKS}]){{1,64}}"),
+    )
 
 
 def tokenize(text: str) -> list[str]:
@@ -54,13 +72,14 @@ def tokenize(text: str) -> list[str]:
 
 def _words(text: str) -> list[str]:
     if text.isascii():
-        return _WORD.findall(text.lower().replace("_", " "))
+        return _ASCII_WORD.findall(text.lower().replace("_", " "))
     text = unicodedata.normalize("NFKC", text).casefold().replace("_", " ")
-    if not _IS_SPACELESS.search(text):
-        return _WORD.findall(text)
+    scripts = _scripts()
+    if not scripts.spaceless.search(text):
+        return scripts.word.findall(text)
     words: list[str] = []
-    for run in _RUN_OR_WORD.findall(text):
-        if len(run) > 1 and _IS_SPACELESS.match(run):
+    for run in scripts.run_or_word.findall(text):
+        if len(run) > 1 and scripts.spaceless.match(run):
             words += map("".join, pairwise(run))
         else:
             words.append(run)
