@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from dreamsvc import clock
 from dreamsvc.errors import DreamsvcError
-from dreamsvc.memory.embedder import Embedder, EmbedderUnavailable, EmbeddingFailed, open_embedder
+from dreamsvc.memory.embedder import Embedder, EmbedderUnavailable, EmbeddingFailed
+from dreamsvc.memory.embedder_opening import open_embedder
 from dreamsvc.memory.spaces import CLIENT, Space
 from dreamsvc.memory.store import Store
 from dreamsvc.v1.config_pb2 import EmbedderConfig

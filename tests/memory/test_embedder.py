@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dreamsvc.memory import embedder
+from dreamsvc.memory import embedder_opening
 from dreamsvc.memory.embedder import (
     MAX_SLICE_CHARS,
     MAX_TEXT_CHARS,
@@ -16,9 +16,9 @@ from dreamsvc.memory.embedder import (
     EmbedderUnavailable,
     EmbeddingFailed,
     filled_slices,
-    open_embedder,
     unit_rows,
 )
+from dreamsvc.memory.embedder_opening import open_embedder
 
 ROOT = Path(__file__).parents[2]
 needs_wordllama = pytest.mark.skipif(find_spec("wordllama") is None, reason="pip install 'dreamsvc[embed]'")
@@ -56,7 +56,7 @@ def test_an_unknown_kind_is_refused():
 
 
 def test_auto_is_none_where_wordllama_is_not_installed(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(embedder, "find_spec", lambda name: None)  # pyright: ignore[reportUnknownLambdaType]
+    monkeypatch.setattr(embedder_opening, "find_spec", lambda name: None)  # pyright: ignore[reportUnknownLambdaType]
     assert opened("auto") is None
 
 
@@ -127,7 +127,7 @@ def test_wordllama_loads_and_embeds_without_the_network_and_in_silence(
 def test_wordllama_embeds_without_running_the_package_or_touching_the_log():
     run_python(
         "import logging, sys\n"
-        "from dreamsvc.memory.embedder import open_embedder\n"
+        "from dreamsvc.memory.embedder_opening import open_embedder\n"
         "e = open_embedder('wordllama', path='', url='', model='', api_key_env='', timeout_s=1.0)\n"
         "e.embed(['x'])\n"
         "assert not {'wordllama', 'requests', 'pydantic', 'httpx'} & set(sys.modules)\n"

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dreamsvc.memory.embedder import Embedder, EmbedderUnavailable, EmbeddingFailed, open_embedder
+from dreamsvc.memory.embedder import Embedder, EmbedderUnavailable, EmbeddingFailed
+from dreamsvc.memory.embedder_opening import open_embedder
 
 pytest.importorskip("httpx", reason="pip install 'dreamsvc[embed]'")
 

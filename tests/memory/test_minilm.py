@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dreamsvc.memory.embedder import MAX_TEXT_CHARS, EmbedderUnavailable, EmbeddingFailed, open_embedder
+from dreamsvc.memory.embedder import MAX_TEXT_CHARS, EmbedderUnavailable, EmbeddingFailed
+from dreamsvc.memory.embedder_opening import open_embedder
 
 EXTRA = "pip install 'dreamsvc[embed]'"
 safetensors_numpy = pytest.importorskip("safetensors.numpy", reason=EXTRA)
