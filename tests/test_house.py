@@ -7,7 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SMALL = {"config", "contract", "errors", "clock", "entropy", "gpu", "telemetry", "snapshot_files", "json_messages"}
+SMALL = {
+    "config",
+    "contract",
+    "errors",
+    "clock",
+    "entropy",
+    "gpu",
+    "telemetry",
+    "snapshot_files",
+    "json_messages",
+    "facet_codes",
+}
 BELOW_MEMORY = SMALL | {"v1", "evidence"}
 # What each room may import of ours besides itself.
 MAY: dict[str, set[str]] = {
@@ -19,6 +30,7 @@ MAY: dict[str, set[str]] = {
     "telemetry": {"v1"},
     "snapshot_files": {"v1"},
     "json_messages": set(),
+    "facet_codes": set(),
     "errors": {"v1"},
     "evidence": set(),
     "contract": {"v1", "errors"},
