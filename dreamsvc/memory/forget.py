@@ -6,8 +6,9 @@ from typing import NamedTuple
 from dreamsvc.errors import InvalidFields, Violation
 from dreamsvc.memory import rows
 from dreamsvc.memory.delta import Delta
+from dreamsvc.memory.edges import revive_edges
 from dreamsvc.memory.graph import NEVER, NewEdge, NewNode
-from dreamsvc.memory.remember import Author, find_nodes, revive_edges
+from dreamsvc.memory.known import Author, find_nodes
 from dreamsvc.memory.spaces import Space
 from dreamsvc.memory.sqlite import Connection
 

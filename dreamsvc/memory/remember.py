@@ -12,27 +12,12 @@ from dreamsvc.clock import from_timestamp
 from dreamsvc.errors import InvalidFields, Violation
 from dreamsvc.memory import rows, spaces
 from dreamsvc.memory.delta import Delta
-from dreamsvc.memory.graph import NEVER, NewEdge, NewNode
+from dreamsvc.memory.edges import revive_edges, write_edges
+from dreamsvc.memory.graph import NEVER, NewNode
+from dreamsvc.memory.known import Author, Known
 from dreamsvc.memory.spaces import Space
 from dreamsvc.memory.sqlite import Connection, take_ids
-from dreamsvc.v1 import memory_pb2
 from dreamsvc.v1.memory_pb2 import Edge, Memory
-
-
-class Author(NamedTuple):
-    """Who writes: decides what happens to what is known already, and what is kept of times."""
-
-    now_us: int
-    seq: int
-    # Row of `changes` for an import, None for a user.
-    change: int | None
-    # What made the vectors that are sent along.
-    embedder: str = spaces.CLIENT
-
-    @property
-    def updates(self) -> bool:
-        """False: what is known stays as it is, so that an import is a no-op the second time."""
-        return self.change is None
 
 
 class Stored(NamedTuple):
@@ -48,13 +33,6 @@ class Stored(NamedTuple):
 NOTHING = Stored([], 0, 0, 0, 0, 0, 0)
 
 
-class _Known(NamedTuple):
-    id: int
-    uid: bytes
-    key: str | None
-    deleted: bool
-
-
 def store(
     connection: Connection,
     space: Space,
@@ -64,11 +42,11 @@ def store(
     delta: Delta,
 ) -> Stored:
     """Upserts a batch; raises InvalidFields or EmbedderMismatch, and then nothing of it may be committed."""
-    uids, known = _identify(connection, space, memories, author)
+    uids, known = identify(connection, space, memories, author)
     ids = _write_nodes(connection, space, memories, uids, known, author, delta)
     _write_vectors(connection, space, memories, [ids[uid] for uid in uids], known, author, delta)
     created = len(ids) - len(known)
-    edges_created, edges_updated = _write_edges(connection, space, edges, author, delta)
+    edges_created, edges_updated = write_edges(connection, space, edges, author, delta)
     return Stored(
         ids=[entropy.uuid_text(uid) for uid in uids],
         memories_created=created,
@@ -80,12 +58,12 @@ def store(
     )
 
 
-def _identify(
+def identify(
     connection: Connection, space: Space, memories: Sequence[Memory], author: Author
-) -> tuple[list[bytes], dict[bytes, _Known]]:
+) -> tuple[list[bytes], dict[bytes, Known]]:
     """The id of each memory, and which of them are stored already (by id)."""
     by_key = {
-        row[2]: _Known(row[0], row[1], row[2], row[3] is not None)
+        row[2]: Known(row[0], row[1], row[2], row[3] is not None)
         for row in rows.chosen(
             connection,
             f"SELECT id, uid, key, deleted_us FROM nodes WHERE space = {space.id} AND key IN (%s)",
@@ -106,7 +84,7 @@ def _identify(
             wrong.append(Violation(f"memories[{i}].key", f'"{memory.key[:80]}" is the key of another memory'))
         uids.append(uid)
     known = {
-        row[1]: _Known(row[0], row[1], row[2], row[3] is not None)
+        row[1]: Known(row[0], row[1], row[2], row[3] is not None)
         for row in rows.chosen(
             connection, f"SELECT id, uid, key, deleted_us FROM nodes WHERE space = {space.id} AND uid IN (%s)", uids
         )
@@ -126,7 +104,7 @@ def _identify(
     return uids, known
 
 
-def _made_id(space: Space, memory: Memory, by_key: dict[str, _Known], author: Author) -> bytes | None:
+def _made_id(space: Space, memory: Memory, by_key: dict[str, Known], author: Author) -> bytes | None:
     if not memory.key:
         return _fresh_id(author)
     if memory.key in by_key:
@@ -154,7 +132,7 @@ def _write_nodes(
     space: Space,
     memories: Sequence[Memory],
     uids: Sequence[bytes],
-    known: dict[bytes, _Known],
+    known: dict[bytes, Known],
     author: Author,
     delta: Delta,
 ) -> dict[bytes, int]:
@@ -210,7 +188,7 @@ def _new_row(node: int, space: Space, uid: bytes, memory: Memory, author: Author
     )
 
 
-def _update_node(connection: Connection, old: _Known, memory: Memory, author: Author) -> None:
+def _update_node(connection: Connection, old: Known, memory: Memory, author: Author) -> None:
     keep_version(connection, old.id, author)
     connection.execute(
         "UPDATE nodes SET key=?, kind=?, title=?, text=?, aliases=?, importance=?, pinned=?, metadata=?, event_us=?,"
@@ -265,7 +243,7 @@ def _write_vectors(
     space: Space,
     memories: Sequence[Memory],
     ids: Sequence[int],
-    known: dict[bytes, _Known],
+    known: dict[bytes, Known],
     author: Author,
     delta: Delta,
 ) -> None:
@@ -298,180 +276,3 @@ def put_vectors(connection: Connection, packed: dict[int, bytes]) -> None:
         "INSERT OR REPLACE INTO vectors VALUES (?,?,?)",
         ((node, body, zlib.crc32(body)) for node, body in packed.items()),
     )
-
-
-def _write_edges(
-    connection: Connection, space: Space, edges: Sequence[Edge], author: Author, delta: Delta
-) -> tuple[int, int]:
-    if not edges:
-        return 0, 0
-    ends = find_nodes(connection, space, {name for edge in edges for name in (edge.source, edge.target)})
-    wrong: list[Violation] = []
-    named: dict[tuple[int, int, str], Edge] = {}
-    for i, edge in enumerate(edges):
-        for side, name in (("source", edge.source), ("target", edge.target)):
-            if name not in ends:
-                wrong.append(Violation(f"edges[{i}].{side}", f'no memory "{name[:80]}" in space "{space.name}"'))
-            elif ends[name].deleted:
-                wrong.append(Violation(f"edges[{i}].{side}", f'"{name[:80]}" is forgotten; restore it first'))
-        if edge.source not in ends or edge.target not in ends:
-            continue
-        name = (ends[edge.source].id, ends[edge.target].id, edge.type)
-        if name[0] == name[1]:
-            wrong.append(Violation(f"edges[{i}].target", "is the same memory as the source"))
-        elif name in named:
-            wrong.append(Violation(f"edges[{i}]", "has the source, target and type of an edge before it"))
-        elif not (ends[edge.source].deleted or ends[edge.target].deleted):
-            named[name] = edge
-    # An import was checked when it came: what users forgot since then gets no edges, of equal ones the first counts.
-    if wrong and author.updates:
-        raise InvalidFields(wrong)
-    types = _type_ids(connection, {edge.type for edge in edges})
-    return _upsert_edges(
-        connection, space, {(s, t, types[kind]): edge for (s, t, kind), edge in named.items()}, author, delta
-    )
-
-
-def _upsert_edges(
-    connection: Connection, space: Space, named: dict[tuple[int, int, int], Edge], author: Author, delta: Delta
-) -> tuple[int, int]:
-    present = {
-        (source, target, kind): edge
-        for edge, source, target, kind in rows.chosen(
-            connection,
-            "SELECT id, source, target, type FROM edges WHERE source IN (%s)",
-            {source for source, _, _ in named},
-        )
-    }
-    fresh = [(name, edge) for name, edge in named.items() if name not in present]
-    first = take_ids(connection, "next_edge", len(fresh)) if fresh else 0
-    connection.executemany(
-        "INSERT INTO edges (id, space, source, target, type, weight, confidence, origin, created_us, born_in, seq,"
-        " user_seq) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
-        (
-            (
-                *(first + i, space.id, *name, edge.weight, edge.confidence, _origin(edge, author)),
-                *(_edge_created(edge, author), author.change, author.seq, author.seq),
-            )
-            for i, (name, edge) in enumerate(fresh)
-        ),
-    )
-    delta.new_edges += [
-        NewEdge(first + i, name[0], name[1], edge.weight, edge.confidence, True) for i, (name, edge) in enumerate(fresh)
-    ]
-    old = [(name, edge) for name, edge in named.items() if name in present] if author.updates else []
-    connection.executemany(
-        "UPDATE edges SET weight=?, confidence=?, deleted_us=NULL, hidden_by=NULL, seq=?, user_seq=? WHERE id=?",
-        ((edge.weight, edge.confidence, author.seq, author.seq, present[name]) for name, edge in old),
-    )
-    delta.changed_edges += [
-        NewEdge(present[name], name[0], name[1], edge.weight, edge.confidence, True) for name, edge in old
-    ]
-    return len(fresh), len(old)
-
-
-def _origin(edge: Edge, author: Author) -> int:
-    if author.change is None:
-        return memory_pb2.EDGE_ORIGIN_USER_CREATED
-    return edge.origin or memory_pb2.EDGE_ORIGIN_IMPORTED_DATA
-
-
-def _edge_created(edge: Edge, author: Author) -> int:
-    own = author.change is not None and edge.HasField("create_time")
-    return from_timestamp(edge.create_time) if own else author.now_us
-
-
-def _type_ids(connection: Connection, names: set[str]) -> dict[str, int]:
-    connection.executemany(
-        "INSERT INTO edge_types (name) VALUES (?) ON CONFLICT DO NOTHING", ((name,) for name in sorted(names))
-    )
-    return {
-        name: number
-        for number, name in rows.chosen(connection, "SELECT id, name FROM edge_types WHERE name IN (%s)", names)
-    }
-
-
-def find_nodes(connection: Connection, space: Space, names: set[str]) -> dict[str, _Known]:
-    """Memories by id or key; a name that is stored nowhere is left out."""
-    found: dict[str, _Known] = {}
-    spellings: dict[bytes, list[str]] = {}
-    for name in names:
-        if (uid := entropy.uuid_bytes(name)) is not None:
-            spellings.setdefault(uid, []).append(name)
-    for node, uid, key, deleted in rows.chosen(
-        connection, f"SELECT id, uid, key, deleted_us FROM nodes WHERE space = {space.id} AND uid IN (%s)", spellings
-    ):
-        found |= dict.fromkeys(spellings[uid], _Known(node, uid, key, deleted is not None))
-    for node, uid, key, deleted in rows.chosen(
-        connection,
-        f"SELECT id, uid, key, deleted_us FROM nodes WHERE space = {space.id} AND key IN (%s)",
-        names - found.keys(),
-    ):
-        found[key] = _Known(node, uid, key, deleted is not None)
-    return found
-
-
-def revive_edges(connection: Connection, node: int, author: Author, delta: Delta) -> None:
-    """Brings back the edges that went with a memory; those whose other end is gone are handed to that end."""
-    connection.execute(
-        "UPDATE edges SET hidden_by = (SELECT n.id FROM nodes n WHERE n.id IN (edges.source, edges.target)"
-        " AND n.id <> ?1 AND n.deleted_us IS NOT NULL) WHERE hidden_by = ?1 AND EXISTS (SELECT 1 FROM nodes n"
-        " WHERE n.id IN (edges.source, edges.target) AND n.id <> ?1 AND n.deleted_us IS NOT NULL)",
-        (node,),
-    )
-    revived = connection.execute(
-        "UPDATE edges SET deleted_us=NULL, hidden_by=NULL, seq=?, user_seq=? WHERE hidden_by=?"
-        " RETURNING id, source, target, weight, confidence",
-        (author.seq, author.seq, node),
-    ).fetchall()
-    delta.changed_edges += [NewEdge(*edge, alive=True) for edge in revived]
-
-
-class Foresight:
-    """What an import would do, part by part; writes nothing and remembers what the parts before would have made."""
-
-    def __init__(self) -> None:
-        self._made: set[bytes] = set()
-        self._named: dict[str, bytes] = {}
-        self._forgotten: set[bytes] = set()
-        self._edges: set[tuple[bytes, bytes, str]] = set()
-
-    def of(self, connection: Connection, space: Space, memories: Sequence[Memory], edges: Sequence[Edge]) -> Stored:
-        """What `store` would give for the next part."""
-        author = Author(now_us=0, seq=0, change=0)
-        uids, known = _identify(connection, space, memories, author)
-        made = set(uids) - known.keys() - self._made
-        self._made |= made
-        self._forgotten |= {uid for uid, old in known.items() if old.deleted}
-        for uid, memory in zip(uids, memories, strict=True):
-            self._named |= {name: uid for name in (entropy.uuid_text(uid), memory.id, memory.key) if name}
-        created = self._new_edges(connection, space, edges)
-        return Stored([], len(made), 0, len(memories) - len(made), created, 0, len(edges) - created)
-
-    def _new_edges(self, connection: Connection, space: Space, edges: Sequence[Edge]) -> int:
-        ends = find_nodes(connection, space, {name for edge in edges for name in (edge.source, edge.target)})
-        uids = {name: self._named[name] for edge in edges for name in (edge.source, edge.target) if name in self._named}
-        uids |= {name: end.uid for name, end in ends.items()}
-        forgotten = self._forgotten | {end.uid for end in ends.values() if end.deleted}
-        of_row = {end.id: end.uid for end in ends.values()}
-        present = {
-            (of_row[source], of_row.get(target), kind)
-            for source, target, kind in rows.chosen(
-                connection,
-                "SELECT e.source, e.target, k.name FROM edges e JOIN edge_types k ON k.id = e.type"
-                " WHERE e.source IN (%s)",
-                of_row,
-            )
-        }
-        wanted = {
-            (uids[edge.source], uids[edge.target], edge.type)
-            for edge in edges
-            if edge.source in uids and edge.target in uids
-        }
-        new = {
-            (source, target, kind)
-            for source, target, kind in wanted - present - self._edges
-            if source != target and not {source, target} & forgotten
-        }
-        self._edges |= new
-        return len(new)

@@ -35,8 +35,10 @@ from dreamsvc.memory import (
     spaces,
 )
 from dreamsvc.memory.delta import Delta
+from dreamsvc.memory.foresight import Foresight
 from dreamsvc.memory.graph import SpaceGraph
-from dreamsvc.memory.remember import NOTHING, Author, Foresight, Stored
+from dreamsvc.memory.known import Author, find_nodes
+from dreamsvc.memory.remember import NOTHING, Stored
 from dreamsvc.memory.spaces import Space
 from dreamsvc.memory.sqlite import ChangeId, Connection, Database, Priority, change_seq, next_seq
 from dreamsvc.v1.config_pb2 import StoreConfig
@@ -220,7 +222,7 @@ class Store:
 
         def run(connection: Connection) -> GetMemoryResponse:
             space = spaces.find(connection, request.space)
-            found = remember.find_nodes(connection, space, {request.id})
+            found = find_nodes(connection, space, {request.id})
             if request.id not in found:
                 raise NotFound(f'no memory "{request.id[:80]}" in space "{space.name}"')
             node = found[request.id].id
@@ -330,7 +332,7 @@ class Store:
 
     def stored_names(self, space: Space, names: set[str]) -> set[str]:
         """Which of some ids and keys the space has, forgotten ones left out."""
-        found = self.database.read(lambda connection: remember.find_nodes(connection, space, names))
+        found = self.database.read(lambda connection: find_nodes(connection, space, names))
         return {name for name, node in found.items() if not node.deleted}
 
     def foresee(self, space: Space, foresight: Foresight, part: RememberRequest) -> Stored:

@@ -9,6 +9,7 @@ from dreamsvc.dream.scheduler import Scheduler
 from dreamsvc.errors import EmbedderMismatch, ImportMalformed, NotFound, invalid
 from dreamsvc.memory import remember
 from dreamsvc.memory.embedding import TextEmbedding
+from dreamsvc.memory.foresight import Foresight
 from dreamsvc.memory.imports import LineReader
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.spaces import Space
@@ -81,7 +82,7 @@ class Importing:
             space = await asyncio.to_thread(self._store.space, header.space)
         except NotFound:
             space = Space(-1, header.space, 0, "")
-        foresight = remember.Foresight()
+        foresight = Foresight()
         async for parts in self._parts(space, reader, requests):
             for part in parts:
                 _count(reader, await asyncio.to_thread(self._store.foresee, space, foresight, part))

@@ -9,7 +9,7 @@ from google.protobuf import json_format
 
 from dreamsvc import entropy
 from dreamsvc.errors import EmbedderMismatch, InvalidFields
-from dreamsvc.memory import remember, spaces
+from dreamsvc.memory import known, spaces
 from dreamsvc.v1 import memory_pb2
 from dreamsvc.v1.memory_pb2 import Edge, Memory
 
@@ -290,5 +290,5 @@ def test_nothing_of_a_refused_batch_is_left(room: Any) -> None:
 def test_a_name_stored_nowhere_is_left_out(room: Any) -> None:
     room.remember(Memory(key="a", text="1"))
     names = {"a", "b", X}
-    found = room.store.database.read(lambda c: remember.find_nodes(c, room.store.space("default"), names))
+    found = room.store.database.read(lambda c: known.find_nodes(c, room.store.space("default"), names))
     assert list(found) == ["a"]

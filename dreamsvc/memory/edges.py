@@ -1,0 +1,121 @@
+"""Stores edges inside a transaction, and brings back those that went along with a forgotten memory."""
+
+from collections.abc import Sequence
+
+from dreamsvc.clock import from_timestamp
+from dreamsvc.errors import InvalidFields, Violation
+from dreamsvc.memory import rows
+from dreamsvc.memory.delta import Delta
+from dreamsvc.memory.graph import NewEdge
+from dreamsvc.memory.known import Author, find_nodes
+from dreamsvc.memory.spaces import Space
+from dreamsvc.memory.sqlite import Connection, take_ids
+from dreamsvc.v1 import memory_pb2
+from dreamsvc.v1.memory_pb2 import Edge
+
+
+def write_edges(
+    connection: Connection, space: Space, edges: Sequence[Edge], author: Author, delta: Delta
+) -> tuple[int, int]:
+    if not edges:
+        return 0, 0
+    ends = find_nodes(connection, space, {name for edge in edges for name in (edge.source, edge.target)})
+    wrong: list[Violation] = []
+    named: dict[tuple[int, int, str], Edge] = {}
+    for i, edge in enumerate(edges):
+        for side, name in (("source", edge.source), ("target", edge.target)):
+            if name not in ends:
+                wrong.append(Violation(f"edges[{i}].{side}", f'no memory "{name[:80]}" in space "{space.name}"'))
+            elif ends[name].deleted:
+                wrong.append(Violation(f"edges[{i}].{side}", f'"{name[:80]}" is forgotten; restore it first'))
+        if edge.source not in ends or edge.target not in ends:
+            continue
+        name = (ends[edge.source].id, ends[edge.target].id, edge.type)
+        if name[0] == name[1]:
+            wrong.append(Violation(f"edges[{i}].target", "is the same memory as the source"))
+        elif name in named:
+            wrong.append(Violation(f"edges[{i}]", "has the source, target and type of an edge before it"))
+        elif not (ends[edge.source].deleted or ends[edge.target].deleted):
+            named[name] = edge
+    # An import was checked when it came: what users forgot since then gets no edges, of equal ones the first counts.
+    if wrong and author.updates:
+        raise InvalidFields(wrong)
+    types = _type_ids(connection, {edge.type for edge in edges})
+    return _upsert_edges(
+        connection, space, {(s, t, types[kind]): edge for (s, t, kind), edge in named.items()}, author, delta
+    )
+
+
+def _upsert_edges(
+    connection: Connection, space: Space, named: dict[tuple[int, int, int], Edge], author: Author, delta: Delta
+) -> tuple[int, int]:
+    present = {
+        (source, target, kind): edge
+        for edge, source, target, kind in rows.chosen(
+            connection,
+            "SELECT id, source, target, type FROM edges WHERE source IN (%s)",
+            {source for source, _, _ in named},
+        )
+    }
+    fresh = [(name, edge) for name, edge in named.items() if name not in present]
+    first = take_ids(connection, "next_edge", len(fresh)) if fresh else 0
+    connection.executemany(
+        "INSERT INTO edges (id, space, source, target, type, weight, confidence, origin, created_us, born_in, seq,"
+        " user_seq) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+        (
+            (
+                *(first + i, space.id, *name, edge.weight, edge.confidence, _origin(edge, author)),
+                *(_edge_created(edge, author), author.change, author.seq, author.seq),
+            )
+            for i, (name, edge) in enumerate(fresh)
+        ),
+    )
+    delta.new_edges += [
+        NewEdge(first + i, name[0], name[1], edge.weight, edge.confidence, True) for i, (name, edge) in enumerate(fresh)
+    ]
+    old = [(name, edge) for name, edge in named.items() if name in present] if author.updates else []
+    connection.executemany(
+        "UPDATE edges SET weight=?, confidence=?, deleted_us=NULL, hidden_by=NULL, seq=?, user_seq=? WHERE id=?",
+        ((edge.weight, edge.confidence, author.seq, author.seq, present[name]) for name, edge in old),
+    )
+    delta.changed_edges += [
+        NewEdge(present[name], name[0], name[1], edge.weight, edge.confidence, True) for name, edge in old
+    ]
+    return len(fresh), len(old)
+
+
+def _origin(edge: Edge, author: Author) -> int:
+    if author.change is None:
+        return memory_pb2.EDGE_ORIGIN_USER_CREATED
+    return edge.origin or memory_pb2.EDGE_ORIGIN_IMPORTED_DATA
+
+
+def _edge_created(edge: Edge, author: Author) -> int:
+    own = author.change is not None and edge.HasField("create_time")
+    return from_timestamp(edge.create_time) if own else author.now_us
+
+
+def _type_ids(connection: Connection, names: set[str]) -> dict[str, int]:
+    connection.executemany(
+        "INSERT INTO edge_types (name) VALUES (?) ON CONFLICT DO NOTHING", ((name,) for name in sorted(names))
+    )
+    return {
+        name: number
+        for number, name in rows.chosen(connection, "SELECT id, name FROM edge_types WHERE name IN (%s)", names)
+    }
+
+
+def revive_edges(connection: Connection, node: int, author: Author, delta: Delta) -> None:
+    """Brings back the edges that went with a memory; those whose other end is gone are handed to that end."""
+    connection.execute(
+        "UPDATE edges SET hidden_by = (SELECT n.id FROM nodes n WHERE n.id IN (edges.source, edges.target)"
+        " AND n.id <> ?1 AND n.deleted_us IS NOT NULL) WHERE hidden_by = ?1 AND EXISTS (SELECT 1 FROM nodes n"
+        " WHERE n.id IN (edges.source, edges.target) AND n.id <> ?1 AND n.deleted_us IS NOT NULL)",
+        (node,),
+    )
+    revived = connection.execute(
+        "UPDATE edges SET deleted_us=NULL, hidden_by=NULL, seq=?, user_seq=? WHERE hidden_by=?"
+        " RETURNING id, source, target, weight, confidence",
+        (author.seq, author.seq, node),
+    ).fetchall()
+    delta.changed_edges += [NewEdge(*edge, alive=True) for edge in revived]
