@@ -246,8 +246,8 @@ def _adjacency(view: GraphView) -> Adjacency:
 
 
 def words_of(title: str, text: str) -> str:
-    """What a memory is found by."""
-    return f"{title}\n{text}" if title else text
+    """What a memory is found by: what its words and its vector are made of."""
+    return f"{title}\n{text}" if title and text else title or text
 
 
 def names_of(title: str, aliases: Sequence[str]) -> list[str]:

@@ -168,14 +168,7 @@ def _new_row(node: int, space: Space, uid: bytes, memory: Memory, author: Author
         space.id,
         uid,
         memory.key or None,
-        memory.kind,
-        memory.title,
-        memory.text,
-        json.dumps(list(memory.aliases), ensure_ascii=False),
-        memory.importance,
-        int(memory.pinned),
-        rows.metadata_json(memory),
-        rows.event_us(memory),
+        *_content(memory),
         from_timestamp(memory.create_time) if own and memory.HasField("create_time") else author.now_us,
         from_timestamp(memory.update_time) if own and memory.HasField("update_time") else author.now_us,
         from_timestamp(memory.access_time) if own and memory.HasField("access_time") else None,
@@ -188,6 +181,20 @@ def _new_row(node: int, space: Space, uid: bytes, memory: Memory, author: Author
     )
 
 
+def _content(memory: Memory) -> tuple[Any, ...]:
+    """What a memory says, in the order of the columns kind to event_us."""
+    return (
+        memory.kind,
+        memory.title,
+        memory.text,
+        json.dumps(list(memory.aliases), ensure_ascii=False),
+        memory.importance,
+        int(memory.pinned),
+        rows.metadata_json(memory),
+        rows.event_us(memory),
+    )
+
+
 def _update_node(connection: Connection, old: Known, memory: Memory, author: Author) -> None:
     keep_version(connection, old.id, author)
     connection.execute(
@@ -195,14 +202,7 @@ def _update_node(connection: Connection, old: Known, memory: Memory, author: Aut
         " updated_us=?, deleted_us=NULL, seq=?, user_seq=? WHERE id=?",
         (
             memory.key or old.key,
-            memory.kind,
-            memory.title,
-            memory.text,
-            json.dumps(list(memory.aliases), ensure_ascii=False),
-            memory.importance,
-            int(memory.pinned),
-            rows.metadata_json(memory),
-            rows.event_us(memory),
+            *_content(memory),
             author.now_us,
             author.seq,
             author.seq,

@@ -36,7 +36,7 @@ from dreamsvc.memory import (
 )
 from dreamsvc.memory.delta import Delta
 from dreamsvc.memory.foresight import Foresight
-from dreamsvc.memory.graph import SpaceGraph
+from dreamsvc.memory.graph import SpaceGraph, words_of
 from dreamsvc.memory.known import Author, find_nodes
 from dreamsvc.memory.remember import NOTHING, Stored
 from dreamsvc.memory.spaces import Space
@@ -297,7 +297,7 @@ class Store:
                     "SELECT count(*) FROM edges WHERE space=? AND deleted_us IS NOT NULL AND hidden_by IS NULL"
                 ),
                 vectors=number(f"SELECT count(*) {vectors} AND length(v.body) > 0"),
-                to_embed=number(f"SELECT count(*) {living} AND id NOT IN (SELECT node FROM vectors)"),
+                to_embed=_count_waiting(connection, space),
                 dimension=space.dimension,
                 embedder=space.embedder,
                 database_bytes=sum(file.stat().st_size for file in self._files() if file.exists()),
@@ -341,6 +341,10 @@ class Store:
 
     # ── vectors of texts ────────────────────────────────────────────────────────
 
+    def count_waiting(self, name: str) -> int:
+        """How many memories of a space have no vector yet; raises NotFound."""
+        return self.database.read(lambda connection: _count_waiting(connection, spaces.find(connection, name)))
+
     def waiting_for_vectors(self, space: Space, after: int, limit: int) -> list[Waiting]:
         """Memories with text and no vector, by row id from `after` on."""
         query = (
@@ -348,7 +352,7 @@ class Store:
             " AND NOT EXISTS (SELECT 1 FROM vectors WHERE node=nodes.id) ORDER BY id LIMIT ?"
         )
         found = self.database.read(lambda c: c.execute(query, (space.id, after, limit)).fetchall())
-        return [Waiting(node, _embedded_text(title, text)) for node, title, text in found]
+        return [Waiting(node, words_of(title, text)) for node, title, text in found]
 
     def put_vectors(
         self, space: Space, embedder: str, dimension: int, made: dict[int, NDArray[np.float32]], texts: dict[int, str]
@@ -361,7 +365,7 @@ class Store:
             spaces.accept_vectors(connection, spaces.find(connection, space.name), embedder, dimension)
             present = {row[0] for row in rows.chosen(connection, "SELECT node FROM vectors WHERE node IN (%s)", made)}
             now = {
-                node: _embedded_text(title, text)
+                node: words_of(title, text)
                 for node, title, text in rows.chosen(
                     connection, "SELECT id, title, text FROM nodes WHERE id IN (%s)", made
                 )
@@ -464,9 +468,10 @@ class Store:
         return self._snapshots / f"start-{space.id}"
 
 
-def _embedded_text(title: str, text: str) -> str:
-    """What a memory's vector is made of."""
-    return f"{title}\n{text}" if title and text else title or text
+def _count_waiting(connection: Connection, space: Space) -> int:
+    query = "SELECT count(*) FROM nodes WHERE space=? AND deleted_us IS NULL AND id NOT IN (SELECT node FROM vectors)"
+    row = connection.execute(query, (space.id,)).fetchone()
+    return int(row[0])
 
 
 def _find(connection: Connection, name: str, now_us: int) -> Space:

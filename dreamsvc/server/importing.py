@@ -73,8 +73,7 @@ class Importing:
     async def _fold(self, change: ChangeId, space: Space, reader: LineReader) -> None:
         while (stored := await asyncio.wrap_future(self._store.fold_next(change, space.name))) is not None:
             _count(reader, stored)
-        stats = await asyncio.to_thread(self._store.stats, space.name)
-        reader.report.to_embed = stats.to_embed
+        reader.report.to_embed = await asyncio.to_thread(self._store.count_waiting, space.name)
 
     async def _rehearse(self, header: ImportHeader, reader: LineReader, requests: AsyncIterator[ImportRequest]) -> None:
         reader.report.dry_run = True

@@ -103,8 +103,8 @@ class MemoryCalls:
         self._embedding.wake()
         return answer
 
-    def import_(self, requests: AsyncIterator[ImportRequest]) -> "asyncio.Future[ImportResponse]":
-        return asyncio.ensure_future(self._importing.run(requests))
+    async def import_(self, requests: AsyncIterator[ImportRequest]) -> ImportResponse:
+        return await self._importing.run(requests)
 
     async def export(self, request: ExportRequest) -> AsyncGenerator[ExportResponse]:
         parts = self._store.export(request.space)
