@@ -14,6 +14,8 @@ DreamsvcError
 ├── ImportMalformed
 ├── Disabled
 ├── ChangedLater
+├── DreamProposed
+├── OnHold
 ├── StoreUnavailable
 ├── StoreCorrupt
 └── ShuttingDown
@@ -129,6 +131,14 @@ class Disabled(DreamsvcError):
 
 class ChangedLater(DreamsvcError):
     reason = error_reason_pb2.ERROR_REASON_CHANGED_LATER
+
+
+class DreamProposed(DreamsvcError):
+    reason = error_reason_pb2.ERROR_REASON_DREAM_PROPOSED
+
+
+class OnHold(DreamsvcError):
+    reason = error_reason_pb2.ERROR_REASON_ON_HOLD
 
 
 class ShuttingDown(DreamsvcError):

@@ -18,6 +18,9 @@ SMALL = {
     "snapshot_files",
     "json_messages",
     "facet_codes",
+    "facet_blocks",
+    "two_stage",
+    "walk",
 }
 BELOW_MEMORY = SMALL | {"v1", "evidence"}
 # What each room may import of ours besides itself.
@@ -31,6 +34,9 @@ MAY: dict[str, set[str]] = {
     "snapshot_files": {"v1"},
     "json_messages": set(),
     "facet_codes": set(),
+    "facet_blocks": {"facet_codes", "two_stage"},
+    "two_stage": {"facet_codes"},
+    "walk": set(),
     "errors": {"v1"},
     "evidence": set(),
     "contract": {"v1", "errors"},
@@ -41,7 +47,7 @@ MAY: dict[str, set[str]] = {
     "app": BELOW_MEMORY | {"memory", "dream", "server"},
     "cli": SMALL | {"v1", "app", "dreamsvc_client"},
     "__main__": {"cli", "dreamsvc"},
-    "dreamer": SMALL | {"v1", "dreamer.v1", "kernels"},
+    "dreamer": SMALL | {"v1", "dreamer.v1", "kernels", "evidence"},
     "kernels": set(),
     "dreamsvc": set(),
     "dreamsvc_client": {"v1"},

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamsvc.memory.lexical import LexicalIndex, LexicalView
-from dreamsvc.memory.walk import Adjacency, build_adjacency, connect
+from dreamsvc.walk import Adjacency, build_adjacency, connect
 
 SMALLEST = 256
 NEVER = -1

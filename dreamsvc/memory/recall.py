@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamsvc.memory.graph import NEVER, GraphView
-from dreamsvc.memory.walk import walk
 from dreamsvc.v1.config_pb2 import RecallConfig
+from dreamsvc.walk import walk
 
 # Restart mass: softmax over the best base scores.
 WALK_SEEDS = 20

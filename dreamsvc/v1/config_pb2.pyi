@@ -3,8 +3,10 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -68,10 +70,18 @@ class DreamConfig(_message.Message):
     SRC_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
     QUALITY_FIELD_NUMBER: _builtins.int
+    REDUNDANCY_FIELD_NUMBER: _builtins.int
+    CONSOLIDATION_FIELD_NUMBER: _builtins.int
+    SCHEMA_FIELD_NUMBER: _builtins.int
+    SHORTCUTS_FIELD_NUMBER: _builtins.int
+    PROPOSE_FIELD_NUMBER: _builtins.int
+    HOLD_SPACES_FIELD_NUMBER: _builtins.int
     enabled: _builtins.bool
     """False: no dream starts, by itself or by Trigger."""
     max_parallel: _builtins.int
     """Dreams of different spaces that may run at the same time."""
+    propose: _builtins.bool
+    """True: every dream waits for ApproveDream before anything of it is applied."""
     @_builtins.property
     def trigger(self) -> Global___TriggerConfig: ...
     @_builtins.property
@@ -84,6 +94,18 @@ class DreamConfig(_message.Message):
     def resources(self) -> Global___ResourcesConfig: ...
     @_builtins.property
     def quality(self) -> Global___QualityConfig: ...
+    @_builtins.property
+    def redundancy(self) -> Global___RedundancyConfig: ...
+    @_builtins.property
+    def consolidation(self) -> Global___ConsolidationConfig: ...
+    @_builtins.property
+    def schema(self) -> Global___SchemaConfig: ...
+    @_builtins.property
+    def shortcuts(self) -> Global___ShortcutConfig: ...
+    @_builtins.property
+    def hold_spaces(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Spaces on hold: no dream and no purge touches them."""
+
     def __init__(
         self,
         *,
@@ -95,19 +117,29 @@ class DreamConfig(_message.Message):
         src: Global___SrcConfig | None = ...,
         resources: Global___ResourcesConfig | None = ...,
         quality: Global___QualityConfig | None = ...,
+        redundancy: Global___RedundancyConfig | None = ...,
+        consolidation: Global___ConsolidationConfig | None = ...,
+        schema: Global___SchemaConfig | None = ...,
+        shortcuts: Global___ShortcutConfig | None = ...,
+        propose: _builtins.bool | None = ...,
+        hold_spaces: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_max_parallel", b"_max_parallel", "enabled", b"enabled", "max_parallel", b"max_parallel", "nrem", b"nrem", "quality", b"quality", "rem", b"rem", "resources", b"resources", "src", b"src", "trigger", b"trigger"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_max_parallel", b"_max_parallel", "_propose", b"_propose", "consolidation", b"consolidation", "enabled", b"enabled", "max_parallel", b"max_parallel", "nrem", b"nrem", "propose", b"propose", "quality", b"quality", "redundancy", b"redundancy", "rem", b"rem", "resources", b"resources", "schema", b"schema", "shortcuts", b"shortcuts", "src", b"src", "trigger", b"trigger"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_max_parallel", b"_max_parallel", "enabled", b"enabled", "max_parallel", b"max_parallel", "nrem", b"nrem", "quality", b"quality", "rem", b"rem", "resources", b"resources", "src", b"src", "trigger", b"trigger"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_max_parallel", b"_max_parallel", "_propose", b"_propose", "consolidation", b"consolidation", "enabled", b"enabled", "hold_spaces", b"hold_spaces", "max_parallel", b"max_parallel", "nrem", b"nrem", "propose", b"propose", "quality", b"quality", "redundancy", b"redundancy", "rem", b"rem", "resources", b"resources", "schema", b"schema", "shortcuts", b"shortcuts", "src", b"src", "trigger", b"trigger"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
     _WhichOneofReturnType__max_parallel: _TypeAlias = _typing.Literal["max_parallel"]  # noqa: Y015
     _WhichOneofArgType__max_parallel: _TypeAlias = _typing.Literal["_max_parallel", b"_max_parallel"]  # noqa: Y015
+    _WhichOneofReturnType__propose: _TypeAlias = _typing.Literal["propose"]  # noqa: Y015
+    _WhichOneofArgType__propose: _TypeAlias = _typing.Literal["_propose", b"_propose"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_parallel) -> _WhichOneofReturnType__max_parallel | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__propose) -> _WhichOneofReturnType__propose | None: ...
 
 Global___DreamConfig: _TypeAlias = DreamConfig  # noqa: Y015
 
@@ -442,38 +474,310 @@ class ResourcesConfig(_message.Message):
 Global___ResourcesConfig: _TypeAlias = ResourcesConfig  # noqa: Y015
 
 @_typing.final
+class RedundancyConfig(_message.Message):
+    """Memories that say the same (REQ-DREAM-008)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENABLED_FIELD_NUMBER: _builtins.int
+    SIMILARITY_THRESHOLD_FIELD_NUMBER: _builtins.int
+    MAX_CANDIDATES_FIELD_NUMBER: _builtins.int
+    SURVIVOR_STRATEGY_FIELD_NUMBER: _builtins.int
+    MIN_ACTIVE_FIELD_NUMBER: _builtins.int
+    enabled: _builtins.bool
+    similarity_threshold: _builtins.float
+    """Least cosine of two memories that may be one; copies to the letter need none."""
+    max_candidates: _builtins.int
+    """Most pairs that are looked at in a night."""
+    survivor_strategy: _builtins.str
+    """Which of them survives."""
+    min_active: _builtins.int
+    """A space with fewer active memories is left as it is, by the merging too."""
+    def __init__(
+        self,
+        *,
+        enabled: _builtins.bool | None = ...,
+        similarity_threshold: _builtins.float | None = ...,
+        max_candidates: _builtins.int | None = ...,
+        survivor_strategy: _builtins.str | None = ...,
+        min_active: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_max_candidates", b"_max_candidates", "_min_active", b"_min_active", "_similarity_threshold", b"_similarity_threshold", "_survivor_strategy", b"_survivor_strategy", "enabled", b"enabled", "max_candidates", b"max_candidates", "min_active", b"min_active", "similarity_threshold", b"similarity_threshold", "survivor_strategy", b"survivor_strategy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_max_candidates", b"_max_candidates", "_min_active", b"_min_active", "_similarity_threshold", b"_similarity_threshold", "_survivor_strategy", b"_survivor_strategy", "enabled", b"enabled", "max_candidates", b"max_candidates", "min_active", b"min_active", "similarity_threshold", b"similarity_threshold", "survivor_strategy", b"survivor_strategy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
+    _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__max_candidates: _TypeAlias = _typing.Literal["max_candidates"]  # noqa: Y015
+    _WhichOneofArgType__max_candidates: _TypeAlias = _typing.Literal["_max_candidates", b"_max_candidates"]  # noqa: Y015
+    _WhichOneofReturnType__min_active: _TypeAlias = _typing.Literal["min_active"]  # noqa: Y015
+    _WhichOneofArgType__min_active: _TypeAlias = _typing.Literal["_min_active", b"_min_active"]  # noqa: Y015
+    _WhichOneofReturnType__similarity_threshold: _TypeAlias = _typing.Literal["similarity_threshold"]  # noqa: Y015
+    _WhichOneofArgType__similarity_threshold: _TypeAlias = _typing.Literal["_similarity_threshold", b"_similarity_threshold"]  # noqa: Y015
+    _WhichOneofReturnType__survivor_strategy: _TypeAlias = _typing.Literal["survivor_strategy"]  # noqa: Y015
+    _WhichOneofArgType__survivor_strategy: _TypeAlias = _typing.Literal["_survivor_strategy", b"_survivor_strategy"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_candidates) -> _WhichOneofReturnType__max_candidates | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_active) -> _WhichOneofReturnType__min_active | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__similarity_threshold) -> _WhichOneofReturnType__similarity_threshold | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__survivor_strategy) -> _WhichOneofReturnType__survivor_strategy | None: ...
+
+Global___RedundancyConfig: _TypeAlias = RedundancyConfig  # noqa: Y015
+
+@_typing.final
+class ConsolidationConfig(_message.Message):
+    """Memories that become one container (REQ-DREAM-007)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENABLED_FIELD_NUMBER: _builtins.int
+    COUPLING_THRESHOLD_FIELD_NUMBER: _builtins.int
+    MAX_CLUSTER_SIZE_FIELD_NUMBER: _builtins.int
+    MERGE_SIMILARITY_FIELD_NUMBER: _builtins.int
+    TOPICS_FIELD_NUMBER: _builtins.int
+    TOPIC_SIMILARITY_FIELD_NUMBER: _builtins.int
+    FACET_BITS_FIELD_NUMBER: _builtins.int
+    FOLD_SIMILARITY_FIELD_NUMBER: _builtins.int
+    MIX_KINDS_FIELD_NUMBER: _builtins.int
+    enabled: _builtins.bool
+    """The conservative stage: tightly coupled memories."""
+    coupling_threshold: _builtins.float
+    """Least weight of an edge that couples."""
+    max_cluster_size: _builtins.int
+    """Most members of a cluster that merges in one round."""
+    merge_similarity: _builtins.float
+    """Least mean cosine of a tight cluster."""
+    topics: _builtins.bool
+    """The second stage: topic containers, towards quality.target_compression_ratio."""
+    topic_similarity: _builtins.float
+    """Least mean cosine between two clusters that become a topic."""
+    facet_bits: _builtins.int
+    """Bits of a number of a facet's vector: 8, 4, 2 or 1."""
+    fold_similarity: _builtins.float
+    """Members of a container at least so near are one facet, where the evidence allows it."""
+    mix_kinds: _builtins.bool
+    """True: kinds of memory may be mixed in a container. Else only memories of one kind become one."""
+    def __init__(
+        self,
+        *,
+        enabled: _builtins.bool | None = ...,
+        coupling_threshold: _builtins.float | None = ...,
+        max_cluster_size: _builtins.int | None = ...,
+        merge_similarity: _builtins.float | None = ...,
+        topics: _builtins.bool | None = ...,
+        topic_similarity: _builtins.float | None = ...,
+        facet_bits: _builtins.int | None = ...,
+        fold_similarity: _builtins.float | None = ...,
+        mix_kinds: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_coupling_threshold", b"_coupling_threshold", "_enabled", b"_enabled", "_facet_bits", b"_facet_bits", "_fold_similarity", b"_fold_similarity", "_max_cluster_size", b"_max_cluster_size", "_merge_similarity", b"_merge_similarity", "_mix_kinds", b"_mix_kinds", "_topic_similarity", b"_topic_similarity", "_topics", b"_topics", "coupling_threshold", b"coupling_threshold", "enabled", b"enabled", "facet_bits", b"facet_bits", "fold_similarity", b"fold_similarity", "max_cluster_size", b"max_cluster_size", "merge_similarity", b"merge_similarity", "mix_kinds", b"mix_kinds", "topic_similarity", b"topic_similarity", "topics", b"topics"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_coupling_threshold", b"_coupling_threshold", "_enabled", b"_enabled", "_facet_bits", b"_facet_bits", "_fold_similarity", b"_fold_similarity", "_max_cluster_size", b"_max_cluster_size", "_merge_similarity", b"_merge_similarity", "_mix_kinds", b"_mix_kinds", "_topic_similarity", b"_topic_similarity", "_topics", b"_topics", "coupling_threshold", b"coupling_threshold", "enabled", b"enabled", "facet_bits", b"facet_bits", "fold_similarity", b"fold_similarity", "max_cluster_size", b"max_cluster_size", "merge_similarity", b"merge_similarity", "mix_kinds", b"mix_kinds", "topic_similarity", b"topic_similarity", "topics", b"topics"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__coupling_threshold: _TypeAlias = _typing.Literal["coupling_threshold"]  # noqa: Y015
+    _WhichOneofArgType__coupling_threshold: _TypeAlias = _typing.Literal["_coupling_threshold", b"_coupling_threshold"]  # noqa: Y015
+    _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
+    _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__facet_bits: _TypeAlias = _typing.Literal["facet_bits"]  # noqa: Y015
+    _WhichOneofArgType__facet_bits: _TypeAlias = _typing.Literal["_facet_bits", b"_facet_bits"]  # noqa: Y015
+    _WhichOneofReturnType__fold_similarity: _TypeAlias = _typing.Literal["fold_similarity"]  # noqa: Y015
+    _WhichOneofArgType__fold_similarity: _TypeAlias = _typing.Literal["_fold_similarity", b"_fold_similarity"]  # noqa: Y015
+    _WhichOneofReturnType__max_cluster_size: _TypeAlias = _typing.Literal["max_cluster_size"]  # noqa: Y015
+    _WhichOneofArgType__max_cluster_size: _TypeAlias = _typing.Literal["_max_cluster_size", b"_max_cluster_size"]  # noqa: Y015
+    _WhichOneofReturnType__merge_similarity: _TypeAlias = _typing.Literal["merge_similarity"]  # noqa: Y015
+    _WhichOneofArgType__merge_similarity: _TypeAlias = _typing.Literal["_merge_similarity", b"_merge_similarity"]  # noqa: Y015
+    _WhichOneofReturnType__mix_kinds: _TypeAlias = _typing.Literal["mix_kinds"]  # noqa: Y015
+    _WhichOneofArgType__mix_kinds: _TypeAlias = _typing.Literal["_mix_kinds", b"_mix_kinds"]  # noqa: Y015
+    _WhichOneofReturnType__topic_similarity: _TypeAlias = _typing.Literal["topic_similarity"]  # noqa: Y015
+    _WhichOneofArgType__topic_similarity: _TypeAlias = _typing.Literal["_topic_similarity", b"_topic_similarity"]  # noqa: Y015
+    _WhichOneofReturnType__topics: _TypeAlias = _typing.Literal["topics"]  # noqa: Y015
+    _WhichOneofArgType__topics: _TypeAlias = _typing.Literal["_topics", b"_topics"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__coupling_threshold) -> _WhichOneofReturnType__coupling_threshold | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__facet_bits) -> _WhichOneofReturnType__facet_bits | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fold_similarity) -> _WhichOneofReturnType__fold_similarity | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_cluster_size) -> _WhichOneofReturnType__max_cluster_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__merge_similarity) -> _WhichOneofReturnType__merge_similarity | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mix_kinds) -> _WhichOneofReturnType__mix_kinds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__topic_similarity) -> _WhichOneofReturnType__topic_similarity | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__topics) -> _WhichOneofReturnType__topics | None: ...
+
+Global___ConsolidationConfig: _TypeAlias = ConsolidationConfig  # noqa: Y015
+
+@_typing.final
+class SchemaConfig(_message.Message):
+    """Patterns that many members of a cluster share (REQ-DREAM-009)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENABLED_FIELD_NUMBER: _builtins.int
+    MIN_CLUSTER_SIZE_FIELD_NUMBER: _builtins.int
+    ABSTRACTION_LEVEL_FIELD_NUMBER: _builtins.int
+    MAX_SCHEMAS_PER_CYCLE_FIELD_NUMBER: _builtins.int
+    enabled: _builtins.bool
+    min_cluster_size: _builtins.int
+    abstraction_level: _builtins.float
+    """Least share of members that a pattern needs."""
+    max_schemas_per_cycle: _builtins.int
+    def __init__(
+        self,
+        *,
+        enabled: _builtins.bool | None = ...,
+        min_cluster_size: _builtins.int | None = ...,
+        abstraction_level: _builtins.float | None = ...,
+        max_schemas_per_cycle: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_abstraction_level", b"_abstraction_level", "_enabled", b"_enabled", "_max_schemas_per_cycle", b"_max_schemas_per_cycle", "_min_cluster_size", b"_min_cluster_size", "abstraction_level", b"abstraction_level", "enabled", b"enabled", "max_schemas_per_cycle", b"max_schemas_per_cycle", "min_cluster_size", b"min_cluster_size"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_abstraction_level", b"_abstraction_level", "_enabled", b"_enabled", "_max_schemas_per_cycle", b"_max_schemas_per_cycle", "_min_cluster_size", b"_min_cluster_size", "abstraction_level", b"abstraction_level", "enabled", b"enabled", "max_schemas_per_cycle", b"max_schemas_per_cycle", "min_cluster_size", b"min_cluster_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__abstraction_level: _TypeAlias = _typing.Literal["abstraction_level"]  # noqa: Y015
+    _WhichOneofArgType__abstraction_level: _TypeAlias = _typing.Literal["_abstraction_level", b"_abstraction_level"]  # noqa: Y015
+    _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
+    _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__max_schemas_per_cycle: _TypeAlias = _typing.Literal["max_schemas_per_cycle"]  # noqa: Y015
+    _WhichOneofArgType__max_schemas_per_cycle: _TypeAlias = _typing.Literal["_max_schemas_per_cycle", b"_max_schemas_per_cycle"]  # noqa: Y015
+    _WhichOneofReturnType__min_cluster_size: _TypeAlias = _typing.Literal["min_cluster_size"]  # noqa: Y015
+    _WhichOneofArgType__min_cluster_size: _TypeAlias = _typing.Literal["_min_cluster_size", b"_min_cluster_size"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__abstraction_level) -> _WhichOneofReturnType__abstraction_level | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_schemas_per_cycle) -> _WhichOneofReturnType__max_schemas_per_cycle | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_cluster_size) -> _WhichOneofReturnType__min_cluster_size | None: ...
+
+Global___SchemaConfig: _TypeAlias = SchemaConfig  # noqa: Y015
+
+@_typing.final
+class ShortcutConfig(_message.Message):
+    """Direct edges for paths that are walked often (REQ-DREAM-036, 037)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENABLED_FIELD_NUMBER: _builtins.int
+    MIN_TRAVERSALS_FIELD_NUMBER: _builtins.int
+    MIN_CONFIDENCE_FIELD_NUMBER: _builtins.int
+    WALKERS_FIELD_NUMBER: _builtins.int
+    MAX_SHORTCUTS_PER_CYCLE_FIELD_NUMBER: _builtins.int
+    enabled: _builtins.bool
+    min_traversals: _builtins.int
+    """Least number of walks that took a path."""
+    min_confidence: _builtins.float
+    """Least product of the confidences along it."""
+    walkers: _builtins.int
+    """Walks from each memory that is replayed."""
+    max_shortcuts_per_cycle: _builtins.int
+    def __init__(
+        self,
+        *,
+        enabled: _builtins.bool | None = ...,
+        min_traversals: _builtins.int | None = ...,
+        min_confidence: _builtins.float | None = ...,
+        walkers: _builtins.int | None = ...,
+        max_shortcuts_per_cycle: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_max_shortcuts_per_cycle", b"_max_shortcuts_per_cycle", "_min_confidence", b"_min_confidence", "_min_traversals", b"_min_traversals", "_walkers", b"_walkers", "enabled", b"enabled", "max_shortcuts_per_cycle", b"max_shortcuts_per_cycle", "min_confidence", b"min_confidence", "min_traversals", b"min_traversals", "walkers", b"walkers"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_max_shortcuts_per_cycle", b"_max_shortcuts_per_cycle", "_min_confidence", b"_min_confidence", "_min_traversals", b"_min_traversals", "_walkers", b"_walkers", "enabled", b"enabled", "max_shortcuts_per_cycle", b"max_shortcuts_per_cycle", "min_confidence", b"min_confidence", "min_traversals", b"min_traversals", "walkers", b"walkers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
+    _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__max_shortcuts_per_cycle: _TypeAlias = _typing.Literal["max_shortcuts_per_cycle"]  # noqa: Y015
+    _WhichOneofArgType__max_shortcuts_per_cycle: _TypeAlias = _typing.Literal["_max_shortcuts_per_cycle", b"_max_shortcuts_per_cycle"]  # noqa: Y015
+    _WhichOneofReturnType__min_confidence: _TypeAlias = _typing.Literal["min_confidence"]  # noqa: Y015
+    _WhichOneofArgType__min_confidence: _TypeAlias = _typing.Literal["_min_confidence", b"_min_confidence"]  # noqa: Y015
+    _WhichOneofReturnType__min_traversals: _TypeAlias = _typing.Literal["min_traversals"]  # noqa: Y015
+    _WhichOneofArgType__min_traversals: _TypeAlias = _typing.Literal["_min_traversals", b"_min_traversals"]  # noqa: Y015
+    _WhichOneofReturnType__walkers: _TypeAlias = _typing.Literal["walkers"]  # noqa: Y015
+    _WhichOneofArgType__walkers: _TypeAlias = _typing.Literal["_walkers", b"_walkers"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_shortcuts_per_cycle) -> _WhichOneofReturnType__max_shortcuts_per_cycle | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_confidence) -> _WhichOneofReturnType__min_confidence | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_traversals) -> _WhichOneofReturnType__min_traversals | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__walkers) -> _WhichOneofReturnType__walkers | None: ...
+
+Global___ShortcutConfig: _TypeAlias = ShortcutConfig  # noqa: Y015
+
+@_typing.final
 class QualityConfig(_message.Message):
-    """What a night must reach (REQ-DREAM-022). Checked, and read once compression exists."""
+    """What a night must reach (REQ-DREAM-022)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TARGET_COMPRESSION_RATIO_FIELD_NUMBER: _builtins.int
     MIN_BLIND_SPOTS_FIELD_NUMBER: _builtins.int
     MAX_INFORMATION_LOSS_FIELD_NUMBER: _builtins.int
+    MIN_COMPRESSION_FIELD_NUMBER: _builtins.int
+    PROBE_CUES_FIELD_NUMBER: _builtins.int
+    PROBE_TOKENS_FIELD_NUMBER: _builtins.int
     target_compression_ratio: _builtins.float
+    """Active memories before over after that the topic containers aim at; 1 merges none."""
     min_blind_spots: _builtins.int
     max_information_loss: _builtins.float
+    """A night whose loss may be larger than this (upper end of its 95 % interval) does not merge what loses."""
+    min_compression: _builtins.float
+    """Ratio from which the report calls the compression achieved."""
+    probe_cues: _builtins.int
+    """Cues of the self-probe."""
+    probe_tokens: _builtins.int
+    """Tokens (words and marks) of text that a probe reads."""
     def __init__(
         self,
         *,
         target_compression_ratio: _builtins.float | None = ...,
         min_blind_spots: _builtins.int | None = ...,
         max_information_loss: _builtins.float | None = ...,
+        min_compression: _builtins.float | None = ...,
+        probe_cues: _builtins.int | None = ...,
+        probe_tokens: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_information_loss", b"_max_information_loss", "_min_blind_spots", b"_min_blind_spots", "_target_compression_ratio", b"_target_compression_ratio", "max_information_loss", b"max_information_loss", "min_blind_spots", b"min_blind_spots", "target_compression_ratio", b"target_compression_ratio"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_information_loss", b"_max_information_loss", "_min_blind_spots", b"_min_blind_spots", "_min_compression", b"_min_compression", "_probe_cues", b"_probe_cues", "_probe_tokens", b"_probe_tokens", "_target_compression_ratio", b"_target_compression_ratio", "max_information_loss", b"max_information_loss", "min_blind_spots", b"min_blind_spots", "min_compression", b"min_compression", "probe_cues", b"probe_cues", "probe_tokens", b"probe_tokens", "target_compression_ratio", b"target_compression_ratio"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_information_loss", b"_max_information_loss", "_min_blind_spots", b"_min_blind_spots", "_target_compression_ratio", b"_target_compression_ratio", "max_information_loss", b"max_information_loss", "min_blind_spots", b"min_blind_spots", "target_compression_ratio", b"target_compression_ratio"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_information_loss", b"_max_information_loss", "_min_blind_spots", b"_min_blind_spots", "_min_compression", b"_min_compression", "_probe_cues", b"_probe_cues", "_probe_tokens", b"_probe_tokens", "_target_compression_ratio", b"_target_compression_ratio", "max_information_loss", b"max_information_loss", "min_blind_spots", b"min_blind_spots", "min_compression", b"min_compression", "probe_cues", b"probe_cues", "probe_tokens", b"probe_tokens", "target_compression_ratio", b"target_compression_ratio"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_information_loss: _TypeAlias = _typing.Literal["max_information_loss"]  # noqa: Y015
     _WhichOneofArgType__max_information_loss: _TypeAlias = _typing.Literal["_max_information_loss", b"_max_information_loss"]  # noqa: Y015
     _WhichOneofReturnType__min_blind_spots: _TypeAlias = _typing.Literal["min_blind_spots"]  # noqa: Y015
     _WhichOneofArgType__min_blind_spots: _TypeAlias = _typing.Literal["_min_blind_spots", b"_min_blind_spots"]  # noqa: Y015
+    _WhichOneofReturnType__min_compression: _TypeAlias = _typing.Literal["min_compression"]  # noqa: Y015
+    _WhichOneofArgType__min_compression: _TypeAlias = _typing.Literal["_min_compression", b"_min_compression"]  # noqa: Y015
+    _WhichOneofReturnType__probe_cues: _TypeAlias = _typing.Literal["probe_cues"]  # noqa: Y015
+    _WhichOneofArgType__probe_cues: _TypeAlias = _typing.Literal["_probe_cues", b"_probe_cues"]  # noqa: Y015
+    _WhichOneofReturnType__probe_tokens: _TypeAlias = _typing.Literal["probe_tokens"]  # noqa: Y015
+    _WhichOneofArgType__probe_tokens: _TypeAlias = _typing.Literal["_probe_tokens", b"_probe_tokens"]  # noqa: Y015
     _WhichOneofReturnType__target_compression_ratio: _TypeAlias = _typing.Literal["target_compression_ratio"]  # noqa: Y015
     _WhichOneofArgType__target_compression_ratio: _TypeAlias = _typing.Literal["_target_compression_ratio", b"_target_compression_ratio"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_information_loss) -> _WhichOneofReturnType__max_information_loss | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_blind_spots) -> _WhichOneofReturnType__min_blind_spots | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_compression) -> _WhichOneofReturnType__min_compression | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__probe_cues) -> _WhichOneofReturnType__probe_cues | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__probe_tokens) -> _WhichOneofReturnType__probe_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__target_compression_ratio) -> _WhichOneofReturnType__target_compression_ratio | None: ...
 
@@ -488,31 +792,47 @@ class RecallConfig(_message.Message):
     LEXICAL_WEIGHT_FIELD_NUMBER: _builtins.int
     WALK_WEIGHT_FIELD_NUMBER: _builtins.int
     WALK_RESTART_FIELD_NUMBER: _builtins.int
+    OPEN_CONTAINERS_FIELD_NUMBER: _builtins.int
+    SIMILAR_FIELD_NUMBER: _builtins.int
     lexical_weight: _builtins.float
     """Weight of BM25 beside the dense score."""
     walk_weight: _builtins.float
     """Weight of the walk over the edges; 0 switches it off."""
     walk_restart: _builtins.float
     """Probability that the walk starts again."""
+    open_containers: _builtins.int
+    """Containers whose facets are scored one by one; facets of all others have the score of theirs."""
+    similar: _builtins.float
+    """A hit at least so near to a better one that says the same is left out; 1 leaves out copies only."""
     def __init__(
         self,
         *,
         lexical_weight: _builtins.float | None = ...,
         walk_weight: _builtins.float | None = ...,
         walk_restart: _builtins.float | None = ...,
+        open_containers: _builtins.int | None = ...,
+        similar: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_lexical_weight", b"_lexical_weight", "_walk_restart", b"_walk_restart", "_walk_weight", b"_walk_weight", "lexical_weight", b"lexical_weight", "walk_restart", b"walk_restart", "walk_weight", b"walk_weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_lexical_weight", b"_lexical_weight", "_open_containers", b"_open_containers", "_similar", b"_similar", "_walk_restart", b"_walk_restart", "_walk_weight", b"_walk_weight", "lexical_weight", b"lexical_weight", "open_containers", b"open_containers", "similar", b"similar", "walk_restart", b"walk_restart", "walk_weight", b"walk_weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lexical_weight", b"_lexical_weight", "_walk_restart", b"_walk_restart", "_walk_weight", b"_walk_weight", "lexical_weight", b"lexical_weight", "walk_restart", b"walk_restart", "walk_weight", b"walk_weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lexical_weight", b"_lexical_weight", "_open_containers", b"_open_containers", "_similar", b"_similar", "_walk_restart", b"_walk_restart", "_walk_weight", b"_walk_weight", "lexical_weight", b"lexical_weight", "open_containers", b"open_containers", "similar", b"similar", "walk_restart", b"walk_restart", "walk_weight", b"walk_weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__lexical_weight: _TypeAlias = _typing.Literal["lexical_weight"]  # noqa: Y015
     _WhichOneofArgType__lexical_weight: _TypeAlias = _typing.Literal["_lexical_weight", b"_lexical_weight"]  # noqa: Y015
+    _WhichOneofReturnType__open_containers: _TypeAlias = _typing.Literal["open_containers"]  # noqa: Y015
+    _WhichOneofArgType__open_containers: _TypeAlias = _typing.Literal["_open_containers", b"_open_containers"]  # noqa: Y015
+    _WhichOneofReturnType__similar: _TypeAlias = _typing.Literal["similar"]  # noqa: Y015
+    _WhichOneofArgType__similar: _TypeAlias = _typing.Literal["_similar", b"_similar"]  # noqa: Y015
     _WhichOneofReturnType__walk_restart: _TypeAlias = _typing.Literal["walk_restart"]  # noqa: Y015
     _WhichOneofArgType__walk_restart: _TypeAlias = _typing.Literal["_walk_restart", b"_walk_restart"]  # noqa: Y015
     _WhichOneofReturnType__walk_weight: _TypeAlias = _typing.Literal["walk_weight"]  # noqa: Y015
     _WhichOneofArgType__walk_weight: _TypeAlias = _typing.Literal["_walk_weight", b"_walk_weight"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__lexical_weight) -> _WhichOneofReturnType__lexical_weight | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__open_containers) -> _WhichOneofReturnType__open_containers | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__similar) -> _WhichOneofReturnType__similar | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__walk_restart) -> _WhichOneofReturnType__walk_restart | None: ...
     @_typing.overload

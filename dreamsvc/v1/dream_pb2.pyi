@@ -3,9 +3,11 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -72,6 +74,11 @@ class _SubPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SubPhase.Val
     SUB_PHASE_UNSPECIFIED: _SubPhase.ValueType  # 0
     SUB_PHASE_MEMORY_SELECTION: _SubPhase.ValueType  # 1
     SUB_PHASE_HEBBIAN_REPLAY: _SubPhase.ValueType  # 2
+    SUB_PHASE_SHORTCUTS: _SubPhase.ValueType  # 3
+    SUB_PHASE_REDUNDANCY_ELIMINATION: _SubPhase.ValueType  # 4
+    SUB_PHASE_CONSOLIDATION: _SubPhase.ValueType  # 5
+    SUB_PHASE_SCHEMA_EXTRACTION: _SubPhase.ValueType  # 6
+    SUB_PHASE_PROBES: _SubPhase.ValueType  # 7
 
 class SubPhase(_SubPhase, metaclass=_SubPhaseEnumTypeWrapper):
     """Parts of a phase that exist in this version."""
@@ -79,6 +86,11 @@ class SubPhase(_SubPhase, metaclass=_SubPhaseEnumTypeWrapper):
 SUB_PHASE_UNSPECIFIED: SubPhase.ValueType  # 0
 SUB_PHASE_MEMORY_SELECTION: SubPhase.ValueType  # 1
 SUB_PHASE_HEBBIAN_REPLAY: SubPhase.ValueType  # 2
+SUB_PHASE_SHORTCUTS: SubPhase.ValueType  # 3
+SUB_PHASE_REDUNDANCY_ELIMINATION: SubPhase.ValueType  # 4
+SUB_PHASE_CONSOLIDATION: SubPhase.ValueType  # 5
+SUB_PHASE_SCHEMA_EXTRACTION: SubPhase.ValueType  # 6
+SUB_PHASE_PROBES: SubPhase.ValueType  # 7
 Global___SubPhase: _TypeAlias = SubPhase  # noqa: Y015
 
 class _WakeReason:
@@ -152,6 +164,48 @@ TRIGGERED_BY_REQUEST: TriggeredBy.ValueType  # 1
 TRIGGERED_BY_IDLE: TriggeredBy.ValueType  # 2
 Global___TriggeredBy: _TypeAlias = TriggeredBy  # noqa: Y015
 
+class _MergeStage:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MergeStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MergeStage.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MERGE_STAGE_UNSPECIFIED: _MergeStage.ValueType  # 0
+    MERGE_STAGE_CONSERVATIVE: _MergeStage.ValueType  # 1
+    """Tightly coupled by edges and near by meaning."""
+    MERGE_STAGE_TOPIC: _MergeStage.ValueType  # 2
+    """Of one topic, towards the target ratio."""
+
+class MergeStage(_MergeStage, metaclass=_MergeStageEnumTypeWrapper): ...
+
+MERGE_STAGE_UNSPECIFIED: MergeStage.ValueType  # 0
+MERGE_STAGE_CONSERVATIVE: MergeStage.ValueType  # 1
+"""Tightly coupled by edges and near by meaning."""
+MERGE_STAGE_TOPIC: MergeStage.ValueType  # 2
+"""Of one topic, towards the target ratio."""
+Global___MergeStage: _TypeAlias = MergeStage  # noqa: Y015
+
+class _QualityGrade:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _QualityGradeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_QualityGrade.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    QUALITY_GRADE_UNSPECIFIED: _QualityGrade.ValueType  # 0
+    QUALITY_GRADE_POOR: _QualityGrade.ValueType  # 1
+    QUALITY_GRADE_FAIR: _QualityGrade.ValueType  # 2
+    QUALITY_GRADE_GOOD: _QualityGrade.ValueType  # 3
+    QUALITY_GRADE_EXCELLENT: _QualityGrade.ValueType  # 4
+
+class QualityGrade(_QualityGrade, metaclass=_QualityGradeEnumTypeWrapper): ...
+
+QUALITY_GRADE_UNSPECIFIED: QualityGrade.ValueType  # 0
+QUALITY_GRADE_POOR: QualityGrade.ValueType  # 1
+QUALITY_GRADE_FAIR: QualityGrade.ValueType  # 2
+QUALITY_GRADE_GOOD: QualityGrade.ValueType  # 3
+QUALITY_GRADE_EXCELLENT: QualityGrade.ValueType  # 4
+Global___QualityGrade: _TypeAlias = QualityGrade  # noqa: Y015
+
 @_typing.final
 class Dream(_message.Message):
     """One night of one space."""
@@ -180,6 +234,8 @@ class Dream(_message.Message):
         """Taken back: the memory is as it was before it."""
         STATE_REVERTING: Dream._State.ValueType  # 9
         """On its way back; nothing can stop that any more."""
+        STATE_PROPOSED: Dream._State.ValueType  # 10
+        """Waits for ApproveDream or RejectDream; nothing of it is applied."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper): ...
     STATE_UNSPECIFIED: Dream.State.ValueType  # 0
@@ -198,6 +254,8 @@ class Dream(_message.Message):
     """Taken back: the memory is as it was before it."""
     STATE_REVERTING: Dream.State.ValueType  # 9
     """On its way back; nothing can stop that any more."""
+    STATE_PROPOSED: Dream.State.ValueType  # 10
+    """Waits for ApproveDream or RejectDream; nothing of it is applied."""
 
     ID_FIELD_NUMBER: _builtins.int
     SPACE_FIELD_NUMBER: _builtins.int
@@ -214,6 +272,7 @@ class Dream(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
     REPORT_FIELD_NUMBER: _builtins.int
+    PROPOSE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     space: _builtins.str
     phase: Global___DreamPhase.ValueType
@@ -226,6 +285,8 @@ class Dream(_message.Message):
     budget_seconds: _builtins.float
     abort_on_query: _builtins.bool
     dry_run: _builtins.bool
+    propose: _builtins.bool
+    """True: it waits as a proposal before it is applied."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -254,10 +315,11 @@ class Dream(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         progress: Global___Progress | None = ...,
         report: Global___DreamReport | None = ...,
+        propose: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "progress", b"progress", "report", b"report", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort_on_query", b"abort_on_query", "budget_seconds", b"budget_seconds", "dry_run", b"dry_run", "end_reason", b"end_reason", "end_time", b"end_time", "id", b"id", "message", b"message", "phase", b"phase", "progress", b"progress", "report", b"report", "seed", b"seed", "space", b"space", "start_time", b"start_time", "state", b"state", "triggered_by", b"triggered_by"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort_on_query", b"abort_on_query", "budget_seconds", b"budget_seconds", "dry_run", b"dry_run", "end_reason", b"end_reason", "end_time", b"end_time", "id", b"id", "message", b"message", "phase", b"phase", "progress", b"progress", "propose", b"propose", "report", b"report", "seed", b"seed", "space", b"space", "start_time", b"start_time", "state", b"state", "triggered_by", b"triggered_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -334,6 +396,8 @@ class DreamReport(_message.Message):
     BUSY_SHARE_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
     LAST_WAKE_REASON_FIELD_NUMBER: _builtins.int
+    COMPRESSION_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
     nodes: _builtins.int
     edges: _builtins.int
     nodes_eligible: _builtins.int
@@ -366,6 +430,10 @@ class DreamReport(_message.Message):
     """Where the kernels ran, e.g. "cpu" or "NVIDIA H200"."""
     last_wake_reason: Global___WakeReason.ValueType
     """Of tokens and network calls a dream uses none; where its vectors came from is the space's embedder."""
+    @_builtins.property
+    def compression(self) -> Global___Compression: ...
+    @_builtins.property
+    def quality(self) -> Global___Quality: ...
     def __init__(
         self,
         *,
@@ -392,11 +460,440 @@ class DreamReport(_message.Message):
         busy_share: _builtins.float = ...,
         device: _builtins.str = ...,
         last_wake_reason: Global___WakeReason.ValueType = ...,
+        compression: Global___Compression | None = ...,
+        quality: Global___Quality | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "quality", b"quality"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_share", b"active_share", "average_delta", b"average_delta", "busy_seconds", b"busy_seconds", "busy_share", b"busy_share", "device", b"device", "edges", b"edges", "edges_pruned", b"edges_pruned", "edges_skipped", b"edges_skipped", "edges_strengthened", b"edges_strengthened", "edges_weakened", b"edges_weakened", "journal_digest", b"journal_digest", "last_wake_reason", b"last_wake_reason", "mean_activation", b"mean_activation", "nodes", b"nodes", "nodes_eligible", b"nodes_eligible", "nodes_replayed", b"nodes_replayed", "operations", b"operations", "replays", b"replays", "rounds", b"rounds", "seconds", b"seconds", "src_steps", b"src_steps", "wake_latency_ms", b"wake_latency_ms", "wakes", b"wakes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_share", b"active_share", "average_delta", b"average_delta", "busy_seconds", b"busy_seconds", "busy_share", b"busy_share", "compression", b"compression", "device", b"device", "edges", b"edges", "edges_pruned", b"edges_pruned", "edges_skipped", b"edges_skipped", "edges_strengthened", b"edges_strengthened", "edges_weakened", b"edges_weakened", "journal_digest", b"journal_digest", "last_wake_reason", b"last_wake_reason", "mean_activation", b"mean_activation", "nodes", b"nodes", "nodes_eligible", b"nodes_eligible", "nodes_replayed", b"nodes_replayed", "operations", b"operations", "quality", b"quality", "replays", b"replays", "rounds", b"rounds", "seconds", b"seconds", "src_steps", b"src_steps", "wake_latency_ms", b"wake_latency_ms", "wakes", b"wakes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DreamReport: _TypeAlias = DreamReport  # noqa: Y015
+
+@_typing.final
+class Compression(_message.Message):
+    """What a night did to the size of a memory, and what that cost (REQ-DREAM-007 to 009, 026, 036, 037)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODES_BEFORE_FIELD_NUMBER: _builtins.int
+    NODES_AFTER_FIELD_NUMBER: _builtins.int
+    VECTOR_BYTES_BEFORE_FIELD_NUMBER: _builtins.int
+    VECTOR_BYTES_AFTER_FIELD_NUMBER: _builtins.int
+    TEXT_BYTES_BEFORE_FIELD_NUMBER: _builtins.int
+    TEXT_BYTES_AFTER_FIELD_NUMBER: _builtins.int
+    EDGES_BEFORE_FIELD_NUMBER: _builtins.int
+    EDGES_AFTER_FIELD_NUMBER: _builtins.int
+    REDUNDANCY_FIELD_NUMBER: _builtins.int
+    MERGING_FIELD_NUMBER: _builtins.int
+    FACETS_FIELD_NUMBER: _builtins.int
+    SHORTCUTS_FIELD_NUMBER: _builtins.int
+    SCHEMAS_FIELD_NUMBER: _builtins.int
+    SUPERSEDED_FIELD_NUMBER: _builtins.int
+    REFUSALS_FIELD_NUMBER: _builtins.int
+    RETENTION_FIELD_NUMBER: _builtins.int
+    LIFT_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    PINNED_IDS_FIELD_NUMBER: _builtins.int
+    KEPT_APART_FIELD_NUMBER: _builtins.int
+    NOTICES_FIELD_NUMBER: _builtins.int
+    nodes_before: _builtins.int
+    """Memories that stand for themselves or for others, before and after, as the store holds them."""
+    nodes_after: _builtins.int
+    vector_bytes_before: _builtins.int
+    vector_bytes_after: _builtins.int
+    text_bytes_before: _builtins.int
+    text_bytes_after: _builtins.int
+    edges_before: _builtins.int
+    """Pairs of such memories that an edge joins."""
+    edges_after: _builtins.int
+    facets: _builtins.int
+    schemas: _builtins.int
+    superseded: _builtins.int
+    """Facts that a newer one supersedes."""
+    pinned: _builtins.int
+    """Memories that were not touched because they are pinned, and the ids of the first 100."""
+    kept_apart: _builtins.int
+    """Memories that stay apart on request."""
+    @_builtins.property
+    def redundancy(self) -> Global___Redundancy: ...
+    @_builtins.property
+    def merging(self) -> _containers.RepeatedCompositeFieldContainer[Global___Merging]:
+        """What each stage of merging did."""
+
+    @_builtins.property
+    def shortcuts(self) -> Global___Shortcuts: ...
+    @_builtins.property
+    def refusals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Refusal]:
+        """Why pairs that lay near each other were not merged."""
+
+    @_builtins.property
+    def retention(self) -> Global___Retention: ...
+    @_builtins.property
+    def lift(self) -> Global___Lift: ...
+    @_builtins.property
+    def pinned_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def notices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Why less was done than could have been, in words."""
+
+    def __init__(
+        self,
+        *,
+        nodes_before: _builtins.int = ...,
+        nodes_after: _builtins.int = ...,
+        vector_bytes_before: _builtins.int = ...,
+        vector_bytes_after: _builtins.int = ...,
+        text_bytes_before: _builtins.int = ...,
+        text_bytes_after: _builtins.int = ...,
+        edges_before: _builtins.int = ...,
+        edges_after: _builtins.int = ...,
+        redundancy: Global___Redundancy | None = ...,
+        merging: _abc.Iterable[Global___Merging] | None = ...,
+        facets: _builtins.int = ...,
+        shortcuts: Global___Shortcuts | None = ...,
+        schemas: _builtins.int = ...,
+        superseded: _builtins.int = ...,
+        refusals: _abc.Iterable[Global___Refusal] | None = ...,
+        retention: Global___Retention | None = ...,
+        lift: Global___Lift | None = ...,
+        pinned: _builtins.int = ...,
+        pinned_ids: _abc.Iterable[_builtins.str] | None = ...,
+        kept_apart: _builtins.int = ...,
+        notices: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lift", b"lift", "redundancy", b"redundancy", "retention", b"retention", "shortcuts", b"shortcuts"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["edges_after", b"edges_after", "edges_before", b"edges_before", "facets", b"facets", "kept_apart", b"kept_apart", "lift", b"lift", "merging", b"merging", "nodes_after", b"nodes_after", "nodes_before", b"nodes_before", "notices", b"notices", "pinned", b"pinned", "pinned_ids", b"pinned_ids", "redundancy", b"redundancy", "refusals", b"refusals", "retention", b"retention", "schemas", b"schemas", "shortcuts", b"shortcuts", "superseded", b"superseded", "text_bytes_after", b"text_bytes_after", "text_bytes_before", b"text_bytes_before", "vector_bytes_after", b"vector_bytes_after", "vector_bytes_before", b"vector_bytes_before"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Compression: _TypeAlias = Compression  # noqa: Y015
+
+@_typing.final
+class Redundancy(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAIRS_FIELD_NUMBER: _builtins.int
+    PAIRS_BY_TEXT_FIELD_NUMBER: _builtins.int
+    ELIMINATED_FIELD_NUMBER: _builtins.int
+    SURVIVORS_FIELD_NUMBER: _builtins.int
+    OVERFLOW_FIELD_NUMBER: _builtins.int
+    pairs: _builtins.int
+    """Pairs at or above the threshold, and those that only their texts show to be copies."""
+    pairs_by_text: _builtins.int
+    eliminated: _builtins.int
+    """Memories that another stands for now, and groups that survived in one."""
+    survivors: _builtins.int
+    overflow: _builtins.int
+    """Pairs that found no place; they are found in a later night."""
+    def __init__(
+        self,
+        *,
+        pairs: _builtins.int = ...,
+        pairs_by_text: _builtins.int = ...,
+        eliminated: _builtins.int = ...,
+        survivors: _builtins.int = ...,
+        overflow: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["eliminated", b"eliminated", "overflow", b"overflow", "pairs", b"pairs", "pairs_by_text", b"pairs_by_text", "survivors", b"survivors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Redundancy: _TypeAlias = Redundancy  # noqa: Y015
+
+@_typing.final
+class Merging(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: _builtins.int
+    CONTAINERS_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    NODES_BEFORE_FIELD_NUMBER: _builtins.int
+    NODES_AFTER_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    MEAN_COHESION_FIELD_NUMBER: _builtins.int
+    stage: Global___MergeStage.ValueType
+    containers: _builtins.int
+    members: _builtins.int
+    nodes_before: _builtins.int
+    """Active memories before and after this stage."""
+    nodes_after: _builtins.int
+    dropped: _builtins.int
+    """Clusters dropped by the gate, and memories left out because the evidence speaks against it."""
+    left_out: _builtins.int
+    mean_cohesion: _builtins.float
+    def __init__(
+        self,
+        *,
+        stage: Global___MergeStage.ValueType = ...,
+        containers: _builtins.int = ...,
+        members: _builtins.int = ...,
+        nodes_before: _builtins.int = ...,
+        nodes_after: _builtins.int = ...,
+        dropped: _builtins.int = ...,
+        left_out: _builtins.int = ...,
+        mean_cohesion: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["containers", b"containers", "dropped", b"dropped", "left_out", b"left_out", "mean_cohesion", b"mean_cohesion", "members", b"members", "nodes_after", b"nodes_after", "nodes_before", b"nodes_before", "stage", b"stage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Merging: _TypeAlias = Merging  # noqa: Y015
+
+@_typing.final
+class Refusal(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """"number", "date", "name", "unit", "negation", "antonym", "attribute", "priors", ..."""
+    count: _builtins.int
+    @_builtins.property
+    def examples(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefusedPair]: ...
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        count: _builtins.int = ...,
+        examples: _abc.Iterable[Global___RefusedPair] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "examples", b"examples", "kind", b"kind"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
+
+@_typing.final
+class RefusedPair(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEFT_ID_FIELD_NUMBER: _builtins.int
+    RIGHT_ID_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    RIGHT_FIELD_NUMBER: _builtins.int
+    COSINE_FIELD_NUMBER: _builtins.int
+    left_id: _builtins.str
+    right_id: _builtins.str
+    left: _builtins.str
+    """What differs."""
+    right: _builtins.str
+    cosine: _builtins.float
+    def __init__(
+        self,
+        *,
+        left_id: _builtins.str = ...,
+        right_id: _builtins.str = ...,
+        left: _builtins.str = ...,
+        right: _builtins.str = ...,
+        cosine: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cosine", b"cosine", "left", b"left", "left_id", b"left_id", "right", b"right", "right_id", b"right_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefusedPair: _TypeAlias = RefusedPair  # noqa: Y015
+
+@_typing.final
+class Shortcuts(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class RejectedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    WALKS_FIELD_NUMBER: _builtins.int
+    PATHS_FIELD_NUMBER: _builtins.int
+    CREATED_FIELD_NUMBER: _builtins.int
+    REJECTED_FIELD_NUMBER: _builtins.int
+    walks: _builtins.int
+    paths: _builtins.int
+    created: _builtins.int
+    @_builtins.property
+    def rejected(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Rejected paths by reason: "low_confidence", "few_traversals", "exists", "over_limit"."""
+
+    def __init__(
+        self,
+        *,
+        walks: _builtins.int = ...,
+        paths: _builtins.int = ...,
+        created: _builtins.int = ...,
+        rejected: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "paths", b"paths", "rejected", b"rejected", "walks", b"walks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Shortcuts: _TypeAlias = Shortcuts  # noqa: Y015
+
+@_typing.final
+class Retention(_message.Message):
+    """The self-probe: how much of what was found before a night is found after it, by cues that the memory makes itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEASURED_FIELD_NUMBER: _builtins.int
+    CUES_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    INFORMATION_LOSS_FIELD_NUMBER: _builtins.int
+    LOSS_LOW_FIELD_NUMBER: _builtins.int
+    LOSS_HIGH_FIELD_NUMBER: _builtins.int
+    TOKEN_BUDGET_FIELD_NUMBER: _builtins.int
+    MAX_INFORMATION_LOSS_FIELD_NUMBER: _builtins.int
+    RETRIES_FIELD_NUMBER: _builtins.int
+    CLUSTERS_DROPPED_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    measured: _builtins.bool
+    cues: _builtins.int
+    before: _builtins.float
+    """Share of cues whose memory's text was within the token budget, before and after."""
+    after: _builtins.float
+    information_loss: _builtins.float
+    """max(0, 1 - after / before), with the 95 % interval of a paired bootstrap."""
+    loss_low: _builtins.float
+    loss_high: _builtins.float
+    token_budget: _builtins.int
+    max_information_loss: _builtins.float
+    retries: _builtins.int
+    """Times the gate refused and the worst clusters were dropped."""
+    clusters_dropped: _builtins.int
+    refused: _builtins.bool
+    """True: merging as a whole was refused, and nothing of it is in the journal."""
+    def __init__(
+        self,
+        *,
+        measured: _builtins.bool = ...,
+        cues: _builtins.int = ...,
+        before: _builtins.float = ...,
+        after: _builtins.float = ...,
+        information_loss: _builtins.float = ...,
+        loss_low: _builtins.float = ...,
+        loss_high: _builtins.float = ...,
+        token_budget: _builtins.int = ...,
+        max_information_loss: _builtins.float = ...,
+        retries: _builtins.int = ...,
+        clusters_dropped: _builtins.int = ...,
+        refused: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "clusters_dropped", b"clusters_dropped", "cues", b"cues", "information_loss", b"information_loss", "loss_high", b"loss_high", "loss_low", b"loss_low", "max_information_loss", b"max_information_loss", "measured", b"measured", "refused", b"refused", "retries", b"retries", "token_budget", b"token_budget"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Retention: _TypeAlias = Retention  # noqa: Y015
+
+@_typing.final
+class Lift(_message.Message):
+    """The pair probe: recall@5 of both ends of trusted edges that are hidden, before and after."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEASURED_FIELD_NUMBER: _builtins.int
+    PAIRS_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    LIFT_POINTS_FIELD_NUMBER: _builtins.int
+    LIFT_LOW_FIELD_NUMBER: _builtins.int
+    LIFT_HIGH_FIELD_NUMBER: _builtins.int
+    measured: _builtins.bool
+    pairs: _builtins.int
+    before: _builtins.float
+    after: _builtins.float
+    lift_points: _builtins.float
+    lift_low: _builtins.float
+    lift_high: _builtins.float
+    def __init__(
+        self,
+        *,
+        measured: _builtins.bool = ...,
+        pairs: _builtins.int = ...,
+        before: _builtins.float = ...,
+        after: _builtins.float = ...,
+        lift_points: _builtins.float = ...,
+        lift_low: _builtins.float = ...,
+        lift_high: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "lift_high", b"lift_high", "lift_low", b"lift_low", "lift_points", b"lift_points", "measured", b"measured", "pairs", b"pairs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Lift: _TypeAlias = Lift  # noqa: Y015
+
+@_typing.final
+class Quality(_message.Message):
+    """REQ-DREAM-022."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OVERALL_SCORE_FIELD_NUMBER: _builtins.int
+    GRADE_FIELD_NUMBER: _builtins.int
+    COMPRESSION_ACHIEVED_FIELD_NUMBER: _builtins.int
+    EXPLORATION_ADEQUATE_FIELD_NUMBER: _builtins.int
+    INFORMATION_PRESERVED_FIELD_NUMBER: _builtins.int
+    RECOMMENDATIONS_FIELD_NUMBER: _builtins.int
+    NOT_MEASURED_FIELD_NUMBER: _builtins.int
+    overall_score: _builtins.float
+    """0 to 1."""
+    grade: Global___QualityGrade.ValueType
+    compression_achieved: _builtins.bool
+    exploration_adequate: _builtins.bool
+    information_preserved: _builtins.bool
+    @_builtins.property
+    def recommendations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def not_measured(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Parts of the score that could not be measured and do not count."""
+
+    def __init__(
+        self,
+        *,
+        overall_score: _builtins.float = ...,
+        grade: Global___QualityGrade.ValueType = ...,
+        compression_achieved: _builtins.bool = ...,
+        exploration_adequate: _builtins.bool = ...,
+        information_preserved: _builtins.bool = ...,
+        recommendations: _abc.Iterable[_builtins.str] | None = ...,
+        not_measured: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compression_achieved", b"compression_achieved", "exploration_adequate", b"exploration_adequate", "grade", b"grade", "information_preserved", b"information_preserved", "not_measured", b"not_measured", "overall_score", b"overall_score", "recommendations", b"recommendations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Quality: _TypeAlias = Quality  # noqa: Y015

@@ -36,6 +36,7 @@ class TriggerRequest(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     FRESH_FIELD_NUMBER: _builtins.int
+    PROPOSE_FIELD_NUMBER: _builtins.int
     space: _builtins.str
     phase: _dream_pb2.DreamPhase.ValueType
     """NREM where unspecified. REM and FULL_CYCLE are refused as UNIMPLEMENTED in this version."""
@@ -52,6 +53,8 @@ class TriggerRequest(_message.Message):
     request_id: _builtins.str
     fresh: _builtins.bool
     """True: an interrupted dream is given up instead of resumed."""
+    propose: _builtins.bool
+    """True: the dream waits for ApproveDream before anything of it is applied; absent: as configured."""
     @_builtins.property
     def budget(self) -> _duration_pb2.Duration:
         """Budget of time; the configured duration of the phase where absent."""
@@ -69,19 +72,24 @@ class TriggerRequest(_message.Message):
         seed: _builtins.int | None = ...,
         request_id: _builtins.str = ...,
         fresh: _builtins.bool = ...,
+        propose: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_abort_on_query", b"_abort_on_query", "_seed", b"_seed", "_synthetic_query_count", b"_synthetic_query_count", "abort_on_query", b"abort_on_query", "budget", b"budget", "seed", b"seed", "synthetic_query_count", b"synthetic_query_count"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_abort_on_query", b"_abort_on_query", "_propose", b"_propose", "_seed", b"_seed", "_synthetic_query_count", b"_synthetic_query_count", "abort_on_query", b"abort_on_query", "budget", b"budget", "propose", b"propose", "seed", b"seed", "synthetic_query_count", b"synthetic_query_count"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_abort_on_query", b"_abort_on_query", "_seed", b"_seed", "_synthetic_query_count", b"_synthetic_query_count", "abort_on_query", b"abort_on_query", "blocking", b"blocking", "budget", b"budget", "dry_run", b"dry_run", "fresh", b"fresh", "phase", b"phase", "request_id", b"request_id", "seed", b"seed", "space", b"space", "synthetic_query_count", b"synthetic_query_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_abort_on_query", b"_abort_on_query", "_propose", b"_propose", "_seed", b"_seed", "_synthetic_query_count", b"_synthetic_query_count", "abort_on_query", b"abort_on_query", "blocking", b"blocking", "budget", b"budget", "dry_run", b"dry_run", "fresh", b"fresh", "phase", b"phase", "propose", b"propose", "request_id", b"request_id", "seed", b"seed", "space", b"space", "synthetic_query_count", b"synthetic_query_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__abort_on_query: _TypeAlias = _typing.Literal["abort_on_query"]  # noqa: Y015
     _WhichOneofArgType__abort_on_query: _TypeAlias = _typing.Literal["_abort_on_query", b"_abort_on_query"]  # noqa: Y015
+    _WhichOneofReturnType__propose: _TypeAlias = _typing.Literal["propose"]  # noqa: Y015
+    _WhichOneofArgType__propose: _TypeAlias = _typing.Literal["_propose", b"_propose"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__synthetic_query_count: _TypeAlias = _typing.Literal["synthetic_query_count"]  # noqa: Y015
     _WhichOneofArgType__synthetic_query_count: _TypeAlias = _typing.Literal["_synthetic_query_count", b"_synthetic_query_count"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__abort_on_query) -> _WhichOneofReturnType__abort_on_query | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__propose) -> _WhichOneofReturnType__propose | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
     @_typing.overload
@@ -524,8 +532,13 @@ class RevertResponse(_message.Message):
     DREAM_FIELD_NUMBER: _builtins.int
     EDGES_RESTORED_FIELD_NUMBER: _builtins.int
     MEMORIES_RESTORED_FIELD_NUMBER: _builtins.int
+    MEMORIES_REMOVED_FIELD_NUMBER: _builtins.int
+    EDGES_REMOVED_FIELD_NUMBER: _builtins.int
     edges_restored: _builtins.int
     memories_restored: _builtins.int
+    memories_removed: _builtins.int
+    """Memories and edges that the dream had made, gone again."""
+    edges_removed: _builtins.int
     @_builtins.property
     def dream(self) -> _dream_pb2.Dream: ...
     def __init__(
@@ -534,14 +547,335 @@ class RevertResponse(_message.Message):
         dream: _dream_pb2.Dream | None = ...,
         edges_restored: _builtins.int = ...,
         memories_restored: _builtins.int = ...,
+        memories_removed: _builtins.int = ...,
+        edges_removed: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["dream", b"dream"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dream", b"dream", "edges_restored", b"edges_restored", "memories_restored", b"memories_restored"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dream", b"dream", "edges_removed", b"edges_removed", "edges_restored", b"edges_restored", "memories_removed", b"memories_removed", "memories_restored", b"memories_restored"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevertResponse: _TypeAlias = RevertResponse  # noqa: Y015
+
+@_typing.final
+class EstimateDreamRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACE_FIELD_NUMBER: _builtins.int
+    space: _builtins.str
+    def __init__(
+        self,
+        *,
+        space: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["space", b"space"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EstimateDreamRequest: _TypeAlias = EstimateDreamRequest  # noqa: Y015
+
+@_typing.final
+class EstimateDreamResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODES_FIELD_NUMBER: _builtins.int
+    NODES_TOUCHED_FIELD_NUMBER: _builtins.int
+    EDGES_FIELD_NUMBER: _builtins.int
+    EDGES_TOUCHED_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_BYTES_FIELD_NUMBER: _builtins.int
+    JOURNAL_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    BASIS_FIELD_NUMBER: _builtins.int
+    nodes: _builtins.int
+    """Memories that a dream may read, and the most it may change."""
+    nodes_touched: _builtins.int
+    edges: _builtins.int
+    edges_touched: _builtins.int
+    snapshot_bytes: _builtins.int
+    """Of the snapshot on disk, the journal, and the dreamer's memory."""
+    journal_bytes: _builtins.int
+    memory_bytes: _builtins.int
+    seconds: _builtins.float
+    """Wall-clock seconds at the configured share of the device."""
+    basis: _builtins.str
+    """Where the seconds come from: "the last dream" or "rates of a 2-core machine"."""
+    def __init__(
+        self,
+        *,
+        nodes: _builtins.int = ...,
+        nodes_touched: _builtins.int = ...,
+        edges: _builtins.int = ...,
+        edges_touched: _builtins.int = ...,
+        snapshot_bytes: _builtins.int = ...,
+        journal_bytes: _builtins.int = ...,
+        memory_bytes: _builtins.int = ...,
+        seconds: _builtins.float = ...,
+        basis: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "edges", b"edges", "edges_touched", b"edges_touched", "journal_bytes", b"journal_bytes", "memory_bytes", b"memory_bytes", "nodes", b"nodes", "nodes_touched", b"nodes_touched", "seconds", b"seconds", "snapshot_bytes", b"snapshot_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EstimateDreamResponse: _TypeAlias = EstimateDreamResponse  # noqa: Y015
+
+@_typing.final
+class ApproveDreamRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACE_FIELD_NUMBER: _builtins.int
+    DREAM_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    space: _builtins.str
+    dream_id: _builtins.str
+    request_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        space: _builtins.str = ...,
+        dream_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dream_id", b"dream_id", "request_id", b"request_id", "space", b"space"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveDreamRequest: _TypeAlias = ApproveDreamRequest  # noqa: Y015
+
+@_typing.final
+class ApproveDreamResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DREAM_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def dream(self) -> _dream_pb2.Dream: ...
+    def __init__(
+        self,
+        *,
+        dream: _dream_pb2.Dream | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dream", b"dream"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dream", b"dream"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveDreamResponse: _TypeAlias = ApproveDreamResponse  # noqa: Y015
+
+@_typing.final
+class RejectDreamRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACE_FIELD_NUMBER: _builtins.int
+    DREAM_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    space: _builtins.str
+    dream_id: _builtins.str
+    request_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        space: _builtins.str = ...,
+        dream_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dream_id", b"dream_id", "request_id", b"request_id", "space", b"space"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RejectDreamRequest: _TypeAlias = RejectDreamRequest  # noqa: Y015
+
+@_typing.final
+class RejectDreamResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DREAM_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def dream(self) -> _dream_pb2.Dream: ...
+    def __init__(
+        self,
+        *,
+        dream: _dream_pb2.Dream | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dream", b"dream"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dream", b"dream"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RejectDreamResponse: _TypeAlias = RejectDreamResponse  # noqa: Y015
+
+@_typing.final
+class DiffDreamRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACE_FIELD_NUMBER: _builtins.int
+    DREAM_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    WITH_WEIGHTS_FIELD_NUMBER: _builtins.int
+    space: _builtins.str
+    dream_id: _builtins.str
+    page_size: _builtins.int
+    """Edits on a page."""
+    page_token: _builtins.str
+    with_weights: _builtins.bool
+    """Also edges whose weight changed; else only what was merged, made or removed."""
+    def __init__(
+        self,
+        *,
+        space: _builtins.str = ...,
+        dream_id: _builtins.str = ...,
+        page_size: _builtins.int | None = ...,
+        page_token: _builtins.str = ...,
+        with_weights: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_page_size", b"_page_size", "page_size", b"page_size"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_page_size", b"_page_size", "dream_id", b"dream_id", "page_size", b"page_size", "page_token", b"page_token", "space", b"space", "with_weights", b"with_weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__page_size: _TypeAlias = _typing.Literal["page_size"]  # noqa: Y015
+    _WhichOneofArgType__page_size: _TypeAlias = _typing.Literal["_page_size", b"_page_size"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__page_size) -> _WhichOneofReturnType__page_size | None: ...
+
+Global___DiffDreamRequest: _TypeAlias = DiffDreamRequest  # noqa: Y015
+
+@_typing.final
+class DiffDreamResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DREAM_FIELD_NUMBER: _builtins.int
+    EDITS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def dream(self) -> _dream_pb2.Dream: ...
+    @_builtins.property
+    def edits(self) -> _containers.RepeatedCompositeFieldContainer[Global___DreamEdit]: ...
+    def __init__(
+        self,
+        *,
+        dream: _dream_pb2.Dream | None = ...,
+        edits: _abc.Iterable[Global___DreamEdit] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dream", b"dream"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dream", b"dream", "edits", b"edits", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiffDreamResponse: _TypeAlias = DiffDreamResponse  # noqa: Y015
+
+@_typing.final
+class DreamEdit(_message.Message):
+    """One thing that a dream did, or would do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Kind:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[DreamEdit._Kind.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: DreamEdit._Kind.ValueType  # 0
+        KIND_ELIMINATED: DreamEdit._Kind.ValueType  # 1
+        """The first memory stands for the others from now on."""
+        KIND_MERGED: DreamEdit._Kind.ValueType  # 2
+        """The memories lie in one container."""
+        KIND_MEMORY_MADE: DreamEdit._Kind.ValueType  # 3
+        """A memory was made of others."""
+        KIND_EDGE_MADE: DreamEdit._Kind.ValueType  # 4
+        """An edge was made between the first and the second."""
+        KIND_EDGE_STRENGTHENED: DreamEdit._Kind.ValueType  # 5
+        KIND_EDGE_WEAKENED: DreamEdit._Kind.ValueType  # 6
+        KIND_EDGE_PRUNED: DreamEdit._Kind.ValueType  # 7
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
+    KIND_UNSPECIFIED: DreamEdit.Kind.ValueType  # 0
+    KIND_ELIMINATED: DreamEdit.Kind.ValueType  # 1
+    """The first memory stands for the others from now on."""
+    KIND_MERGED: DreamEdit.Kind.ValueType  # 2
+    """The memories lie in one container."""
+    KIND_MEMORY_MADE: DreamEdit.Kind.ValueType  # 3
+    """A memory was made of others."""
+    KIND_EDGE_MADE: DreamEdit.Kind.ValueType  # 4
+    """An edge was made between the first and the second."""
+    KIND_EDGE_STRENGTHENED: DreamEdit.Kind.ValueType  # 5
+    KIND_EDGE_WEAKENED: DreamEdit.Kind.ValueType  # 6
+    KIND_EDGE_PRUNED: DreamEdit.Kind.ValueType  # 7
+
+    KIND_FIELD_NUMBER: _builtins.int
+    WHAT_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    MEMORIES_FIELD_NUMBER: _builtins.int
+    WEIGHT_BEFORE_FIELD_NUMBER: _builtins.int
+    WEIGHT_AFTER_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    kind: Global___DreamEdit.Kind.ValueType
+    what: _builtins.str
+    """In words, e.g. the container's title, or the edge's type."""
+    stage: _dream_pb2.MergeStage.ValueType
+    weight_before: _builtins.float
+    weight_after: _builtins.float
+    why: _builtins.str
+    """Why it was done: "cosine 0.97", "an older value of ..."."""
+    @_builtins.property
+    def memories(self) -> _containers.RepeatedCompositeFieldContainer[Global___EditedMemory]: ...
+    def __init__(
+        self,
+        *,
+        kind: Global___DreamEdit.Kind.ValueType = ...,
+        what: _builtins.str = ...,
+        stage: _dream_pb2.MergeStage.ValueType = ...,
+        memories: _abc.Iterable[Global___EditedMemory] | None = ...,
+        weight_before: _builtins.float = ...,
+        weight_after: _builtins.float = ...,
+        why: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "memories", b"memories", "stage", b"stage", "weight_after", b"weight_after", "weight_before", b"weight_before", "what", b"what", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DreamEdit: _TypeAlias = DreamEdit  # noqa: Y015
+
+@_typing.final
+class EditedMemory(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    key: _builtins.str
+    text: _builtins.str
+    """The title, or the beginning of the text."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        key: _builtins.str = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "key", b"key", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EditedMemory: _TypeAlias = EditedMemory  # noqa: Y015
 
 @_typing.final
 class GetStatusRequest(_message.Message):

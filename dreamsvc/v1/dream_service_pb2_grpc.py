@@ -65,6 +65,26 @@ class DreamServiceStub:
                 request_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.RevertRequest.SerializeToString,
                 response_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.RevertResponse.FromString,
                 _registered_method=True)
+        self.EstimateDream = channel.unary_unary(
+                '/dreamsvc.v1.DreamService/EstimateDream',
+                request_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.EstimateDreamRequest.SerializeToString,
+                response_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.EstimateDreamResponse.FromString,
+                _registered_method=True)
+        self.ApproveDream = channel.unary_unary(
+                '/dreamsvc.v1.DreamService/ApproveDream',
+                request_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.ApproveDreamRequest.SerializeToString,
+                response_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.ApproveDreamResponse.FromString,
+                _registered_method=True)
+        self.RejectDream = channel.unary_unary(
+                '/dreamsvc.v1.DreamService/RejectDream',
+                request_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.RejectDreamRequest.SerializeToString,
+                response_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.RejectDreamResponse.FromString,
+                _registered_method=True)
+        self.DiffDream = channel.unary_unary(
+                '/dreamsvc.v1.DreamService/DiffDream',
+                request_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.DiffDreamRequest.SerializeToString,
+                response_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.DiffDreamResponse.FromString,
+                _registered_method=True)
         self.GetStatus = channel.unary_unary(
                 '/dreamsvc.v1.DreamService/GetStatus',
                 request_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.GetStatusRequest.SerializeToString,
@@ -117,6 +137,34 @@ class DreamServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EstimateDream(self, request, context):
+        """What a dream would touch and take, without dreaming; upper bounds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApproveDream(self, request, context):
+        """Applies a dream that waits as a proposal.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RejectDream(self, request, context):
+        """Gives a proposal up; nothing of it is applied.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiffDream(self, request, context):
+        """Every edit of a dream for a person to read: of a proposal what it would do, else what it did.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStatus(self, request, context):
         """What the service does now and, where it does not dream, why (REQ-DREAM-019).
         """
@@ -156,6 +204,26 @@ def add_DreamServiceServicer_to_server(servicer, server):
                     servicer.Revert,
                     request_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.RevertRequest.FromString,
                     response_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.RevertResponse.SerializeToString,
+            ),
+            'EstimateDream': grpc.unary_unary_rpc_method_handler(
+                    servicer.EstimateDream,
+                    request_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.EstimateDreamRequest.FromString,
+                    response_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.EstimateDreamResponse.SerializeToString,
+            ),
+            'ApproveDream': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApproveDream,
+                    request_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.ApproveDreamRequest.FromString,
+                    response_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.ApproveDreamResponse.SerializeToString,
+            ),
+            'RejectDream': grpc.unary_unary_rpc_method_handler(
+                    servicer.RejectDream,
+                    request_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.RejectDreamRequest.FromString,
+                    response_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.RejectDreamResponse.SerializeToString,
+            ),
+            'DiffDream': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiffDream,
+                    request_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.DiffDreamRequest.FromString,
+                    response_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.DiffDreamResponse.SerializeToString,
             ),
             'GetStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatus,
@@ -326,6 +394,114 @@ class DreamService:
             '/dreamsvc.v1.DreamService/Revert',
             dreamsvc_dot_v1_dot_dream__service__pb2.RevertRequest.SerializeToString,
             dreamsvc_dot_v1_dot_dream__service__pb2.RevertResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EstimateDream(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dreamsvc.v1.DreamService/EstimateDream',
+            dreamsvc_dot_v1_dot_dream__service__pb2.EstimateDreamRequest.SerializeToString,
+            dreamsvc_dot_v1_dot_dream__service__pb2.EstimateDreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApproveDream(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dreamsvc.v1.DreamService/ApproveDream',
+            dreamsvc_dot_v1_dot_dream__service__pb2.ApproveDreamRequest.SerializeToString,
+            dreamsvc_dot_v1_dot_dream__service__pb2.ApproveDreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RejectDream(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dreamsvc.v1.DreamService/RejectDream',
+            dreamsvc_dot_v1_dot_dream__service__pb2.RejectDreamRequest.SerializeToString,
+            dreamsvc_dot_v1_dot_dream__service__pb2.RejectDreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiffDream(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dreamsvc.v1.DreamService/DiffDream',
+            dreamsvc_dot_v1_dot_dream__service__pb2.DiffDreamRequest.SerializeToString,
+            dreamsvc_dot_v1_dot_dream__service__pb2.DiffDreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,14 @@ class DreamServiceStub:
     """Takes a dream back: the memory is as it was before it. Refused, with the list, where
     something that it changed was changed again later.
     """
+    EstimateDream: _grpc.UnaryUnaryMultiCallable[_dream_service_pb2.EstimateDreamRequest, _dream_service_pb2.EstimateDreamResponse]
+    """What a dream would touch and take, without dreaming; upper bounds."""
+    ApproveDream: _grpc.UnaryUnaryMultiCallable[_dream_service_pb2.ApproveDreamRequest, _dream_service_pb2.ApproveDreamResponse]
+    """Applies a dream that waits as a proposal."""
+    RejectDream: _grpc.UnaryUnaryMultiCallable[_dream_service_pb2.RejectDreamRequest, _dream_service_pb2.RejectDreamResponse]
+    """Gives a proposal up; nothing of it is applied."""
+    DiffDream: _grpc.UnaryUnaryMultiCallable[_dream_service_pb2.DiffDreamRequest, _dream_service_pb2.DiffDreamResponse]
+    """Every edit of a dream for a person to read: of a proposal what it would do, else what it did."""
     GetStatus: _grpc.UnaryUnaryMultiCallable[_dream_service_pb2.GetStatusRequest, _dream_service_pb2.GetStatusResponse]
     """What the service does now and, where it does not dream, why (REQ-DREAM-019)."""
 
@@ -65,6 +73,14 @@ class DreamServiceAsyncStub(DreamServiceStub):
     """Takes a dream back: the memory is as it was before it. Refused, with the list, where
     something that it changed was changed again later.
     """
+    EstimateDream: _aio.UnaryUnaryMultiCallable[_dream_service_pb2.EstimateDreamRequest, _dream_service_pb2.EstimateDreamResponse]  # type: ignore[assignment]
+    """What a dream would touch and take, without dreaming; upper bounds."""
+    ApproveDream: _aio.UnaryUnaryMultiCallable[_dream_service_pb2.ApproveDreamRequest, _dream_service_pb2.ApproveDreamResponse]  # type: ignore[assignment]
+    """Applies a dream that waits as a proposal."""
+    RejectDream: _aio.UnaryUnaryMultiCallable[_dream_service_pb2.RejectDreamRequest, _dream_service_pb2.RejectDreamResponse]  # type: ignore[assignment]
+    """Gives a proposal up; nothing of it is applied."""
+    DiffDream: _aio.UnaryUnaryMultiCallable[_dream_service_pb2.DiffDreamRequest, _dream_service_pb2.DiffDreamResponse]  # type: ignore[assignment]
+    """Every edit of a dream for a person to read: of a proposal what it would do, else what it did."""
     GetStatus: _aio.UnaryUnaryMultiCallable[_dream_service_pb2.GetStatusRequest, _dream_service_pb2.GetStatusResponse]  # type: ignore[assignment]
     """What the service does now and, where it does not dream, why (REQ-DREAM-019)."""
 
@@ -118,6 +134,38 @@ class DreamServiceServicer(metaclass=_abc_1.ABCMeta):
         """Takes a dream back: the memory is as it was before it. Refused, with the list, where
         something that it changed was changed again later.
         """
+
+    @_abc_1.abstractmethod
+    def EstimateDream(
+        self,
+        request: _dream_service_pb2.EstimateDreamRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dream_service_pb2.EstimateDreamResponse, _abc.Awaitable[_dream_service_pb2.EstimateDreamResponse]]:
+        """What a dream would touch and take, without dreaming; upper bounds."""
+
+    @_abc_1.abstractmethod
+    def ApproveDream(
+        self,
+        request: _dream_service_pb2.ApproveDreamRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dream_service_pb2.ApproveDreamResponse, _abc.Awaitable[_dream_service_pb2.ApproveDreamResponse]]:
+        """Applies a dream that waits as a proposal."""
+
+    @_abc_1.abstractmethod
+    def RejectDream(
+        self,
+        request: _dream_service_pb2.RejectDreamRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dream_service_pb2.RejectDreamResponse, _abc.Awaitable[_dream_service_pb2.RejectDreamResponse]]:
+        """Gives a proposal up; nothing of it is applied."""
+
+    @_abc_1.abstractmethod
+    def DiffDream(
+        self,
+        request: _dream_service_pb2.DiffDreamRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dream_service_pb2.DiffDreamResponse, _abc.Awaitable[_dream_service_pb2.DiffDreamResponse]]:
+        """Every edit of a dream for a person to read: of a proposal what it would do, else what it did."""
 
     @_abc_1.abstractmethod
     def GetStatus(

@@ -44,6 +44,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 30
     ERROR_REASON_DISABLED: _ErrorReason.ValueType  # 32
     ERROR_REASON_CHANGED_LATER: _ErrorReason.ValueType  # 33
+    ERROR_REASON_DREAM_PROPOSED: _ErrorReason.ValueType  # 34
+    ERROR_REASON_ON_HOLD: _ErrorReason.ValueType  # 35
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 31
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -73,5 +75,7 @@ ERROR_REASON_UNIMPLEMENTED: ErrorReason.ValueType  # 29
 ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 30
 ERROR_REASON_DISABLED: ErrorReason.ValueType  # 32
 ERROR_REASON_CHANGED_LATER: ErrorReason.ValueType  # 33
+ERROR_REASON_DREAM_PROPOSED: ErrorReason.ValueType  # 34
+ERROR_REASON_ON_HOLD: ErrorReason.ValueType  # 35
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 31
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

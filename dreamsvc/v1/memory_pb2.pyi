@@ -21,6 +21,38 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _MemoryRole:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MemoryRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MemoryRole.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MEMORY_ROLE_UNSPECIFIED: _MemoryRole.ValueType  # 0
+    """It stands for itself."""
+    MEMORY_ROLE_CONTAINER: _MemoryRole.ValueType  # 1
+    """It holds others and has the mean of their vectors. Recall answers with what it holds."""
+    MEMORY_ROLE_FACET: _MemoryRole.ValueType  # 2
+    """A container holds it: its text is whole, its vector a code of a few bits. Recall finds it as before."""
+    MEMORY_ROLE_FOLDED: _MemoryRole.ValueType  # 3
+    """A copy of a memory that stands for it; hidden, and restored like a forgotten one."""
+    MEMORY_ROLE_REPLACED: _MemoryRole.ValueType  # 4
+    """A container whose members lie in another one now."""
+
+class MemoryRole(_MemoryRole, metaclass=_MemoryRoleEnumTypeWrapper):
+    """Where a memory stands after dreams (REQ-DREAM-007, 008)."""
+
+MEMORY_ROLE_UNSPECIFIED: MemoryRole.ValueType  # 0
+"""It stands for itself."""
+MEMORY_ROLE_CONTAINER: MemoryRole.ValueType  # 1
+"""It holds others and has the mean of their vectors. Recall answers with what it holds."""
+MEMORY_ROLE_FACET: MemoryRole.ValueType  # 2
+"""A container holds it: its text is whole, its vector a code of a few bits. Recall finds it as before."""
+MEMORY_ROLE_FOLDED: MemoryRole.ValueType  # 3
+"""A copy of a memory that stands for it; hidden, and restored like a forgotten one."""
+MEMORY_ROLE_REPLACED: MemoryRole.ValueType  # 4
+"""A container whose members lie in another one now."""
+Global___MemoryRole: _TypeAlias = MemoryRole  # noqa: Y015
+
 class _EdgeOrigin:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -88,6 +120,11 @@ class Memory(_message.Message):
     ACCESS_COUNT_FIELD_NUMBER: _builtins.int
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     REPLAY_COUNT_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    MERGED_INTO_FIELD_NUMBER: _builtins.int
+    EVENT_END_TIME_FIELD_NUMBER: _builtins.int
+    KEPT_APART_FIELD_NUMBER: _builtins.int
+    PACKED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUID. Given by the caller, or made: from the key where there is one, by time otherwise."""
     key: _builtins.str
@@ -103,6 +140,12 @@ class Memory(_message.Message):
     access_count: _builtins.int
     replay_count: _builtins.int
     """How many dreams replayed it."""
+    role: Global___MemoryRole.ValueType
+    """What dreams made of it."""
+    merged_into: _builtins.str
+    """The container it lies in, or the memory that stands for it; empty where there is none."""
+    kept_apart: _builtins.bool
+    """A dream does not merge it again, since it was taken out of a container or kept beside its copy on request."""
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Other names it is known by; a query that contains one finds it."""
@@ -131,6 +174,14 @@ class Memory(_message.Message):
     def delete_time(self) -> _timestamp_pb2.Timestamp:
         """Set while it is forgotten; it can be restored for 30 days."""
 
+    @_builtins.property
+    def event_end_time(self) -> _timestamp_pb2.Timestamp:
+        """Set where it stands for several: the last event time of them; event_time is the first."""
+
+    @_builtins.property
+    def packed(self) -> Global___PackedVector:
+        """Its vector as it lies in a container, or a container's centroid; set in exports only."""
+
     def __init__(
         self,
         *,
@@ -152,16 +203,49 @@ class Memory(_message.Message):
         access_count: _builtins.int = ...,
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         replay_count: _builtins.int = ...,
+        role: Global___MemoryRole.ValueType = ...,
+        merged_into: _builtins.str = ...,
+        event_end_time: _timestamp_pb2.Timestamp | None = ...,
+        kept_apart: _builtins.bool = ...,
+        packed: Global___PackedVector | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_importance", b"_importance", "access_time", b"access_time", "create_time", b"create_time", "delete_time", b"delete_time", "event_time", b"event_time", "importance", b"importance", "metadata", b"metadata", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_importance", b"_importance", "access_time", b"access_time", "create_time", b"create_time", "delete_time", b"delete_time", "event_end_time", b"event_end_time", "event_time", b"event_time", "importance", b"importance", "metadata", b"metadata", "packed", b"packed", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_importance", b"_importance", "access_count", b"access_count", "access_time", b"access_time", "aliases", b"aliases", "create_time", b"create_time", "delete_time", b"delete_time", "event_time", b"event_time", "id", b"id", "importance", b"importance", "key", b"key", "kind", b"kind", "metadata", b"metadata", "pinned", b"pinned", "replay_count", b"replay_count", "space", b"space", "text", b"text", "title", b"title", "update_time", b"update_time", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_importance", b"_importance", "access_count", b"access_count", "access_time", b"access_time", "aliases", b"aliases", "create_time", b"create_time", "delete_time", b"delete_time", "event_end_time", b"event_end_time", "event_time", b"event_time", "id", b"id", "importance", b"importance", "kept_apart", b"kept_apart", "key", b"key", "kind", b"kind", "merged_into", b"merged_into", "metadata", b"metadata", "packed", b"packed", "pinned", b"pinned", "replay_count", b"replay_count", "role", b"role", "space", b"space", "text", b"text", "title", b"title", "update_time", b"update_time", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__importance: _TypeAlias = _typing.Literal["importance"]  # noqa: Y015
     _WhichOneofArgType__importance: _TypeAlias = _typing.Literal["_importance", b"_importance"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__importance) -> _WhichOneofReturnType__importance | None: ...
 
 Global___Memory: _TypeAlias = Memory  # noqa: Y015
+
+@_typing.final
+class PackedVector(_message.Message):
+    """A vector in few bits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BITS_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    SCALE_FIELD_NUMBER: _builtins.int
+    bits: _builtins.int
+    """1, 2, 4 or 8 for a facet; 8 for a centroid."""
+    code: _builtins.bytes
+    scale: _builtins.float
+    def __init__(
+        self,
+        *,
+        bits: _builtins.int = ...,
+        code: _builtins.bytes = ...,
+        scale: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bits", b"bits", "code", b"code", "scale", b"scale"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PackedVector: _TypeAlias = PackedVector  # noqa: Y015
 
 @_typing.final
 class Edge(_message.Message):
@@ -178,6 +262,11 @@ class Edge(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     CHANGED_BY_DREAM_FIELD_NUMBER: _builtins.int
+    IS_AMORTIZED_SHORTCUT_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    VALID_FROM_FIELD_NUMBER: _builtins.int
+    VALID_TO_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     """Id or key of a memory of the same space."""
     target: _builtins.str
@@ -187,12 +276,26 @@ class Edge(_message.Message):
     origin: Global___EdgeOrigin.ValueType
     changed_by_dream: _builtins.str
     """The dream that last changed it; empty if none did."""
+    is_amortized_shortcut: _builtins.bool
+    """A direct way instead of a path that dreams walked often (REQ-DREAM-036)."""
+    evidence: _builtins.str
+    """Why a dream made it, in words."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def delete_time(self) -> _timestamp_pb2.Timestamp:
         """Set when it was forgotten or pruned."""
 
+    @_builtins.property
+    def path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the memories along that path, both ends included."""
+
+    @_builtins.property
+    def valid_from(self) -> _timestamp_pb2.Timestamp:
+        """Of a SUPERSEDES edge: from when to when the older fact, its target, held."""
+
+    @_builtins.property
+    def valid_to(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -205,10 +308,15 @@ class Edge(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         changed_by_dream: _builtins.str = ...,
+        is_amortized_shortcut: _builtins.bool = ...,
+        path: _abc.Iterable[_builtins.str] | None = ...,
+        valid_from: _timestamp_pb2.Timestamp | None = ...,
+        valid_to: _timestamp_pb2.Timestamp | None = ...,
+        evidence: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_weight", b"_weight", "confidence", b"confidence", "create_time", b"create_time", "delete_time", b"delete_time", "weight", b"weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_weight", b"_weight", "confidence", b"confidence", "create_time", b"create_time", "delete_time", b"delete_time", "valid_from", b"valid_from", "valid_to", b"valid_to", "weight", b"weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_weight", b"_weight", "changed_by_dream", b"changed_by_dream", "confidence", b"confidence", "create_time", b"create_time", "delete_time", b"delete_time", "origin", b"origin", "source", b"source", "target", b"target", "type", b"type", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_weight", b"_weight", "changed_by_dream", b"changed_by_dream", "confidence", b"confidence", "create_time", b"create_time", "delete_time", b"delete_time", "evidence", b"evidence", "is_amortized_shortcut", b"is_amortized_shortcut", "origin", b"origin", "path", b"path", "source", b"source", "target", b"target", "type", b"type", "valid_from", b"valid_from", "valid_to", b"valid_to", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__confidence: _TypeAlias = _typing.Literal["confidence"]  # noqa: Y015
     _WhichOneofArgType__confidence: _TypeAlias = _typing.Literal["_confidence", b"_confidence"]  # noqa: Y015
@@ -262,7 +370,10 @@ class Hit(_message.Message):
     MEMORY_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     WHY_FIELD_NUMBER: _builtins.int
+    SUPERSEDED_BY_FIELD_NUMBER: _builtins.int
     score: _builtins.float
+    superseded_by: _builtins.str
+    """The newer fact that supersedes this one; empty for what holds."""
     @_builtins.property
     def memory(self) -> Global___Memory: ...
     @_builtins.property
@@ -273,10 +384,11 @@ class Hit(_message.Message):
         memory: Global___Memory | None = ...,
         score: _builtins.float = ...,
         why: Global___Why | None = ...,
+        superseded_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["memory", b"memory", "why", b"why"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory", b"memory", "score", b"score", "why", b"why"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory", b"memory", "score", b"score", "superseded_by", b"superseded_by", "why", b"why"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -97,11 +97,17 @@ class RecallRequest(_message.Message):
     AFTER_FIELD_NUMBER: _builtins.int
     BEFORE_FIELD_NUMBER: _builtins.int
     WITH_VECTORS_FIELD_NUMBER: _builtins.int
+    TOKEN_BUDGET_FIELD_NUMBER: _builtins.int
+    WITH_SIMILAR_FIELD_NUMBER: _builtins.int
     space: _builtins.str
     text: _builtins.str
     """Text, vector or both."""
     limit: _builtins.int
     with_vectors: _builtins.bool
+    token_budget: _builtins.int
+    """Most tokens (words and marks) of titles and texts in all; hits end before the first that would pass it. 0: no bound."""
+    with_similar: _builtins.bool
+    """Also returns memories that say the same as a better hit; else they are left out."""
     @_builtins.property
     def vector(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
     @_builtins.property
@@ -125,10 +131,12 @@ class RecallRequest(_message.Message):
         after: _timestamp_pb2.Timestamp | None = ...,
         before: _timestamp_pb2.Timestamp | None = ...,
         with_vectors: _builtins.bool = ...,
+        token_budget: _builtins.int = ...,
+        with_similar: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "after", b"after", "before", b"before", "limit", b"limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "after", b"after", "before", b"before", "kinds", b"kinds", "limit", b"limit", "space", b"space", "text", b"text", "vector", b"vector", "with_vectors", b"with_vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "after", b"after", "before", b"before", "kinds", b"kinds", "limit", b"limit", "space", b"space", "text", b"text", "token_budget", b"token_budget", "vector", b"vector", "with_similar", b"with_similar", "with_vectors", b"with_vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
@@ -144,11 +152,17 @@ class RecallResponse(_message.Message):
     WOKE_DREAM_FIELD_NUMBER: _builtins.int
     NOTICE_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
+    SIMILAR_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
     woke_dream: _builtins.str
     """The dream that this recall woke, if one ran."""
     notice: _builtins.str
     """How it was scored when less than everything was possible, e.g. "no embedder: found by words only"."""
     seconds: _builtins.float
+    similar_left_out: _builtins.int
+    """Memories left out since a better hit says the same."""
+    tokens: _builtins.int
+    """Of the texts of all hits."""
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[_memory_pb2.Hit]: ...
     def __init__(
@@ -158,10 +172,12 @@ class RecallResponse(_message.Message):
         woke_dream: _builtins.str = ...,
         notice: _builtins.str = ...,
         seconds: _builtins.float = ...,
+        similar_left_out: _builtins.int = ...,
+        tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "notice", b"notice", "seconds", b"seconds", "woke_dream", b"woke_dream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "notice", b"notice", "seconds", b"seconds", "similar_left_out", b"similar_left_out", "tokens", b"tokens", "woke_dream", b"woke_dream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -377,6 +393,58 @@ class RestoreResponse(_message.Message):
 Global___RestoreResponse: _TypeAlias = RestoreResponse  # noqa: Y015
 
 @_typing.final
+class UnmergeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACE_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    space: _builtins.str
+    id: _builtins.str
+    """Id or key of a container, a facet, or a memory that stands for copies."""
+    request_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        space: _builtins.str = ...,
+        id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id", "space", b"space"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnmergeRequest: _TypeAlias = UnmergeRequest  # noqa: Y015
+
+@_typing.final
+class UnmergeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDS_FIELD_NUMBER: _builtins.int
+    VECTORS_APPROXIMATE_FIELD_NUMBER: _builtins.int
+    vectors_approximate: _builtins.int
+    """Of these, the ones whose vector was read back from a code, since the original was purged."""
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the memories that stand for themselves again; dreams keep them apart from now on."""
+
+    def __init__(
+        self,
+        *,
+        ids: _abc.Iterable[_builtins.str] | None = ...,
+        vectors_approximate: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids", "vectors_approximate", b"vectors_approximate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnmergeResponse: _TypeAlias = UnmergeResponse  # noqa: Y015
+
+@_typing.final
 class ImportRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -565,6 +633,12 @@ class GetStatsResponse(_message.Message):
     DREAMS_FIELD_NUMBER: _builtins.int
     CHANGE_SEQ_FIELD_NUMBER: _builtins.int
     SPACES_FIELD_NUMBER: _builtins.int
+    CONTAINERS_FIELD_NUMBER: _builtins.int
+    FACETS_FIELD_NUMBER: _builtins.int
+    FOLDED_FIELD_NUMBER: _builtins.int
+    KEPT_VECTOR_BYTES_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    ON_HOLD_FIELD_NUMBER: _builtins.int
     space: _builtins.str
     memories: _builtins.int
     memories_forgotten: _builtins.int
@@ -582,6 +656,18 @@ class GetStatsResponse(_message.Message):
     text_bytes: _builtins.int
     dreams: _builtins.int
     change_seq: _builtins.int
+    containers: _builtins.int
+    """Of the memories: containers and what lies in them. Memories that stand for themselves or for others, which is
+    what compression counts, are memories less facets.
+    """
+    facets: _builtins.int
+    folded: _builtins.int
+    """Copies that a memory stands for, and containers that another replaced; hidden."""
+    kept_vector_bytes: _builtins.int
+    """Original vectors of facets, kept for Unmerge and Revert until they are purged."""
+    pinned: _builtins.int
+    on_hold: _builtins.bool
+    """Dreams and purges leave this space alone (dream.hold_spaces)."""
     @_builtins.property
     def spaces(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -602,10 +688,16 @@ class GetStatsResponse(_message.Message):
         dreams: _builtins.int = ...,
         change_seq: _builtins.int = ...,
         spaces: _abc.Iterable[_builtins.str] | None = ...,
+        containers: _builtins.int = ...,
+        facets: _builtins.int = ...,
+        folded: _builtins.int = ...,
+        kept_vector_bytes: _builtins.int = ...,
+        pinned: _builtins.int = ...,
+        on_hold: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_seq", b"change_seq", "database_bytes", b"database_bytes", "dimension", b"dimension", "dreams", b"dreams", "edges", b"edges", "edges_pruned", b"edges_pruned", "embedder", b"embedder", "memories", b"memories", "memories_forgotten", b"memories_forgotten", "space", b"space", "spaces", b"spaces", "text_bytes", b"text_bytes", "to_embed", b"to_embed", "vector_bytes", b"vector_bytes", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_seq", b"change_seq", "containers", b"containers", "database_bytes", b"database_bytes", "dimension", b"dimension", "dreams", b"dreams", "edges", b"edges", "edges_pruned", b"edges_pruned", "embedder", b"embedder", "facets", b"facets", "folded", b"folded", "kept_vector_bytes", b"kept_vector_bytes", "memories", b"memories", "memories_forgotten", b"memories_forgotten", "on_hold", b"on_hold", "pinned", b"pinned", "space", b"space", "spaces", b"spaces", "text_bytes", b"text_bytes", "to_embed", b"to_embed", "vector_bytes", b"vector_bytes", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

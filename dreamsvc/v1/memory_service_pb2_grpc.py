@@ -65,6 +65,11 @@ class MemoryServiceStub:
                 request_serializer=dreamsvc_dot_v1_dot_memory__service__pb2.RestoreRequest.SerializeToString,
                 response_deserializer=dreamsvc_dot_v1_dot_memory__service__pb2.RestoreResponse.FromString,
                 _registered_method=True)
+        self.Unmerge = channel.unary_unary(
+                '/dreamsvc.v1.MemoryService/Unmerge',
+                request_serializer=dreamsvc_dot_v1_dot_memory__service__pb2.UnmergeRequest.SerializeToString,
+                response_deserializer=dreamsvc_dot_v1_dot_memory__service__pb2.UnmergeResponse.FromString,
+                _registered_method=True)
         self.Import = channel.stream_unary(
                 '/dreamsvc.v1.MemoryService/Import',
                 request_serializer=dreamsvc_dot_v1_dot_memory__service__pb2.ImportRequest.SerializeToString,
@@ -125,6 +130,13 @@ class MemoryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Unmerge(self, request, context):
+        """Takes a container apart, a facet out of its container, or a survivor's copies back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Import(self, request_iterator, context):
         """Takes a file in chunks, first message the header; all or nothing.
         """
@@ -177,6 +189,11 @@ def add_MemoryServiceServicer_to_server(servicer, server):
                     servicer.Restore,
                     request_deserializer=dreamsvc_dot_v1_dot_memory__service__pb2.RestoreRequest.FromString,
                     response_serializer=dreamsvc_dot_v1_dot_memory__service__pb2.RestoreResponse.SerializeToString,
+            ),
+            'Unmerge': grpc.unary_unary_rpc_method_handler(
+                    servicer.Unmerge,
+                    request_deserializer=dreamsvc_dot_v1_dot_memory__service__pb2.UnmergeRequest.FromString,
+                    response_serializer=dreamsvc_dot_v1_dot_memory__service__pb2.UnmergeResponse.SerializeToString,
             ),
             'Import': grpc.stream_unary_rpc_method_handler(
                     servicer.Import,
@@ -357,6 +374,33 @@ class MemoryService:
             '/dreamsvc.v1.MemoryService/Restore',
             dreamsvc_dot_v1_dot_memory__service__pb2.RestoreRequest.SerializeToString,
             dreamsvc_dot_v1_dot_memory__service__pb2.RestoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Unmerge(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dreamsvc.v1.MemoryService/Unmerge',
+            dreamsvc_dot_v1_dot_memory__service__pb2.UnmergeRequest.SerializeToString,
+            dreamsvc_dot_v1_dot_memory__service__pb2.UnmergeResponse.FromString,
             options,
             channel_credentials,
             insecure,

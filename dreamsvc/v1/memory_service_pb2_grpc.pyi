@@ -42,6 +42,8 @@ class MemoryServiceStub:
     Forget: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ForgetRequest, _memory_service_pb2.ForgetResponse]
     """Hides memories; nothing is destroyed and Restore brings them back."""
     Restore: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.RestoreRequest, _memory_service_pb2.RestoreResponse]
+    Unmerge: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.UnmergeRequest, _memory_service_pb2.UnmergeResponse]
+    """Takes a container apart, a facet out of its container, or a survivor's copies back."""
     Import: _grpc.StreamUnaryMultiCallable[_memory_service_pb2.ImportRequest, _memory_service_pb2.ImportResponse]
     """Takes a file in chunks, first message the header; all or nothing."""
     Export: _grpc.UnaryStreamMultiCallable[_memory_service_pb2.ExportRequest, _memory_service_pb2.ExportResponse]
@@ -62,6 +64,8 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     Forget: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ForgetRequest, _memory_service_pb2.ForgetResponse]  # type: ignore[assignment]
     """Hides memories; nothing is destroyed and Restore brings them back."""
     Restore: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.RestoreRequest, _memory_service_pb2.RestoreResponse]  # type: ignore[assignment]
+    Unmerge: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.UnmergeRequest, _memory_service_pb2.UnmergeResponse]  # type: ignore[assignment]
+    """Takes a container apart, a facet out of its container, or a survivor's copies back."""
     Import: _aio.StreamUnaryMultiCallable[_memory_service_pb2.ImportRequest, _memory_service_pb2.ImportResponse]  # type: ignore[assignment]
     """Takes a file in chunks, first message the header; all or nothing."""
     Export: _aio.UnaryStreamMultiCallable[_memory_service_pb2.ExportRequest, _memory_service_pb2.ExportResponse]  # type: ignore[assignment]
@@ -115,6 +119,14 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.RestoreRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.RestoreResponse, _abc.Awaitable[_memory_service_pb2.RestoreResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Unmerge(
+        self,
+        request: _memory_service_pb2.UnmergeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_memory_service_pb2.UnmergeResponse, _abc.Awaitable[_memory_service_pb2.UnmergeResponse]]:
+        """Takes a container apart, a facet out of its container, or a survivor's copies back."""
 
     @_abc_1.abstractmethod
     def Import(

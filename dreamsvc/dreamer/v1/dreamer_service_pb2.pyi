@@ -64,6 +64,7 @@ class Start(_message.Message):
     NOW_US_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     STAGED_PARTS_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
     dream_id: _builtins.str
     phase: _dream_pb2.DreamPhase.ValueType
     seed: _builtins.int
@@ -82,6 +83,10 @@ class Start(_message.Message):
     def checkpoint(self) -> Global___Checkpoint:
         """Absent: from the beginning."""
 
+    @_builtins.property
+    def recall(self) -> _config_pb2.RecallConfig:
+        """How the space is read, for the probes."""
+
     def __init__(
         self,
         *,
@@ -94,10 +99,11 @@ class Start(_message.Message):
         now_us: _builtins.int = ...,
         checkpoint: Global___Checkpoint | None = ...,
         staged_parts: _builtins.int = ...,
+        recall: _config_pb2.RecallConfig | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "config", b"config"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "config", b"config", "recall", b"recall"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_seconds", b"budget_seconds", "checkpoint", b"checkpoint", "config", b"config", "dream_id", b"dream_id", "now_us", b"now_us", "phase", b"phase", "seed", b"seed", "snapshot", b"snapshot", "staged_parts", b"staged_parts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_seconds", b"budget_seconds", "checkpoint", b"checkpoint", "config", b"config", "dream_id", b"dream_id", "now_us", b"now_us", "phase", b"phase", "recall", b"recall", "seed", b"seed", "snapshot", b"snapshot", "staged_parts", b"staged_parts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -224,6 +230,9 @@ class Checkpoint(_message.Message):
     ACTIVATION_FIELD_NUMBER: _builtins.int
     NEXT_PART_FIELD_NUMBER: _builtins.int
     TALLY_FIELD_NUMBER: _builtins.int
+    STEPS_DONE_FIELD_NUMBER: _builtins.int
+    COMPRESSION_FIELD_NUMBER: _builtins.int
+    REPLAY_ENDED_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     seed: _builtins.int
     round: _builtins.int
@@ -233,8 +242,14 @@ class Checkpoint(_message.Message):
     """Activations in 8 bits, zlib; exactly what the next step reads."""
     next_part: _builtins.int
     """Number of the next part of the journal."""
+    steps_done: _builtins.int
+    """Steps after the replay that are done, and what they found."""
+    replay_ended: _dream_pb2.EndReason.ValueType
+    """The replay came to its end, and why."""
     @_builtins.property
     def tally(self) -> Global___Tally: ...
+    @_builtins.property
+    def compression(self) -> _dream_pb2.Compression: ...
     def __init__(
         self,
         *,
@@ -246,10 +261,13 @@ class Checkpoint(_message.Message):
         activation: _builtins.bytes = ...,
         next_part: _builtins.int = ...,
         tally: Global___Tally | None = ...,
+        steps_done: _builtins.int = ...,
+        compression: _dream_pb2.Compression | None = ...,
+        replay_ended: _dream_pb2.EndReason.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["tally", b"tally"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "tally", b"tally"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "batch", b"batch", "format", b"format", "next_part", b"next_part", "round", b"round", "seed", b"seed", "src_step", b"src_step", "tally", b"tally"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "batch", b"batch", "compression", b"compression", "format", b"format", "next_part", b"next_part", "replay_ended", b"replay_ended", "round", b"round", "seed", b"seed", "src_step", b"src_step", "steps_done", b"steps_done", "tally", b"tally"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -305,21 +323,25 @@ class Ended(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     TALLY_FIELD_NUMBER: _builtins.int
+    COMPRESSION_FIELD_NUMBER: _builtins.int
     reason: _dream_pb2.EndReason.ValueType
     message: _builtins.str
     """For FAILED: what went wrong, in words."""
     @_builtins.property
     def tally(self) -> Global___Tally: ...
+    @_builtins.property
+    def compression(self) -> _dream_pb2.Compression: ...
     def __init__(
         self,
         *,
         reason: _dream_pb2.EndReason.ValueType = ...,
         message: _builtins.str = ...,
         tally: Global___Tally | None = ...,
+        compression: _dream_pb2.Compression | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["tally", b"tally"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "tally", b"tally"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason", "tally", b"tally"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "message", b"message", "reason", b"reason", "tally", b"tally"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

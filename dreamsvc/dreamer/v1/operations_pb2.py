@@ -22,21 +22,43 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from dreamsvc.v1 import dream_pb2 as dreamsvc_dot_v1_dot_dream__pb2
+from dreamsvc.v1 import memory_pb2 as dreamsvc_dot_v1_dot_memory__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$dreamsvc/dreamer/v1/operations.proto\x12\x13\x64reamsvc.dreamer.v1\"\x96\x01\n\nOperations\x12\x0c\n\x04part\x18\x01 \x01(\r\x12\x38\n\x0c\x65\x64ge_weights\x18\x02 \x01(\x0b\x32 .dreamsvc.dreamer.v1.EdgeWeightsH\x00\x12\x38\n\x0creplay_marks\x18\x03 \x01(\x0b\x32 .dreamsvc.dreamer.v1.ReplayMarksH\x00\x42\x06\n\x04kind\"@\n\x0b\x45\x64geWeights\x12\x10\n\x08\x65\x64ge_ids\x18\x01 \x03(\x03\x12\x0f\n\x07weights\x18\x02 \x03(\x02\x12\x0e\n\x06pruned\x18\x03 \x03(\x08\"/\n\x0bReplayMarks\x12\x10\n\x08node_ids\x18\x01 \x03(\x03\x12\x0e\n\x06\x63ounts\x18\x02 \x03(\r\"\x93\x01\n\x0c\x42\x65\x66oreImages\x12\x10\n\x08\x65\x64ge_ids\x18\x01 \x03(\x03\x12\x0f\n\x07weights\x18\x02 \x03(\x01\x12\x12\n\ndeleted_us\x18\x03 \x03(\x03\x12\x12\n\nchanged_by\x18\x04 \x03(\x03\x12\x10\n\x08node_ids\x18\x05 \x03(\x03\x12\x15\n\rreplay_counts\x18\x06 \x03(\x03\x12\x0f\n\x07skipped\x18\x07 \x03(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$dreamsvc/dreamer/v1/operations.proto\x12\x13\x64reamsvc.dreamer.v1\x1a\x17\x64reamsvc/v1/dream.proto\x1a\x18\x64reamsvc/v1/memory.proto\"\xf6\x02\n\nOperations\x12\x0c\n\x04part\x18\x01 \x01(\r\x12\x38\n\x0c\x65\x64ge_weights\x18\x02 \x01(\x0b\x32 .dreamsvc.dreamer.v1.EdgeWeightsH\x00\x12\x38\n\x0creplay_marks\x18\x03 \x01(\x0b\x32 .dreamsvc.dreamer.v1.ReplayMarksH\x00\x12\x39\n\x0c\x65liminations\x18\x04 \x01(\x0b\x32!.dreamsvc.dreamer.v1.EliminationsH\x00\x12\x35\n\ncontainers\x18\x05 \x01(\x0b\x32\x1f.dreamsvc.dreamer.v1.ContainersH\x00\x12\x38\n\x0cnew_memories\x18\x06 \x01(\x0b\x32 .dreamsvc.dreamer.v1.NewMemoriesH\x00\x12\x32\n\tnew_edges\x18\x07 \x01(\x0b\x32\x1d.dreamsvc.dreamer.v1.NewEdgesH\x00\x42\x06\n\x04kind\"@\n\x0b\x45\x64geWeights\x12\x10\n\x08\x65\x64ge_ids\x18\x01 \x03(\x03\x12\x0f\n\x07weights\x18\x02 \x03(\x02\x12\x0e\n\x06pruned\x18\x03 \x03(\x08\"/\n\x0bReplayMarks\x12\x10\n\x08node_ids\x18\x01 \x03(\x03\x12\x0e\n\x06\x63ounts\x18\x02 \x03(\r\"F\n\x0c\x45liminations\x12\x36\n\x0c\x65liminations\x18\x01 \x03(\x0b\x32 .dreamsvc.dreamer.v1.Elimination\"@\n\x0b\x45limination\x12\x10\n\x08survivor\x18\x01 \x01(\x03\x12\x0e\n\x06\x63opies\x18\x02 \x03(\x03\x12\x0f\n\x07\x63osines\x18\x03 \x03(\x02\"@\n\nContainers\x12\x32\n\ncontainers\x18\x01 \x03(\x0b\x32\x1e.dreamsvc.dreamer.v1.Container\"\xec\x01\n\tContainer\x12\x0e\n\x06number\x18\x01 \x01(\r\x12&\n\x05stage\x18\x02 \x01(\x0e\x32\x17.dreamsvc.v1.MergeStage\x12\r\n\x05title\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x10\n\x08\x63\x65ntroid\x18\x05 \x01(\x0c\x12\x16\n\x0e\x63\x65ntroid_scale\x18\x06 \x01(\x02\x12\x0c\n\x04\x62its\x18\x07 \x01(\r\x12\x0f\n\x07members\x18\x08 \x03(\x03\x12\r\n\x05\x63odes\x18\t \x01(\x0c\x12\x0e\n\x06scales\x18\n \x01(\x0c\x12\x10\n\x08replaces\x18\x0b \x03(\x03\x12\x10\n\x08\x63ohesion\x18\x0c \x01(\x02\"?\n\x0bNewMemories\x12\x30\n\x08memories\x18\x01 \x03(\x0b\x32\x1e.dreamsvc.dreamer.v1.NewMemory\"l\n\tNewMemory\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x12\n\nimportance\x18\x05 \x01(\x01\x12\x10\n\x08metadata\x18\x06 \x01(\t\"\xbd\x01\n\x08NewEdges\x12\x0f\n\x07sources\x18\x01 \x03(\x12\x12\x0f\n\x07targets\x18\x02 \x03(\x12\x12\r\n\x05types\x18\x03 \x03(\t\x12\x0f\n\x07weights\x18\x04 \x03(\x02\x12\x13\n\x0b\x63onfidences\x18\x05 \x03(\x02\x12(\n\x07origins\x18\x06 \x03(\x0e\x32\x17.dreamsvc.v1.EdgeOrigin\x12\x30\n\x07\x64\x65tails\x18\x07 \x03(\x0b\x32\x1f.dreamsvc.dreamer.v1.EdgeDetail\"w\n\nEdgeDetail\x12\x1d\n\x15is_amortized_shortcut\x18\x01 \x01(\x08\x12\x0c\n\x04path\x18\x02 \x03(\x03\x12\x15\n\rvalid_from_us\x18\x03 \x01(\x03\x12\x13\n\x0bvalid_to_us\x18\x04 \x01(\x03\x12\x10\n\x08\x65vidence\x18\x05 \x01(\t\"\x99\x02\n\x0c\x42\x65\x66oreImages\x12\x10\n\x08\x65\x64ge_ids\x18\x01 \x03(\x03\x12\x0f\n\x07weights\x18\x02 \x03(\x01\x12\x12\n\ndeleted_us\x18\x03 \x03(\x03\x12\x12\n\nchanged_by\x18\x04 \x03(\x03\x12\x10\n\x08node_ids\x18\x05 \x03(\x03\x12\x15\n\rreplay_counts\x18\x06 \x03(\x03\x12\x0f\n\x07skipped\x18\x07 \x03(\x03\x12-\n\x05nodes\x18\x08 \x03(\x0b\x32\x1e.dreamsvc.dreamer.v1.NodeImage\x12-\n\x05\x65\x64ges\x18\t \x03(\x0b\x32\x1e.dreamsvc.dreamer.v1.EdgeImage\x12\x12\n\nborn_nodes\x18\n \x03(\x03\x12\x12\n\nborn_edges\x18\x0b \x03(\x03\"\xa2\x02\n\tNodeImage\x12\n\n\x02id\x18\x01 \x01(\x03\x12%\n\x04role\x18\x02 \x01(\x0e\x32\x17.dreamsvc.v1.MemoryRole\x12\x13\n\x0bmerged_into\x18\x03 \x01(\x03\x12\x12\n\ndeleted_us\x18\x04 \x01(\x03\x12\x12\n\nchanged_by\x18\x05 \x01(\x03\x12\x12\n\nimportance\x18\x06 \x01(\x01\x12\x12\n\ncreated_us\x18\x07 \x01(\x03\x12\x13\n\x0b\x61\x63\x63\x65ssed_us\x18\x08 \x01(\x03\x12\x10\n\x08\x65vent_us\x18\t \x01(\x03\x12\x14\n\x0c\x65vent_end_us\x18\n \x01(\x03\x12\x0f\n\x07\x61liases\x18\x0b \x01(\t\x12\x14\n\x0c\x61\x63\x63\x65ss_added\x18\x0c \x01(\x03\x12\x19\n\x11\x61\x63\x63\x65ssed_after_us\x18\r \x01(\x03\"v\n\tEdgeImage\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12\x12\n\nconfidence\x18\x03 \x01(\x01\x12\x12\n\ndeleted_us\x18\x04 \x01(\x03\x12\x11\n\thidden_by\x18\x05 \x01(\x03\x12\x12\n\nchanged_by\x18\x06 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'dreamsvc.dreamer.v1.operations_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OPERATIONS']._serialized_start=62
-  _globals['_OPERATIONS']._serialized_end=212
-  _globals['_EDGEWEIGHTS']._serialized_start=214
-  _globals['_EDGEWEIGHTS']._serialized_end=278
-  _globals['_REPLAYMARKS']._serialized_start=280
-  _globals['_REPLAYMARKS']._serialized_end=327
-  _globals['_BEFOREIMAGES']._serialized_start=330
-  _globals['_BEFOREIMAGES']._serialized_end=477
+  _globals['_OPERATIONS']._serialized_start=113
+  _globals['_OPERATIONS']._serialized_end=487
+  _globals['_EDGEWEIGHTS']._serialized_start=489
+  _globals['_EDGEWEIGHTS']._serialized_end=553
+  _globals['_REPLAYMARKS']._serialized_start=555
+  _globals['_REPLAYMARKS']._serialized_end=602
+  _globals['_ELIMINATIONS']._serialized_start=604
+  _globals['_ELIMINATIONS']._serialized_end=674
+  _globals['_ELIMINATION']._serialized_start=676
+  _globals['_ELIMINATION']._serialized_end=740
+  _globals['_CONTAINERS']._serialized_start=742
+  _globals['_CONTAINERS']._serialized_end=806
+  _globals['_CONTAINER']._serialized_start=809
+  _globals['_CONTAINER']._serialized_end=1045
+  _globals['_NEWMEMORIES']._serialized_start=1047
+  _globals['_NEWMEMORIES']._serialized_end=1110
+  _globals['_NEWMEMORY']._serialized_start=1112
+  _globals['_NEWMEMORY']._serialized_end=1220
+  _globals['_NEWEDGES']._serialized_start=1223
+  _globals['_NEWEDGES']._serialized_end=1412
+  _globals['_EDGEDETAIL']._serialized_start=1414
+  _globals['_EDGEDETAIL']._serialized_end=1533
+  _globals['_BEFOREIMAGES']._serialized_start=1536
+  _globals['_BEFOREIMAGES']._serialized_end=1817
+  _globals['_NODEIMAGE']._serialized_start=1820
+  _globals['_NODEIMAGE']._serialized_end=2110
+  _globals['_EDGEIMAGE']._serialized_start=2112
+  _globals['_EDGEIMAGE']._serialized_end=2230
 # @@protoc_insertion_point(module_scope)

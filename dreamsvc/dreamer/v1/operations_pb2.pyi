@@ -4,6 +4,8 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from dreamsvc.v1 import dream_pb2 as _dream_pb2
+from dreamsvc.v1 import memory_pb2 as _memory_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
@@ -29,24 +31,40 @@ class Operations(_message.Message):
     PART_FIELD_NUMBER: _builtins.int
     EDGE_WEIGHTS_FIELD_NUMBER: _builtins.int
     REPLAY_MARKS_FIELD_NUMBER: _builtins.int
+    ELIMINATIONS_FIELD_NUMBER: _builtins.int
+    CONTAINERS_FIELD_NUMBER: _builtins.int
+    NEW_MEMORIES_FIELD_NUMBER: _builtins.int
+    NEW_EDGES_FIELD_NUMBER: _builtins.int
     part: _builtins.int
     """Counts up from 0 within a dream."""
     @_builtins.property
     def edge_weights(self) -> Global___EdgeWeights: ...
     @_builtins.property
     def replay_marks(self) -> Global___ReplayMarks: ...
+    @_builtins.property
+    def eliminations(self) -> Global___Eliminations: ...
+    @_builtins.property
+    def containers(self) -> Global___Containers: ...
+    @_builtins.property
+    def new_memories(self) -> Global___NewMemories: ...
+    @_builtins.property
+    def new_edges(self) -> Global___NewEdges: ...
     def __init__(
         self,
         *,
         part: _builtins.int = ...,
         edge_weights: Global___EdgeWeights | None = ...,
         replay_marks: Global___ReplayMarks | None = ...,
+        eliminations: Global___Eliminations | None = ...,
+        containers: Global___Containers | None = ...,
+        new_memories: Global___NewMemories | None = ...,
+        new_edges: Global___NewEdges | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["edge_weights", b"edge_weights", "kind", b"kind", "replay_marks", b"replay_marks"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["containers", b"containers", "edge_weights", b"edge_weights", "eliminations", b"eliminations", "kind", b"kind", "new_edges", b"new_edges", "new_memories", b"new_memories", "replay_marks", b"replay_marks"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["edge_weights", b"edge_weights", "kind", b"kind", "part", b"part", "replay_marks", b"replay_marks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["containers", b"containers", "edge_weights", b"edge_weights", "eliminations", b"eliminations", "kind", b"kind", "new_edges", b"new_edges", "new_memories", b"new_memories", "part", b"part", "replay_marks", b"replay_marks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["edge_weights", "replay_marks"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["edge_weights", "replay_marks", "eliminations", "containers", "new_memories", "new_edges"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -111,6 +129,289 @@ class ReplayMarks(_message.Message):
 Global___ReplayMarks: _TypeAlias = ReplayMarks  # noqa: Y015
 
 @_typing.final
+class Eliminations(_message.Message):
+    """Copies that a survivor stands for from now on (REQ-DREAM-008). What the survivor inherits is worked out where it
+    is folded, from the rows as they are then.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ELIMINATIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def eliminations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Elimination]: ...
+    def __init__(
+        self,
+        *,
+        eliminations: _abc.Iterable[Global___Elimination] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["eliminations", b"eliminations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Eliminations: _TypeAlias = Eliminations  # noqa: Y015
+
+@_typing.final
+class Elimination(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SURVIVOR_FIELD_NUMBER: _builtins.int
+    COPIES_FIELD_NUMBER: _builtins.int
+    COSINES_FIELD_NUMBER: _builtins.int
+    survivor: _builtins.int
+    @_builtins.property
+    def copies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Soft-deleted; their edges go over to the survivor."""
+
+    @_builtins.property
+    def cosines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Of each copy and the survivor."""
+
+    def __init__(
+        self,
+        *,
+        survivor: _builtins.int = ...,
+        copies: _abc.Iterable[_builtins.int] | None = ...,
+        cosines: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies", b"copies", "cosines", b"cosines", "survivor", b"survivor"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Elimination: _TypeAlias = Elimination  # noqa: Y015
+
+@_typing.final
+class Containers(_message.Message):
+    """Memories that become one (REQ-DREAM-007): a container is never split over two parts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTAINERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def containers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Container]: ...
+    def __init__(
+        self,
+        *,
+        containers: _abc.Iterable[Global___Container] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["containers", b"containers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Containers: _TypeAlias = Containers  # noqa: Y015
+
+@_typing.final
+class Container(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    CENTROID_FIELD_NUMBER: _builtins.int
+    CENTROID_SCALE_FIELD_NUMBER: _builtins.int
+    BITS_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    CODES_FIELD_NUMBER: _builtins.int
+    SCALES_FIELD_NUMBER: _builtins.int
+    REPLACES_FIELD_NUMBER: _builtins.int
+    COHESION_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Counts from 1 within a dream over all memories that it makes; the id follows from it and the dream's."""
+    stage: _dream_pb2.MergeStage.ValueType
+    title: _builtins.str
+    """Extracts of its members."""
+    text: _builtins.str
+    centroid: _builtins.bytes
+    """The mean of its members' unit vectors: int8 numbers and the value of one step."""
+    centroid_scale: _builtins.float
+    bits: _builtins.int
+    """Bits of a number in a code: 1, 2, 4 or 8."""
+    codes: _builtins.bytes
+    """Their codes one after the other, and one float16 scale each."""
+    scales: _builtins.bytes
+    cohesion: _builtins.float
+    """Mean cosine over all pairs of members."""
+    @_builtins.property
+    def members(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Row ids of the members, ascending."""
+
+    @_builtins.property
+    def replaces(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Containers that had some of these members until now, and that this one stands for."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        stage: _dream_pb2.MergeStage.ValueType = ...,
+        title: _builtins.str = ...,
+        text: _builtins.str = ...,
+        centroid: _builtins.bytes = ...,
+        centroid_scale: _builtins.float = ...,
+        bits: _builtins.int = ...,
+        members: _abc.Iterable[_builtins.int] | None = ...,
+        codes: _builtins.bytes = ...,
+        scales: _builtins.bytes = ...,
+        replaces: _abc.Iterable[_builtins.int] | None = ...,
+        cohesion: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bits", b"bits", "centroid", b"centroid", "centroid_scale", b"centroid_scale", "codes", b"codes", "cohesion", b"cohesion", "members", b"members", "number", b"number", "replaces", b"replaces", "scales", b"scales", "stage", b"stage", "text", b"text", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Container: _TypeAlias = Container  # noqa: Y015
+
+@_typing.final
+class NewMemories(_message.Message):
+    """Memories that a dream makes of others, e.g. schemas (REQ-DREAM-009)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMORIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def memories(self) -> _containers.RepeatedCompositeFieldContainer[Global___NewMemory]: ...
+    def __init__(
+        self,
+        *,
+        memories: _abc.Iterable[Global___NewMemory] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["memories", b"memories"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NewMemories: _TypeAlias = NewMemories  # noqa: Y015
+
+@_typing.final
+class NewMemory(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    IMPORTANCE_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    kind: _builtins.str
+    title: _builtins.str
+    text: _builtins.str
+    importance: _builtins.float
+    metadata: _builtins.str
+    """A JSON object."""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        kind: _builtins.str = ...,
+        title: _builtins.str = ...,
+        text: _builtins.str = ...,
+        importance: _builtins.float = ...,
+        metadata: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["importance", b"importance", "kind", b"kind", "metadata", b"metadata", "number", b"number", "text", b"text", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NewMemory: _TypeAlias = NewMemory  # noqa: Y015
+
+@_typing.final
+class NewEdges(_message.Message):
+    """Edges that a dream makes, columns of equal length. An end below 0 is the memory of that number, negated."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCES_FIELD_NUMBER: _builtins.int
+    TARGETS_FIELD_NUMBER: _builtins.int
+    TYPES_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    CONFIDENCES_FIELD_NUMBER: _builtins.int
+    ORIGINS_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def targets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def weights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
+    @_builtins.property
+    def confidences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
+    @_builtins.property
+    def origins(self) -> _containers.RepeatedScalarFieldContainer[_memory_pb2.EdgeOrigin.ValueType]: ...
+    @_builtins.property
+    def details(self) -> _containers.RepeatedCompositeFieldContainer[Global___EdgeDetail]: ...
+    def __init__(
+        self,
+        *,
+        sources: _abc.Iterable[_builtins.int] | None = ...,
+        targets: _abc.Iterable[_builtins.int] | None = ...,
+        types: _abc.Iterable[_builtins.str] | None = ...,
+        weights: _abc.Iterable[_builtins.float] | None = ...,
+        confidences: _abc.Iterable[_builtins.float] | None = ...,
+        origins: _abc.Iterable[_memory_pb2.EdgeOrigin.ValueType] | None = ...,
+        details: _abc.Iterable[Global___EdgeDetail] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidences", b"confidences", "details", b"details", "origins", b"origins", "sources", b"sources", "targets", b"targets", "types", b"types", "weights", b"weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NewEdges: _TypeAlias = NewEdges  # noqa: Y015
+
+@_typing.final
+class EdgeDetail(_message.Message):
+    """What an edge knows beside its weight; lies beside it in the store."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IS_AMORTIZED_SHORTCUT_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    VALID_FROM_US_FIELD_NUMBER: _builtins.int
+    VALID_TO_US_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    is_amortized_shortcut: _builtins.bool
+    """Stands for a path that was walked often (REQ-DREAM-036)."""
+    valid_from_us: _builtins.int
+    """Of a SUPERSEDES edge: from when to when the older fact held, wall-clock microseconds; 0 where unknown."""
+    valid_to_us: _builtins.int
+    evidence: _builtins.str
+    """Why it was made, in words."""
+    @_builtins.property
+    def path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Row ids of the memories along the path, both ends included."""
+
+    def __init__(
+        self,
+        *,
+        is_amortized_shortcut: _builtins.bool = ...,
+        path: _abc.Iterable[_builtins.int] | None = ...,
+        valid_from_us: _builtins.int = ...,
+        valid_to_us: _builtins.int = ...,
+        evidence: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "is_amortized_shortcut", b"is_amortized_shortcut", "path", b"path", "valid_from_us", b"valid_from_us", "valid_to_us", b"valid_to_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EdgeDetail: _TypeAlias = EdgeDetail  # noqa: Y015
+
+@_typing.final
 class BeforeImages(_message.Message):
     """What rows were before a part was folded into them; what undoing it needs."""
 
@@ -123,6 +424,10 @@ class BeforeImages(_message.Message):
     NODE_IDS_FIELD_NUMBER: _builtins.int
     REPLAY_COUNTS_FIELD_NUMBER: _builtins.int
     SKIPPED_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
+    EDGES_FIELD_NUMBER: _builtins.int
+    BORN_NODES_FIELD_NUMBER: _builtins.int
+    BORN_EDGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def edge_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -141,6 +446,18 @@ class BeforeImages(_message.Message):
     def skipped(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Ids of rows that a later change of a user kept as they are."""
 
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeImage]:
+        """Memories and edges whose content or standing the part changed."""
+
+    @_builtins.property
+    def edges(self) -> _containers.RepeatedCompositeFieldContainer[Global___EdgeImage]: ...
+    @_builtins.property
+    def born_nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Rows that the part made."""
+
+    @_builtins.property
+    def born_edges(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
@@ -151,11 +468,108 @@ class BeforeImages(_message.Message):
         node_ids: _abc.Iterable[_builtins.int] | None = ...,
         replay_counts: _abc.Iterable[_builtins.int] | None = ...,
         skipped: _abc.Iterable[_builtins.int] | None = ...,
+        nodes: _abc.Iterable[Global___NodeImage] | None = ...,
+        edges: _abc.Iterable[Global___EdgeImage] | None = ...,
+        born_nodes: _abc.Iterable[_builtins.int] | None = ...,
+        born_edges: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_by", b"changed_by", "deleted_us", b"deleted_us", "edge_ids", b"edge_ids", "node_ids", b"node_ids", "replay_counts", b"replay_counts", "skipped", b"skipped", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["born_edges", b"born_edges", "born_nodes", b"born_nodes", "changed_by", b"changed_by", "deleted_us", b"deleted_us", "edge_ids", b"edge_ids", "edges", b"edges", "node_ids", b"node_ids", "nodes", b"nodes", "replay_counts", b"replay_counts", "skipped", b"skipped", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BeforeImages: _TypeAlias = BeforeImages  # noqa: Y015
+
+@_typing.final
+class NodeImage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    MERGED_INTO_FIELD_NUMBER: _builtins.int
+    DELETED_US_FIELD_NUMBER: _builtins.int
+    CHANGED_BY_FIELD_NUMBER: _builtins.int
+    IMPORTANCE_FIELD_NUMBER: _builtins.int
+    CREATED_US_FIELD_NUMBER: _builtins.int
+    ACCESSED_US_FIELD_NUMBER: _builtins.int
+    EVENT_US_FIELD_NUMBER: _builtins.int
+    EVENT_END_US_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
+    ACCESS_ADDED_FIELD_NUMBER: _builtins.int
+    ACCESSED_AFTER_US_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    role: _memory_pb2.MemoryRole.ValueType
+    merged_into: _builtins.int
+    """0 for none."""
+    deleted_us: _builtins.int
+    changed_by: _builtins.int
+    importance: _builtins.float
+    """What it inherits where it survives its copies."""
+    created_us: _builtins.int
+    accessed_us: _builtins.int
+    """-1 for never."""
+    event_us: _builtins.int
+    event_end_us: _builtins.int
+    aliases: _builtins.str
+    access_added: _builtins.int
+    """What the part put in their place; recalls since then stay."""
+    accessed_after_us: _builtins.int
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        role: _memory_pb2.MemoryRole.ValueType = ...,
+        merged_into: _builtins.int = ...,
+        deleted_us: _builtins.int = ...,
+        changed_by: _builtins.int = ...,
+        importance: _builtins.float = ...,
+        created_us: _builtins.int = ...,
+        accessed_us: _builtins.int = ...,
+        event_us: _builtins.int = ...,
+        event_end_us: _builtins.int = ...,
+        aliases: _builtins.str = ...,
+        access_added: _builtins.int = ...,
+        accessed_after_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_added", b"access_added", "accessed_after_us", b"accessed_after_us", "accessed_us", b"accessed_us", "aliases", b"aliases", "changed_by", b"changed_by", "created_us", b"created_us", "deleted_us", b"deleted_us", "event_end_us", b"event_end_us", "event_us", b"event_us", "id", b"id", "importance", b"importance", "merged_into", b"merged_into", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeImage: _TypeAlias = NodeImage  # noqa: Y015
+
+@_typing.final
+class EdgeImage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    DELETED_US_FIELD_NUMBER: _builtins.int
+    HIDDEN_BY_FIELD_NUMBER: _builtins.int
+    CHANGED_BY_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    weight: _builtins.float
+    confidence: _builtins.float
+    deleted_us: _builtins.int
+    hidden_by: _builtins.int
+    changed_by: _builtins.int
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        weight: _builtins.float = ...,
+        confidence: _builtins.float = ...,
+        deleted_us: _builtins.int = ...,
+        hidden_by: _builtins.int = ...,
+        changed_by: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_by", b"changed_by", "confidence", b"confidence", "deleted_us", b"deleted_us", "hidden_by", b"hidden_by", "id", b"id", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EdgeImage: _TypeAlias = EdgeImage  # noqa: Y015

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dreamsvc.memory.walk import Adjacency, Reached, build_adjacency, connect, walk
+from dreamsvc.walk import Adjacency, Reached, build_adjacency, connect, walk
 
 type Edge = tuple[int, int, float, bool]  # ends, weight, alive
 

@@ -1,0 +1,128 @@
+"""A snapshot's memories on the host, as the steps after the replay read them. n: rows. e: edges. D: dimensions."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dreamsvc import facet_blocks, snapshot_files, two_stage
+from dreamsvc.v1.memory_pb2 import MEMORY_ROLE_CONTAINER, MEMORY_ROLE_FACET, MEMORY_ROLE_UNSPECIFIED, MemoryRole
+
+NEVER = -1
+NOWHERE = -1
+
+
+class Texts:
+    """Texts of rows, read where they lie; nothing is decoded before it is asked for."""
+
+    def __init__(self, body: NDArray[np.uint8], ends: NDArray[np.int64]) -> None:
+        """body: UTF-8 of all texts one after the other. ends: [n], where each ends."""
+        self._body = body
+        self._ends = ends
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, row: int) -> str:
+        start = int(self._ends[row - 1]) if row else 0
+        return self._body[start : int(self._ends[row])].tobytes().decode("utf-8")
+
+    def sizes(self) -> NDArray[np.int64]:
+        """Bytes of each text, [n]."""
+        return np.diff(self._ends, prepend=0)
+
+
+class Memories(NamedTuple):
+    """Columns of n memories and e edges; row i of one is row i of all."""
+
+    node_ids: NDArray[np.int64]  # [n], ascending
+    uids: NDArray[np.uint8]  # [n, 16]
+    alive: NDArray[np.bool_]  # [n], neither forgotten nor folded nor replaced
+    roles: NDArray[np.int8]  # [n], MemoryRole
+    merged_into: NDArray[np.int32]  # [n], row, NOWHERE for none
+    untouchable: NDArray[np.bool_]  # [n], pinned
+    apart: NDArray[np.bool_]  # [n], not to be merged
+    kinds: NDArray[np.int32]  # [n], equal for equal kinds
+    importance: NDArray[np.float32]  # [n]
+    created_us: NDArray[np.int64]  # [n]
+    event_us: NDArray[np.int64]  # [n], NEVER for none
+    accessed_us: NDArray[np.int64]  # [n], NEVER for none
+    titles: Texts
+    texts: Texts
+    vectors: NDArray[np.float32]  # [n, D], unit length, of the original where it is kept; zero where there is none
+    embedded: NDArray[np.bool_]  # [n]
+    containers: dict[int, two_stage.Block]  # by row
+    edge_ids: NDArray[np.int64]  # [e]
+    src: NDArray[np.int32]  # [e], rows
+    dst: NDArray[np.int32]  # [e], rows
+    weights: NDArray[np.float32]  # [e], as the replay left them
+    confidences: NDArray[np.float32]  # [e]
+    edges_alive: NDArray[np.bool_]  # [e], as the replay left them
+    types: NDArray[np.int32]  # [e], place in type_names
+    type_names: Sequence[str]
+
+    @property
+    def findable(self) -> NDArray[np.bool_]:
+        """Rows that recall may answer with, [n]: what stands for itself, and facets."""
+        return self.alive & ((self.roles == MEMORY_ROLE_UNSPECIFIED) | (self.roles == MEMORY_ROLE_FACET))
+
+    @property
+    def active(self) -> NDArray[np.bool_]:
+        """Rows that count as nodes, [n]: what stands for itself, and containers."""
+        return self.alive & ((self.roles == MEMORY_ROLE_UNSPECIFIED) | (self.roles == MEMORY_ROLE_CONTAINER))
+
+    def owners(self) -> NDArray[np.int32]:
+        """For each row the row that stands for it now, [n]: its own, or at the end of what it was merged into."""
+        own = np.arange(len(self.node_ids), dtype=np.int32)
+        up = np.where(self.merged_into >= 0, self.merged_into, own)
+        while True:
+            higher = up[up]
+            if np.array_equal(higher, up):
+                return up
+            up = higher
+
+    def words(self, row: int) -> str:
+        """Title and text as a memory is found by."""
+        title, text = self.titles[row], self.texts[row]
+        return f"{title}\n{text}" if title and text else title or text
+
+    def role(self, row: int) -> MemoryRole.ValueType:
+        return cast("MemoryRole.ValueType", int(self.roles[row]))
+
+
+def read(arrays: snapshot_files.Arrays) -> Memories:
+    """The memories of a dream's snapshot; vectors are copied, the rest stays where it is mapped."""
+    packed = np.asarray(arrays["vectors"])
+    vectors = packed.astype(np.float32)
+    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
+    embedded = lengths > 0
+    vectors /= np.maximum(lengths, 1e-12)[:, None]
+    names = bytes(np.asarray(arrays["type_names"])).decode("utf-8")
+    return Memories(
+        node_ids=np.asarray(arrays["node_ids"]),
+        uids=np.asarray(arrays["uids"]),
+        alive=np.array(arrays["alive"], np.bool_),
+        roles=np.asarray(arrays["roles"]),
+        merged_into=np.asarray(arrays["merged_into"]),
+        untouchable=np.asarray(arrays["pinned"]),
+        apart=np.asarray(arrays["apart"]),
+        kinds=np.asarray(arrays["kinds"]),
+        importance=np.asarray(arrays["importance"]),
+        created_us=np.asarray(arrays["created_us"]),
+        event_us=np.asarray(arrays["event_us"]),
+        accessed_us=np.asarray(arrays["accessed_us"]),
+        titles=Texts(np.asarray(arrays["titles"]), np.asarray(arrays["title_ends"])),
+        texts=Texts(np.asarray(arrays["texts"]), np.asarray(arrays["text_ends"])),
+        vectors=vectors,
+        embedded=embedded,
+        containers=facet_blocks.unpack(arrays),
+        edge_ids=np.asarray(arrays["edge_ids"]),
+        src=np.asarray(arrays["sources"]),
+        dst=np.asarray(arrays["targets"]),
+        weights=np.array(arrays["weights"], np.float32),
+        confidences=np.asarray(arrays["confidences"]),
+        edges_alive=np.array(arrays["edges_alive"], np.bool_),
+        types=np.asarray(arrays["types"]),
+        type_names=names.split("\0") if names else [],
+    )
