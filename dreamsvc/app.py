@@ -23,6 +23,9 @@ from dreamsvc.server.memory_service import MemoryCalls
 from dreamsvc.v1.config_pb2 import Config
 
 logger = logging.getLogger(__name__)
+US_PER_DAY = 86_400_000_000
+PURGE_EVERY_S = 3600.0
+PURGE_PAUSE_S = 0.05
 __all__ = ["App", "Finding", "doctor", "serve"]
 
 
@@ -36,13 +39,14 @@ class App:
         self._config = config
         self.store = Store(config.store, self._clock)
         self.journal = Journal(self.store.database, self._clock, int(config.store.request_id_hours * 3_600_000_000))
-        self.scheduler = Scheduler(self.store, self.journal, config.dream, self._clock)
+        self.scheduler = Scheduler(self.store, self.journal, config.dream, config.recall, self._clock)
         self.embedding = TextEmbedding(self.store, config.embedder)
         importing = Importing(self.store, self.journal, self.scheduler, self.embedding)
         self._memory = MemoryCalls(self.store, self.scheduler, self.embedding, importing, config.recall)
         dreams = DreamCalls(self.scheduler, self.store, self.journal, self.embedding, config.server.heartbeat_seconds)
         self._services = [(DREAM_SERVICE, dreams), (MEMORY_SERVICE, self._memory)]
         self._touching: asyncio.Task[None] | None = None
+        self._purging: asyncio.Task[None] | None = None
 
     async def start(self) -> int:
         """Serves, and gives the port; raises OSError where it is taken."""
@@ -51,6 +55,7 @@ class App:
         port = await self._door.start()
         self.embedding.start()
         self._touching = asyncio.create_task(self._memory.note_touches())
+        self._purging = asyncio.create_task(self._purge())
         return port
 
     async def stop(self) -> None:
@@ -58,10 +63,23 @@ class App:
         await self._door.refuse_new_calls()
         await self.scheduler.close()
         await self._door.stop()
-        if self._touching is not None:
-            self._touching.cancel()
+        for task in (self._touching, self._purging):
+            if task is not None:
+                task.cancel()
         await self._memory.flush_touches()
         await asyncio.to_thread(self.close)
+
+    async def _purge(self) -> None:
+        """Lets go of what can be restored no longer, slice by slice, at the start and every hour."""
+        restore_us = self._config.store.restore_days * US_PER_DAY
+        while True:
+            try:
+                held = self._config.dream.hold_spaces
+                purged = await asyncio.wrap_future(self.store.purge_next(restore_us, held))
+            except DreamsvcError as error:
+                logger.warning("the purge goes on later: %s", error.message)
+                purged = None
+            await asyncio.sleep(PURGE_PAUSE_S if purged is not None and purged.total else PURGE_EVERY_S)
 
     def close(self) -> None:
         self.embedding.close()

@@ -77,6 +77,15 @@ def _wrong_keys(tables: Mapping[str, Any], message: Descriptor, prefix: str) -> 
 
 
 def _type_mistake(field: FieldDescriptor, value: Any) -> str:
+    if field.is_repeated:
+        if not isinstance(value, list):
+            return f"is {value!r:.80}; must be a list"
+        mistakes = (_scalar_mistake(field, item) for item in cast("list[Any]", value))
+        return next((f"has an item that {mistake}" for mistake in mistakes if mistake), "")
+    return _scalar_mistake(field, value)
+
+
+def _scalar_mistake(field: FieldDescriptor, value: Any) -> str:
     types, name = _TYPES.get(field.type, ((int,), "a whole number"))
     # In Python, and only there, true is a number.
     if not isinstance(value, types) or isinstance(value, bool) != (bool in types):

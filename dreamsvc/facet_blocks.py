@@ -20,7 +20,7 @@ def pack(blocks: Mapping[int, Block], dimension: int) -> dict[str, NDArray[Any]]
         f"{PREFIX}containers": np.fromiter(blocks, np.int32, len(blocks)),
         f"{PREFIX}counts": np.array([len(block.rows) for block in held], np.int32),
         f"{PREFIX}bits": np.array([block.bits for block in held], np.uint8),
-        f"{PREFIX}centroids": np.array([block.centroid.codes for block in held], np.int8).reshape(-1, dimension),
+        f"{PREFIX}centroids": np.array([block.centroid.codes for block in held], np.int8).reshape(len(held), dimension),
         f"{PREFIX}steps": np.array([block.centroid.scale for block in held], np.float32),
         f"{PREFIX}rows": np.concatenate([np.zeros(0, np.int32), *(block.rows for block in held)]),
         f"{PREFIX}scales": np.concatenate([np.zeros(0, np.float16), *(block.facets.scales for block in held)]),

@@ -22,8 +22,8 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 # What a dream reads: columns of n nodes and of m edges, node and edge ids ascending, sources and
 # targets as rows of the nodes, times in wall-clock microseconds, -1 for never.
-DREAM_NODES = ("node_ids", "alive", "importance", "created_us", "accessed_us")
-DREAM_EDGES = ("edge_ids", "sources", "targets", "weights", "edges_alive")
+DREAM_NODES = ("node_ids", "alive", "importance", "created_us", "accessed_us", "roles", "merged_into")
+DREAM_EDGES = ("edge_ids", "sources", "targets", "weights", "edges_alive", "confidences", "types")
 
 
 def write(directory: Path, seq: int, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -37,9 +37,12 @@ class Block(NamedTuple):
 
 
 class Index(NamedTuple):
-    """All vectors of a space as they are read. A reader keeps the index it took; what it shows below `size` stays."""
+    """All vectors of a space as they are read. A reader keeps the index it took; what it shows below `size` stays.
 
-    size: int
+    Arrays may be longer than what is in them: S and N are capacities.
+    """
+
+    size: int  # slots in use, those that were taken out included
     units: NDArray[np.float32]  # [S, D], unit length
     lengths: NDArray[np.float32]  # [S], of the centroid before it was scaled; 1 for a memory
     holders: NDArray[np.int32]  # [S], row of the container, or of the memory; NO_SLOT once it is taken out
@@ -75,18 +78,24 @@ def empty(capacity: int) -> Index:
 def assemble(rows: NDArray[np.integer], units: Vector, blocks: Mapping[int, Block], capacity: int) -> Index:
     """An index of memories [k], their unit vectors [k, D], and containers; capacity: rows there may be, N."""
     holders = np.concatenate([rows, np.fromiter(blocks, np.int64, len(blocks))]).astype(np.int32)
-    means = [decode_centroid(block.centroid) for block in blocks.values()]
-    whole = np.concatenate([units, np.stack(means)]) if means else units
     is_container = np.zeros(len(holders), np.bool_)
     is_container[len(rows) :] = True
     lengths = np.ones(len(holders), np.float32)
-    if means:
-        whole, lengths = scaled(whole, is_container)
+    whole = units
+    if blocks:
+        centroids, lengths[len(rows) :] = scaled_centroids(blocks.values())
+        whole = np.concatenate([units, centroids]) if len(rows) else centroids
     slots = np.full(capacity, NO_SLOT, np.int32)
     slots[holders] = np.arange(len(holders), dtype=np.int32)
     for slot, block in enumerate(blocks.values(), len(rows)):
         slots[block.rows] = slot
     return Index(len(holders), whole.astype(np.float32), lengths, holders, is_container, slots, dict(blocks))
+
+
+def scaled_centroids(blocks: Iterable[Block]) -> tuple[Vector, Vector]:
+    """What the slots of containers hold: centroids at unit length, [C, D], and the lengths they had, [C]; C >= 1."""
+    means = np.stack([decode_centroid(block.centroid) for block in blocks])
+    return scaled(means, np.ones(len(means), np.bool_))
 
 
 def scaled(vectors: Vector, where: NDArray[np.bool_]) -> tuple[Vector, Vector]:
@@ -98,6 +107,8 @@ def scaled(vectors: Vector, where: NDArray[np.bool_]) -> tuple[Vector, Vector]:
 
 def first_stage(index: Index, query: Vector) -> NDArray[np.float32]:
     """The products of unit query [D] and all slots, [size]; or of queries [q, D], [q, size]."""
+    if index.size == 0:  # and maybe without a dimension
+        return np.zeros((*query.shape[:-1], 0), np.float32)
     return query @ index.units[: index.size].T
 
 
@@ -113,17 +124,18 @@ def second_stage(
     index: Index, query: Vector, first: NDArray[np.float32], n: int, *, opened: int, also: Sequence[int] = ()
 ) -> Scores:
     """Like `score`, with what `first_stage` gave for the query, [size]."""
-    slots = index.slots[:n]
-    if len(slots) < n:
-        slots = np.concatenate([slots, np.full(n - len(slots), NO_SLOT, np.int32)])
-    # A slot younger than this reader's index is not there yet.
-    known = (slots >= 0) & (slots < index.size)
+    values = np.zeros(n, np.float32)
+    known = np.zeros(n, np.bool_)
     if index.size == 0:
-        return Scores(np.zeros(n, np.float32), np.zeros(n, np.bool_))
-    values = np.where(known, (first * index.lengths[: index.size])[np.where(known, slots, 0)], np.float32(0))
+        return Scores(values, known)
+    slots = index.slots[:n]
+    # A slot younger than this reader's index is not there yet.
+    known[: len(slots)] = (slots >= 0) & (slots < index.size)
+    means = first * index.lengths[: index.size]
+    np.multiply(means.take(slots, mode="clip"), known[: len(slots)], out=values[: len(slots)])
     for rows, exact in _opened(index, query, first, best_containers(index, first, opened, also)):
-        held = (rows < n) & (index.slots[np.minimum(rows, len(index.slots) - 1)] >= 0)
-        values[rows[held]] = exact[held]
+        rows, exact = (rows, exact) if len(rows) == 0 or rows.max() < n else (rows[rows < n], exact[rows < n])
+        values[rows] = np.where(known[rows], exact, np.float32(0))
     return Scores(values, known)
 
 
@@ -135,30 +147,46 @@ def best_containers(
     if len(places) > opened:
         places = places[np.argpartition(-first[places], opened - 1)[:opened]]
     if len(also):
-        wanted = np.asarray(also, np.int64)
-        named = index.slots[wanted[wanted < len(index.slots)]]
-        named = named[(named >= 0) & (named < index.size)].astype(np.int64)
+        named = _slots_of(index, np.asarray(also, np.int64))
+        named = named[named >= 0]
         places = np.concatenate([places, named[index.is_container[named]]])
     return np.unique(places).astype(np.int64)
 
 
 def vectors_of(index: Index, rows: Sequence[int] | NDArray[np.integer]) -> Vector:
     """The unit vectors of rows as they are read, [k, D]: a facet's from its code; zero where there is none."""
-    out = np.zeros((len(rows), index.dimension), np.float32)
-    for place, row in enumerate(rows):
-        slot = int(index.slots[row]) if row < len(index.slots) else NO_SLOT
-        if not 0 <= slot < index.size:
-            continue
-        block = index.blocks.get(int(index.holders[slot])) if index.is_container[slot] else None
-        if block is None or int(index.holders[slot]) == row:
-            out[place] = index.units[slot]
-            continue
-        at = int(np.searchsorted(block.rows, row))
-        if at < len(block.rows) and block.rows[at] == row:
-            one = FacetCodes(block.facets.codes[at : at + 1], block.facets.scales[at : at + 1])
-            decoded = decode_facets(one, decode_centroid(block.centroid), bits=block.bits)[0]
-            out[place] = decoded / max(float(np.linalg.norm(decoded)), 1e-12)
+    wanted = np.asarray(rows, np.int64)
+    out = np.zeros((len(wanted), index.dimension), np.float32)
+    slots = _slots_of(index, wanted)
+    of_facet = np.zeros(len(wanted), np.bool_)
+    held = slots >= 0
+    of_facet[held] = index.is_container[slots[held]] & (index.holders[slots[held]] != wanted[held])
+    own = held & ~of_facet
+    out[own] = index.units[slots[own]]
+    for slot in np.unique(slots[of_facet]).tolist():
+        block = index.blocks.get(int(index.holders[slot]))
+        if block is not None:
+            _read_facets(block, wanted, np.flatnonzero(of_facet & (slots == slot)), out)
     return out
+
+
+def _slots_of(index: Index, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Slots of rows, [k]; NO_SLOT for a row that has none or that this reader's index does not know yet."""
+    slots = np.full(len(rows), NO_SLOT, np.int64)
+    inside = rows < len(index.slots)
+    slots[inside] = index.slots[rows[inside]]
+    slots[slots >= index.size] = NO_SLOT
+    return slots
+
+
+def _read_facets(block: Block, rows: NDArray[np.int64], places: NDArray[np.int64], out: Vector) -> None:
+    """Puts the decoded unit vectors of the facets rows[places] into out[places]; a row that is none stays as it is."""
+    at = np.searchsorted(block.rows, rows[places])
+    held = at < len(block.rows)
+    held[held] = block.rows[at[held]] == rows[places[held]]
+    codes = FacetCodes(block.facets.codes[at[held]], block.facets.scales[at[held]])
+    decoded = decode_facets(codes, decode_centroid(block.centroid), bits=block.bits)
+    out[places[held]] = decoded / np.maximum(np.linalg.norm(decoded, axis=1, keepdims=True), 1e-12)
 
 
 def _opened(

@@ -38,6 +38,7 @@ STRIDE = 4
 SIGMAS = 4.0
 MISSES = 0.002
 MOST_TABLES = 64
+ALIGNED_BYTES = 64
 
 
 class Sketch(NamedTuple):
@@ -52,7 +53,7 @@ class NearDuplicates(NamedTuple):
 
     pairs: NDArray[np.int32]  # [p, 2], row < row, ascending
     cosines: NDArray[np.float32]  # [p]
-    overflow: int  # pairs that had no place: run again with more places
+    overflow: int  # pairs that had no place, or were not among the nearest
 
 
 class LshPlan(NamedTuple):
@@ -181,12 +182,12 @@ def tile_pairs(
 
 
 def find_near_duplicates(
-    key: jax.Array, vectors: jax.Array, alive: jax.Array, *, threshold: float, exact: bool, places: int
+    key: jax.Array, vectors: jax.Array, alive: jax.Array, *, threshold: float, exact: bool, places: int, most: int
 ) -> Generator[None, None, NearDuplicates]:
     """All pairs of living rows with a cosine of at least `threshold`, or nearly all; yields after each step.
 
     vectors: f32 or f16 [N, D], of unit length where alive. alive: bool[N]. exact: in tiles, which for N below some
-    thousand, or on a GPU, is the faster way. places: pairs kept in one step, and overall.
+    thousand, or on a GPU, is the faster way. places: pairs kept in one step. most: pairs kept overall, the nearest.
     """
     if exact:
         pairs, cosines, overflow = yield from _exactly(vectors, alive, threshold, places)
@@ -194,8 +195,19 @@ def find_near_duplicates(
         candidates, overflow = yield from _candidates(key, vectors, alive, threshold, places)
         pairs, cosines = yield from _checked(vectors, candidates, threshold)
     order = np.lexsort((pairs[:, 1], pairs[:, 0]))
-    kept = order[:places]
-    return NearDuplicates(pairs[kept], cosines[kept], overflow + len(order) - len(kept))
+    # Stable: of equally near pairs the first rows stay.
+    kept = np.sort(np.argsort(-cosines[order], kind="stable")[:most])
+    return NearDuplicates(pairs[order[kept]], cosines[order[kept]], overflow + len(order) - len(kept))
+
+
+def room_for(nodes: int, dim: int) -> NDArray[np.float16]:
+    """Zeros [N, D] to write vectors into, which lie so that a CPU takes them as they are.
+
+    Else handing 100,000 of them over would be one step of 60 ms.
+    """
+    room = np.zeros(nodes * dim * 2 + ALIGNED_BYTES, np.uint8)
+    first = -room.ctypes.data % ALIGNED_BYTES
+    return room[first : first + nodes * dim * 2].view(np.float16).reshape(nodes, dim)
 
 
 type _Found = tuple[NDArray[np.int32], NDArray[np.float32], int]

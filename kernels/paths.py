@@ -123,8 +123,23 @@ def _first_above(values: jax.Array, first: jax.Array, end: jax.Array, bound: jax
     return cast("tuple[jax.Array, jax.Array]", jax.lax.fori_loop(0, halvings, halve, (first, end)))[0]
 
 
+def tally(counts: dict[bytes, int], walks: NDArray[np.int32], *, edges: int) -> None:
+    """Adds the paths of 3 and of 4 edges of some walks to the counts, in place.
+
+    walks: i32[B, 4], from `walk_paths`; edges: their E. A walk of 4 edges takes one path of 4 and the two of 3 within
+    it. A path is known by the bytes of its i32[4], E in the last place of a path of 3. About 0.5 us a walk.
+    """
+    three = np.full((2, len(walks), HOPS), edges, np.int32)
+    three[0, :, :SHORTEST], three[1, :, :SHORTEST] = walks[:, :SHORTEST], walks[:, 1:]
+    paths = np.concatenate([three[0], three[1], walks])
+    last = np.concatenate([np.full(2 * len(walks), SHORTEST - 1), np.full(len(walks), HOPS - 1)])
+    paths = paths[paths[np.arange(len(paths)), last] < edges]
+    for path in np.ascontiguousarray(paths).view(f"V{4 * HOPS}").ravel().tolist():
+        counts[path] = counts.get(path, 0) + 1
+
+
 def count_paths(
-    walks: NDArray[np.int32],
+    counts: dict[bytes, int],
     src: NDArray[np.int32],
     dst: NDArray[np.int32],
     weight: NDArray[np.float32],
@@ -133,24 +148,15 @@ def count_paths(
     edges: int,
     least: int,
 ) -> PathCounts:
-    """The paths of 3 and of 4 edges that at least `least` walks took, the most frequent first, then by their edges.
+    """The paths that at least `least` walks took, the most frequent first, then by their edges.
 
-    walks: i32[B, 4], from `walk_paths`, of any number of calls; edges: their E. A walk of 4 edges takes one path of 4
-    and the two of 3 within it. src, dst: i32[e]. weight, confidence: f32[e], 0..1.
+    counts: from `tally`, and edges its E. src, dst: i32[e]. weight, confidence: f32[e], 0..1.
     """
-    windows = [walks[:, :SHORTEST], walks[:, 1:], walks]
-    three = np.concatenate([window[window[:, -1] < edges] for window in windows[:2]])
-    paths = np.full((len(three), HOPS), edges, np.int32)
-    paths[:, :SHORTEST] = three
-    paths = np.concatenate([paths, walks[walks[:, -1] < edges]])
-    # Numbers in place of ever longer beginnings: exact, and far faster than numpy.unique over rows.
-    number = np.zeros(len(paths), np.int64)
-    for column in range(HOPS):
-        _, number = np.unique(number * (edges + 1) + paths[:, column], return_inverse=True)
-    _, first, taken = np.unique(number, return_index=True, return_counts=True)
-    paths, taken = paths[first[taken >= least]], taken[taken >= least]
-    order = np.argsort(-taken, kind="stable")
-    return _described(paths[order], taken[order].astype(np.int32), src, dst, weight, confidence, edges)
+    frequent = {path: taken for path, taken in counts.items() if taken >= least}
+    paths = np.frombuffer(b"".join(frequent), np.int32).reshape(-1, HOPS)
+    taken = np.fromiter(frequent.values(), np.int32, len(frequent))
+    order = np.lexsort((*paths.T[::-1], -taken))
+    return _described(paths[order], taken[order], src, dst, weight, confidence, edges)
 
 
 def _described(

@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dreamsvc.evidence import Change, Conflict, Kind, change, conflict, same_text, signature
+from dreamsvc.evidence.changing import Doing, Statement, doing, statement
+from dreamsvc.evidence.rough import rough_key
 
 COPIES = [
     # case, punctuation, white space
@@ -280,6 +282,7 @@ BOTH_MAY_HOLD = [
 def test_a_copy_is_the_same_text_and_meets_no_objection(left: str, right: str) -> None:
     assert same_text(signature(left), signature(right))
     assert conflict(signature(left), signature(right)) is None
+    assert rough_key(left) == rough_key(right)
 
 
 @pytest.mark.parametrize(("left", "right"), SAME_FACT)
@@ -394,6 +397,7 @@ def test_case_punctuation_and_spaces_never_make_another_text(
     assert same_text(signature(text), signature(copy))
     assert conflict(signature(text), signature(copy)) is None
     assert change(signature(text), signature(copy)) is None
+    assert rough_key(text) == rough_key(copy)
 
 
 _ODDITIES = """
@@ -412,6 +416,22 @@ def test_no_text_is_too_strange(left: str, right: str) -> None:
     assert conflict(signature(left), signature(left)) is None
     assert change(signature(left), signature(left)) is None
     assert signature(left) == signature(left)
+    assert rough_key(left) == rough_key(right) or not same_text(signature(left), signature(right))
+
+
+def test_a_rough_key_tells_most_texts_apart() -> None:
+    assert len({rough_key(text) for text in SENTENCES}) > 0.5 * len(set(SENTENCES))
+    assert all(0 <= rough_key(text) < 2**63 for text in SENTENCES)
+
+
+def test_what_a_text_states_can_be_read_by_itself() -> None:
+    assert statement(signature("The user now lives in Bergen")) == Statement(("user",), "lives in", ("bergen",))
+    assert statement(signature("Does the user live in Bergen?")) is None
+    assert statement(signature("Ann likes tea")) is None
+    assert statement(signature("")) is None
+    assert doing(signature("Ann no longer smokes")) == Doing(("ann", "smokes"), True)
+    assert doing(signature("Ann smokes")) == Doing(("ann", "smokes"), False)
+    assert doing(signature("Does Ann smoke?")) is None
 
 
 @given(st.lists(st.sampled_from(("ann", "bob", "the", "owes", "5", "not", "is", "and", "to", "我", "不")), max_size=12))

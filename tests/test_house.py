@@ -21,6 +21,7 @@ SMALL = {
     "facet_blocks",
     "two_stage",
     "walk",
+    "tokens",
 }
 BELOW_MEMORY = SMALL | {"v1", "evidence"}
 # What each room may import of ours besides itself.
@@ -37,6 +38,7 @@ MAY: dict[str, set[str]] = {
     "facet_blocks": {"facet_codes", "two_stage"},
     "two_stage": {"facet_codes"},
     "walk": set(),
+    "tokens": set(),
     "errors": {"v1"},
     "evidence": set(),
     "contract": {"v1", "errors"},

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,7 +39,7 @@ def _lines(message: Message, table: str) -> Iterator[str]:
 def _comment(field: FieldDescriptor) -> str:
     """E.g. "default 3 min; 0.001 to 30"."""
     rule: options_pb2.Rule = field.GetOptions().Extensions[options_pb2.rule]
-    default = contract.default_of(field, rule)
+    default: Any = () if field.is_repeated else contract.default_of(field, rule)
     shown = f"{default:.15g}" if isinstance(default, float) else _value(default)
     parts = [f"default {shown}{f' {rule.unit}' if rule.unit else ''}"]
     if rule.HasField("min") and rule.HasField("max"):
@@ -56,6 +56,8 @@ def _value(value: Any) -> str:
         case str():
             # TOML's basic strings take JSON's escapes, and forbid one character more.
             return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+        case Sequence():
+            return f"[{', '.join(_value(item) for item in cast(Sequence[Any], value))}]"
         case _:
             return repr(value)
 

@@ -8,11 +8,12 @@ from dreamsvc_client import Client
 from dreamsvc.cli import output, watching
 from dreamsvc.cli.call import calling
 from dreamsvc.cli.command import EXIT_INTERRUPTED, EXIT_OK, Command, add_call_arguments, count, duration_s
+from dreamsvc.cli.output import counted
 from dreamsvc.v1.dream_pb2 import DREAM_PHASE_FULL_CYCLE, DREAM_PHASE_NREM, DREAM_PHASE_REM, Dream
-from dreamsvc.v1.dream_service_pb2 import AbortResponse, TriggerResponse
+from dreamsvc.v1.dream_service_pb2 import AbortResponse, RevertResponse, TriggerResponse
 
 EXIT_CODES = """exit codes:
-  0    the dream succeeded, or runs (without --watch and --wait)
+  0    the dream succeeded, waits to be approved, or runs (without --watch and --wait)
   1    the call failed
   2    wrong usage
   3    the dream failed, was woken (it can go on) or was given up
@@ -28,6 +29,11 @@ def _dream_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", metavar="N", type=count, help="the same seed on the same store gives the same dream")
     parser.add_argument("--queries", metavar="N", type=count, help="number of synthetic queries, for REM")
     parser.add_argument("--dry-run", action="store_true", help="dream, and write nothing")
+    parser.add_argument(
+        "--propose",
+        action=argparse.BooleanOptionalAction,
+        help="wait for `dreamsvc approve` before anything of it is applied (default: as configured)",
+    )
     parser.add_argument("--fresh", action="store_true", help="give an interrupted dream up instead of going on with it")
     parser.add_argument("--no-abort-on-query", action="store_true", help="a recall does not wake this dream")
     ends = parser.add_mutually_exclusive_group()
@@ -48,6 +54,7 @@ def _dream(client: Client, args: argparse.Namespace) -> int:
             dry_run=args.dry_run,
             seed=args.seed,
             fresh=args.fresh,
+            propose=args.propose,
         )
         if args.watch:
             if not args.json:
@@ -72,7 +79,8 @@ def _print_trigger(answer: TriggerResponse) -> None:
     dream = answer.dream
     if dream.state in (Dream.STATE_RUNNING, Dream.STATE_FOLDING):
         budget = output.seconds_text(dream.budget_seconds)
-        print(f"dream {dream.id} {verb} (seed {dream.seed}, budget {budget})", flush=True)
+        waits = "; it will wait to be approved" if dream.propose else ""
+        print(f"dream {dream.id} {verb} (seed {dream.seed}, budget {budget}){waits}", flush=True)
     else:
         said = f": {output.plain(dream.message)}" if dream.message else ""
         print(f"dream {dream.id} is {watching.state_word(dream)}{said}", flush=True)
@@ -102,6 +110,7 @@ def _abort_text(answer: AbortResponse) -> str:
         Dream.STATE_DISCARDED: "it is given up",
         Dream.STATE_FOLDING: "it was sealed before, and is being applied",
         Dream.STATE_SUCCEEDED: "it had just succeeded",
+        Dream.STATE_PROPOSED: "it had just ended, and waits to be approved",
     }.get(answer.dream.state, f"it is {watching.state_word(answer.dream)}")
     killed = "; the dreamer missed its time and was killed" if answer.killed else ""
     return f"awake after {answer.wake_latency_ms:.1f} ms{killed}; dream {answer.dream.id}: {kept}"
@@ -117,9 +126,20 @@ def _revert(client: Client, args: argparse.Namespace) -> int:
     if args.json:
         output.print_json(answer)
     else:
-        edges, memories = answer.edges_restored, answer.memories_restored
-        print(f"dream {answer.dream.id} is taken back: {edges} edges and {memories} memories are as before")
+        print(_revert_text(answer))
     return EXIT_OK
+
+
+def _revert_text(answer: RevertResponse) -> str:
+    memories = counted(answer.memories_restored, "memory", "memories")
+    restored = f"{memories} and {counted(answer.edges_restored, 'edge', 'edges')} are as before"
+    removed = [
+        counted(answer.memories_removed, "memory", "memories") if answer.memories_removed else "",
+        counted(answer.edges_removed, "edge", "edges") if answer.edges_removed else "",
+    ]
+    made = " and ".join(part for part in removed if part)
+    gone = f"; {made} that it had made are gone" if made else ""
+    return f"dream {answer.dream.id} is taken back: {restored}{gone}"
 
 
 STATES = {name.removeprefix("STATE_").lower(): number for name, number in Dream.State.items() if number}
@@ -154,7 +174,7 @@ def _dreams(client: Client, args: argparse.Namespace) -> int:
         print("no dreams")
         return EXIT_OK
     listed = output.table(
-        "dream", "started", "state", ">replayed", ">stronger", ">weaker", ">pruned", ">wakes", ">time"
+        "dream", "started", "state", ">ratio", ">replayed", ">stronger", ">weaker", ">pruned", ">wakes", ">time"
     )
     for dream in page.dreams:
         report = dream.report
@@ -162,10 +182,11 @@ def _dreams(client: Client, args: argparse.Namespace) -> int:
             dream.id,
             output.time_text(dream.start_time),
             watching.state_word(dream) + (" (dry run)" if dream.dry_run else ""),
-            str(report.nodes_replayed),
-            str(report.edges_strengthened),
-            str(report.edges_weakened),
-            str(report.edges_pruned),
+            output.ratio_text(report.compression.nodes_before, report.compression.nodes_after),
+            f"{report.nodes_replayed:,}",
+            f"{report.edges_strengthened:,}",
+            f"{report.edges_weakened:,}",
+            f"{report.edges_pruned:,}",
             str(report.wakes),
             output.seconds_text(report.seconds),
         )
@@ -182,6 +203,7 @@ COMMANDS = {
             dream --watch
             dream --budget 90s --seed 7 --wait --json
             dream --dry-run --watch
+            dream --propose --wait
         """,
         add_arguments=_dream_arguments,
         run=calling(_dream),
@@ -209,6 +231,7 @@ COMMANDS = {
         examples="""
             dreams --limit 5
             dreams --state suspended --state failed
+            dreams --state proposed
             dreams 01890a5d-ac96-774b-bcce-b302099a8057 --json
         """,
         add_arguments=_dreams_arguments,

@@ -1,7 +1,6 @@
-"""`dreamsvc remember`, `memories`, `get`, `forget` and `restore`."""
+"""`dreamsvc remember`, `memories`, `get`, `forget`, `restore` and `unmerge`."""
 
 import argparse
-import json
 import sys
 
 from dreamsvc_client import Client
@@ -9,10 +8,14 @@ from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 
 from dreamsvc import clock, entropy
-from dreamsvc.cli import output
+from dreamsvc.cli import memory_text, output
 from dreamsvc.cli.call import calling
 from dreamsvc.cli.command import EXIT_OK, Command, add_call_arguments, count, moment, unit_share
-from dreamsvc.v1.memory_pb2 import Edge, EdgeOrigin, Memory
+from dreamsvc.cli.output import counted
+from dreamsvc.v1.memory_pb2 import Edge, Memory
+
+# With --json all of them are printed.
+_IDS_SHOWN = 20
 
 
 def _remember_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,8 +86,8 @@ def _memories(client: Client, args: argparse.Namespace) -> int:
         return EXIT_OK
     listed = output.table("id", "kind", "what")
     for memory in page.memories:
-        gone = "(forgotten) " if memory.HasField("delete_time") else ""
-        listed.add_row(memory.id, output.plain(memory.kind), gone + output.shortened(memory.title or memory.text, 90))
+        mark = memory_text.mark(memory)
+        listed.add_row(memory.id, output.plain(memory.kind), mark + output.shortened(memory.title or memory.text, 90))
     if page.memories:
         output.console().print(listed)
     else:
@@ -106,44 +109,8 @@ def _get(client: Client, args: argparse.Namespace) -> int:
     if args.json:
         output.print_json(answer)
         return EXIT_OK
-    memory = answer.memory
-    times = {
-        "happened": memory.event_time,
-        "remembered": memory.create_time,
-        "changed": memory.update_time,
-        "recalled": memory.access_time,
-        "forgotten": memory.delete_time,
-    }
-    output.print_pairs(
-        [
-            ("id", memory.id),
-            ("key", memory.key),
-            ("kind", memory.kind),
-            ("title", memory.title),
-            ("aliases", ", ".join(memory.aliases)),
-            ("importance", f"{memory.importance:.3g}{', pinned' if memory.pinned else ''}"),
-            *((label, output.time_text(stamp)) for label, stamp in times.items() if stamp.ByteSize()),
-            ("counts", f"recalled {memory.access_count} times, replayed by {memory.replay_count} dreams"),
-            ("metadata", json.dumps(json_format.MessageToDict(memory.metadata)) if memory.metadata.fields else ""),
-        ]
-    )
-    if memory.text:
-        print()
-        output.print_text(memory.text)
-    if answer.edges:
-        listed = output.table("from", "type", "to", ">weight", ">confidence", "origin", "dream")
-        for edge in answer.edges:
-            listed.add_row(
-                output.plain(edge.source),
-                output.plain(edge.type) + (" (gone)" if edge.HasField("delete_time") else ""),
-                output.plain(edge.target),
-                f"{edge.weight:.4f}",
-                f"{edge.confidence:.2f}",
-                output.word(EdgeOrigin, edge.origin, "EDGE_ORIGIN_"),
-                edge.changed_by_dream,
-            )
-        print()
-        output.console().print(listed)
+    memory_text.print_memory(answer.memory)
+    memory_text.print_edges(answer.edges)
     return EXIT_OK
 
 
@@ -167,6 +134,27 @@ def _restore(client: Client, args: argparse.Namespace) -> int:
         output.print_json(answer)
     else:
         print(f"restored: {answer.restored}, were there: {answer.unchanged}")
+    return EXIT_OK
+
+
+def _unmerge_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", metavar="MEMORY", help="id or key of a container, a facet, or a memory with copies")
+    add_call_arguments(parser)
+
+
+def _unmerge(client: Client, args: argparse.Namespace) -> int:
+    answer = client.unmerge(args.id, args.space)
+    if args.json:
+        output.print_json(answer)
+        return EXIT_OK
+    print(f"{counted(len(answer.ids), 'memory', 'memories')} by themselves again; dreams keep them apart from now on")
+    for memory_id in answer.ids[:_IDS_SHOWN]:
+        output.print_text(f"  {memory_id}")
+    if len(answer.ids) > _IDS_SHOWN:
+        print(f"  … and {len(answer.ids) - _IDS_SHOWN:,} more")
+    if answer.vectors_approximate:
+        vectors = counted(answer.vectors_approximate, "vector was", "vectors were")
+        print(f"{vectors} read back from a code, nearly as before: the original was purged")
     return EXIT_OK
 
 
@@ -210,5 +198,17 @@ COMMANDS = {
         examples="restore note:42",
         add_arguments=_ids_arguments,
         run=calling(_restore),
+    ),
+    "unmerge": Command(
+        description=(
+            "Takes what dreams merged apart: a container with all it holds, one facet out of its container,\n"
+            "or the copies that a memory stands for."
+        ),
+        examples="""
+            unmerge 01890a5d-ac96-774b-bcce-b302099a8057
+            unmerge note:42 --json
+        """,
+        add_arguments=_unmerge_arguments,
+        run=calling(_unmerge),
     ),
 }

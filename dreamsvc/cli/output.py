@@ -115,3 +115,18 @@ def bytes_text(count: int) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} TB"
+
+
+def counted(number: int, one: str, many: str) -> str:
+    """E.g. "1 memory", "1,200 memories"."""
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def percent_text(share: float) -> str:
+    """E.g. "61.0 %" of 0.61."""
+    return f"{share * 100:.1f} %"
+
+
+def ratio_text(before: float, after: float) -> str:
+    """How many times smaller, e.g. "9.2:1"; empty where one of the two is nothing."""
+    return f"{before / after:,.1f}:1" if before and after else ""

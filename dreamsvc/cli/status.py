@@ -11,6 +11,9 @@ from dreamsvc.cli.command import EXIT_INTERRUPTED, EXIT_OK, Command, add_call_ar
 from dreamsvc.cli.dream import EXIT_CODES
 from dreamsvc.v1.dream_pb2 import Dream, SleepState
 from dreamsvc.v1.dream_service_pb2 import GetStatusResponse, WakeLatency
+from dreamsvc.v1.memory_service_pb2 import GetStatsResponse
+
+_ON_HOLD = "dreams and purges leave this space alone (dream.hold_spaces)"
 
 
 def _status_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,11 +32,12 @@ def _status(client: Client, args: argparse.Namespace) -> int:
     if args.json:
         output.print_json(status)
     else:
-        _print_status(status)
+        waiting = client.dreams(args.space, page_size=1, states=[Dream.STATE_PROPOSED]).dreams
+        _print_status(status, client.stats(args.space), waiting[0] if waiting else None)
     return EXIT_OK
 
 
-def _print_status(status: GetStatusResponse) -> None:
+def _print_status(status: GetStatusResponse, stats: GetStatsResponse, proposal: Dream | None) -> None:
     state = output.word(SleepState, status.sleep_state, "SLEEP_STATE_")
     cooldown = status.cooldown_remaining.ToTimedelta().total_seconds()
     notice = f" ({status.embedder_notice})" if status.embedder_notice else ""
@@ -49,7 +53,10 @@ def _print_status(status: GetStatusResponse) -> None:
             ),
             ("cooldown", output.seconds_text(cooldown) if cooldown else ""),
             ("suspended", _dream_text(status.suspended_dream) if status.HasField("suspended_dream") else ""),
+            ("proposal", _proposal_text(proposal) if proposal else ""),
             ("last dream", _dream_text(status.last_dream) if status.HasField("last_dream") else "none"),
+            ("memories", _memories_text(stats)),
+            ("on hold", _ON_HOLD if stats.on_hold else ""),
             ("activity", f"{status.activity:.3g} calls/s, idle for {output.seconds_text(status.idle_seconds)}"),
             ("embedder", f"{status.embedder}{notice}"),
             ("device", status.device),
@@ -59,12 +66,31 @@ def _print_status(status: GetStatusResponse) -> None:
     )
 
 
+def _memories_text(stats: GetStatsResponse) -> str:
+    """E.g. "1,330; 130 containers hold 1,100 of them as facets"."""
+    text = f"{stats.memories:,}"
+    if not stats.containers:
+        return text
+    containers = "1 container holds" if stats.containers == 1 else f"{stats.containers:,} containers hold"
+    return f"{text}; {containers} {stats.facets:,} of them as facets"
+
+
+def _proposal_text(dream: Dream) -> str:
+    since = f" since {output.time_text(dream.end_time)}" if dream.HasField("end_time") else ""
+    return f"waits to be approved{since}; `{watching.command('diff', dream)}` shows what it would do"
+
+
 def _dream_text(dream: Dream) -> str:
     text = f"{dream.id}, {watching.state_word(dream)}"
     if dream.state in (Dream.STATE_RUNNING, Dream.STATE_FOLDING, Dream.STATE_SUSPENDED):
         return f"{text}: {watching.progress_text(dream)}"
-    changed = dream.report.edges_strengthened + dream.report.edges_weakened + dream.report.edges_pruned
-    return f"{text}: {dream.report.nodes_replayed} replayed, {changed} edges changed" + (
+    if dream.state == Dream.STATE_PROPOSED:
+        return f"{text}: nothing of it is applied yet"
+    report = dream.report
+    changed = report.edges_strengthened + report.edges_weakened + report.edges_pruned
+    size = report.compression
+    merged = f", memories {size.nodes_before:,} -> {size.nodes_after:,}" if report.HasField("compression") else ""
+    return f"{text}: {report.nodes_replayed:,} replayed, {changed:,} edges changed{merged}" + (
         f" ({dream.message})" if dream.message else ""
     )
 
@@ -84,18 +110,24 @@ def _stats(client: Client, args: argparse.Namespace) -> int:
     if args.json:
         output.print_json(stats)
         return EXIT_OK
-    vectors = f"{stats.vectors} of {stats.dimension} dimensions" if stats.dimension else "none"
+    vectors = f"{stats.vectors:,} of {stats.dimension} dimensions" if stats.dimension else "none"
+    kept = f", and {output.bytes_text(stats.kept_vector_bytes)} of originals kept" if stats.kept_vector_bytes else ""
     output.print_pairs(
         [
             ("space", f"{stats.space} (of {', '.join(stats.spaces) or 'none'})"),
-            ("memories", f"{stats.memories}, and {stats.memories_forgotten} forgotten"),
-            ("edges", f"{stats.edges}, and {stats.edges_pruned} pruned"),
-            ("vectors", vectors + (f", {stats.to_embed} to come" if stats.to_embed else "")),
+            ("on hold", _ON_HOLD if stats.on_hold else ""),
+            ("memories", f"{stats.memories:,}, and {stats.memories_forgotten:,} forgotten"),
+            ("  containers", f"{stats.containers:,}, with {stats.facets:,} facets" if stats.containers else ""),
+            ("  stand for all", f"{stats.memories - stats.facets + stats.containers:,}" if stats.facets else ""),
+            ("  folded", f"{stats.folded:,}, hidden behind others" if stats.folded else ""),
+            ("  pinned", f"{stats.pinned:,}" if stats.pinned else ""),
+            ("edges", f"{stats.edges:,}, and {stats.edges_pruned:,} pruned"),
+            ("vectors", vectors + (f", {stats.to_embed:,} to come" if stats.to_embed else "")),
             ("embedder", stats.embedder),
             ("text", output.bytes_text(stats.text_bytes)),
-            ("vector bytes", output.bytes_text(stats.vector_bytes)),
+            ("vector bytes", output.bytes_text(stats.vector_bytes) + kept),
             ("database", output.bytes_text(stats.database_bytes)),
-            ("dreams", str(stats.dreams)),
+            ("dreams", f"{stats.dreams:,}"),
         ]
     )
     return EXIT_OK

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from dreamsvc.cli import output
+from dreamsvc.cli import compression_text, output
 from dreamsvc.cli.command import EXIT_DREAM_BROKEN_OFF, EXIT_FAILED, EXIT_NOTHING_TO_DREAM, EXIT_OK
 from dreamsvc.v1.dream_pb2 import Dream, DreamPhase, DreamReport, EndReason, SleepState, SubPhase, WakeReason
 from dreamsvc.v1.dream_service_pb2 import Closing, StateChange, StreamStatusResponse
@@ -48,9 +48,9 @@ def follow(client: Client, space: str, dream_id: str, *, as_json: bool) -> int:
 
 
 def exit_code(dream: Dream) -> int:
-    """0 while it runs or when it succeeded."""
+    """0 while it runs, when it succeeded, and when it waits to be approved."""
     match dream.state:
-        case Dream.STATE_RUNNING | Dream.STATE_FOLDING | Dream.STATE_SUCCEEDED:
+        case Dream.STATE_RUNNING | Dream.STATE_FOLDING | Dream.STATE_SUCCEEDED | Dream.STATE_PROPOSED:
             return EXIT_OK
         case Dream.STATE_SUSPENDED | Dream.STATE_FAILED | Dream.STATE_DISCARDED:
             return EXIT_DREAM_BROKEN_OFF
@@ -67,7 +67,7 @@ def state_word(dream: Dream) -> str:
 def progress_text(dream: Dream) -> str:
     """E.g. "nrem, hebbian replay, round 2, 120/640, 18 %, 4 s left"."""
     progress = dream.progress
-    counted = f"{progress.done}/{progress.total}" if progress.total else f"{progress.done} replayed"
+    counted = f"{progress.done:,}/{progress.total:,}" if progress.total else f"{progress.done:,} done"
     parts = [
         output.word(DreamPhase, progress.phase or dream.phase, "DREAM_PHASE_"),
         output.word(SubPhase, progress.sub_phase, "SUB_PHASE_"),
@@ -97,27 +97,46 @@ def print_dream(dream: Dream) -> None:
     if dream.HasField("report"):
         print()
         output.console().print(report_table(dream.report))
+        for table in compression_text.tables(dream.report):
+            print()
+            output.console().print(table)
+    if dream.state == Dream.STATE_PROPOSED:
+        print()
+        print(proposal_text(dream))
+
+
+def proposal_text(dream: Dream) -> str:
+    """What can be done about a dream that waits, on four lines."""
+    ways = {"diff": "shows what it would do", "approve": "applies it", "reject": "gives it up"}
+    return "\n".join(
+        ["nothing of it is applied yet:", *(f"  {command(name, dream)}  # {does}" for name, does in ways.items())]
+    )
+
+
+def command(name: str, dream: Dream) -> str:
+    """The command to type for a dream."""
+    return f"dreamsvc {name} {dream.id}" + (f" --space {dream.space}" if dream.space not in ("", "default") else "")
 
 
 def report_table(report: DreamReport) -> Table:
     made = output.table("report", ">")
     rows = [
-        ("memories", f"{report.nodes}"),
-        ("  due / replayed", f"{report.nodes_eligible} / {report.nodes_replayed}"),
-        ("  replays", f"{report.replays}"),
-        ("edges", f"{report.edges}"),
-        ("  strengthened", f"{report.edges_strengthened}"),
-        ("  weakened", f"{report.edges_weakened}"),
-        ("  pruned", f"{report.edges_pruned}"),
-        ("  kept as the user set them", f"{report.edges_skipped}"),
+        ("memories", f"{report.nodes:,}"),
+        ("  due / replayed", f"{report.nodes_eligible:,} / {report.nodes_replayed:,}"),
+        ("  replays", f"{report.replays:,}"),
+        ("edges", f"{report.edges:,}"),
+        ("  strengthened", f"{report.edges_strengthened:,}"),
+        ("  weakened", f"{report.edges_weakened:,}"),
+        ("  pruned", f"{report.edges_pruned:,}"),
+        ("  kept as the user set them", f"{report.edges_skipped:,}"),
         ("  mean change of weight", f"{report.average_delta:+.5f}"),
-        ("rounds / steps", f"{report.rounds} / {report.src_steps}"),
+        ("rounds / steps", f"{report.rounds:,} / {report.src_steps:,}"),
         ("active share", f"{report.active_share:.3f}"),
-        ("wakes", f"{report.wakes}" + (f", the last in {report.wake_latency_ms:.1f} ms" if report.wakes else "")),
+        ("wakes", f"{report.wakes:,}" + (f", the last in {report.wake_latency_ms:.1f} ms" if report.wakes else "")),
         ("time", output.seconds_text(report.seconds)),
         ("  device busy", f"{output.seconds_text(report.busy_seconds)} ({report.busy_share * 100:.0f} %)"),
         ("device", output.plain(report.device)),
-        ("operations", f"{report.operations}"),
+        ("operations", f"{report.operations:,}"),
         ("journal", report.journal_digest[:16]),
     ]
     for label, value in rows:
@@ -194,8 +213,8 @@ class _LiveView:
             return
         report = event.dream.report
         counts = (
-            f"edges: {report.edges_strengthened} strengthened, {report.edges_weakened} weakened, "
-            f"{report.edges_pruned} pruned; memories replayed: {report.nodes_replayed}"
+            f"edges: {report.edges_strengthened:,} strengthened, {report.edges_weakened:,} weakened, "
+            f"{report.edges_pruned:,} pruned; memories replayed: {report.nodes_replayed:,}"
         )
         self._live.update(
             Group(

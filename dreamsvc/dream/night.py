@@ -25,6 +25,7 @@ import grpc.aio
 
 from dreamsvc import clock, snapshot_files
 from dreamsvc.clock import Clock, to_timestamp
+from dreamsvc.dream import quality
 from dreamsvc.dream.dreamers import DreamerProcess, Dreamers
 from dreamsvc.dream.state import AWAKE, ENTERING_NREM, NREM, WAKING, follow
 from dreamsvc.dream.watch import Events
@@ -38,13 +39,13 @@ from dreamsvc.dreamer.v1.dreamer_service_pb2 import (
     Tally,
 )
 from dreamsvc.dreamer.v1.operations_pb2 import Operations
-from dreamsvc.errors import DreamsvcError
+from dreamsvc.errors import DreamFailed, DreamsvcError
 from dreamsvc.memory import operations
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.sqlite import ChangeId
 from dreamsvc.memory.store import Store
-from dreamsvc.v1 import dream_pb2
-from dreamsvc.v1.config_pb2 import DreamConfig
+from dreamsvc.v1 import dream_pb2, error_reason_pb2
+from dreamsvc.v1.config_pb2 import DreamConfig, RecallConfig
 from dreamsvc.v1.dream_pb2 import Dream, EndReason, WakeReason
 from dreamsvc.v1.dream_service_pb2 import StateChange
 
@@ -71,6 +72,8 @@ class Plan(NamedTuple):
     change: ChangeId | None
     checkpoint: Checkpoint | None
     staged: Sequence[Operations]
+    # How the space is read, for the probes.
+    recall: RecallConfig
 
 
 class _Stream(Protocol):
@@ -230,7 +233,7 @@ class Night:
             self._dreamers.give_back(process, self._plan.config.resources)
 
     async def _take_snapshot(self) -> None:
-        seq, arrays = await asyncio.wrap_future(self._store.dream_snapshot(self.dream.space))
+        seq, arrays = await asyncio.to_thread(self._store.dream_snapshot, self.dream.space)
         await asyncio.to_thread(snapshot_files.write, self._snapshot, seq, arrays)
 
     async def _unless_woken[T](self, work: "asyncio.Future[T]") -> T | None:
@@ -286,6 +289,7 @@ class Night:
             now_us=self._plan.now_us,
             checkpoint=self._plan.checkpoint,
             staged_parts=len(self._parts),
+            recall=self._plan.recall,
         )
 
     def _hear(self, message: RunDreamResponse) -> Ended | None:
@@ -306,10 +310,14 @@ class Night:
                 self._pending.append(message.operations)
             case "checkpoint":
                 self._count(message.checkpoint.tally)
+                if message.checkpoint.HasField("compression"):
+                    self.dream.report.compression.CopyFrom(message.checkpoint.compression)
                 self._stage(message.checkpoint)
             case "ended":
                 if message.ended.HasField("tally"):
                     self._count(message.ended.tally)
+                if message.ended.HasField("compression"):
+                    self.dream.report.compression.CopyFrom(message.ended.compression)
                 return message.ended
             case _:
                 logger.warning("the dreamer said something unknown")
@@ -380,7 +388,7 @@ class Night:
                 self.dream.message = "given up on request; nothing of it was applied"
             case dream_pb2.END_REASON_NOTHING_TO_DO:
                 self.dream.state = Dream.STATE_SKIPPED
-                self.dream.message = "no memory is due for replay"
+                self.dream.message = "no memory is due for replay, and nothing could be merged"
             case dream_pb2.END_REASON_CONVERGED | dream_pb2.END_REASON_BUDGET:
                 self.dream.state = Dream.STATE_FOLDING
                 self.dream.progress.fraction = 1.0
@@ -411,16 +419,42 @@ class Night:
             report.journal_digest = operations.journal_digest(parts)
             report.operations = operations.size(parts)
             self._foresee(parts)
+            await assess(self._journal, self.dream, self._plan.config)
         else:
+            self._require_allowed_loss()
             sealed = await asyncio.to_thread(self._journal.compact, self._plan.change)
             report.journal_digest, report.operations = sealed.digest, sealed.operations
+            await note_size(self._journal, self.dream)
+            if self.dream.propose:
+                await self._propose(self._plan.change)
+                return
             await asyncio.wrap_future(self._journal.seal_dream(self._plan.change, self.dream))
             self._sealed = True
             await fold(self._store, self._journal, self._plan.change, self.dream)
+            await assess(self._journal, self.dream, self._plan.config)
         self.dream.state = Dream.STATE_SUCCEEDED
         self.dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
         if self._plan.change is not None:
             await asyncio.wrap_future(self._journal.record(self._plan.change, self.dream))
+
+    def _require_allowed_loss(self) -> None:
+        """The dreamer holds the gate; here it is only checked that it did (REQ-DREAM-022)."""
+        retention = self.dream.report.compression.retention
+        most = self._plan.config.quality.max_information_loss
+        merged = sum(stage.containers for stage in self.dream.report.compression.merging)
+        if retention.measured and merged and not retention.refused and retention.loss_high > most:
+            raise DreamFailed(
+                error_reason_pb2.ERROR_REASON_DREAM_CONSOLIDATION,
+                f"the night may lose {retention.loss_high:.1%} of what is found, more than the {most:.1%} allowed",
+            )
+
+    async def _propose(self, change: ChangeId) -> None:
+        """Waits for somebody's word with everything ready to be applied."""
+        await assess(self._journal, self.dream, self._plan.config)
+        self.dream.state = Dream.STATE_PROPOSED
+        self.dream.message = "waits for ApproveDream or RejectDream; nothing of it is applied"
+        self.dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
+        await asyncio.wrap_future(self._journal.propose_dream(change, self.dream))
 
     def _foresee(self, parts: Sequence[Operations]) -> None:
         """What a dry run would have done, against the weights it read."""
@@ -451,6 +485,35 @@ async def fold(store: Store, journal: Journal, change: ChangeId, dream: Dream) -
     while await asyncio.wrap_future(store.fold_next(change, dream.space)) is not None:
         pass
     show(dream, await asyncio.to_thread(journal.read_back, change))
+    made = await asyncio.to_thread(journal.made, change)
+    compression = dream.report.compression
+    compression.redundancy.eliminated, compression.facets = made.eliminated, made.facets
+    compression.schemas, compression.superseded = made.schemas, made.superseded
+    if made.shortcuts or compression.HasField("shortcuts"):
+        compression.shortcuts.created = made.shortcuts
+    if made.skipped:
+        compression.notices.append(f"{made.skipped} memories and edges were left as users had changed them meanwhile")
+    size = await asyncio.to_thread(journal.size, dream.space)
+    compression.nodes_after, compression.vector_bytes_after = size.active, size.vector_bytes
+    compression.text_bytes_after, compression.edges_after = size.text_bytes, size.linked
+    if made.eliminated or made.facets:
+        await asyncio.wrap_future(await asyncio.to_thread(store.settle, dream.space))
+
+
+async def note_size(journal: Journal, dream: Dream) -> None:
+    """Puts how large the memory is before anything is applied into the report."""
+    size = await asyncio.to_thread(journal.size, dream.space)
+    compression = dream.report.compression
+    compression.nodes_before, compression.vector_bytes_before = size.active, size.vector_bytes
+    compression.text_bytes_before, compression.edges_before = size.text_bytes, size.linked
+
+
+async def assess(journal: Journal, dream: Dream, config: DreamConfig) -> None:
+    """Grades a night by what its report says."""
+    size = await asyncio.to_thread(journal.size, dream.space)
+    folded = await asyncio.to_thread(journal.folded_count, dream.space)
+    memories = size.active - size.containers + size.facets + folded
+    dream.report.quality.CopyFrom(quality.assess(dream.report.compression, memories, config))
 
 
 def show(dream: Dream, done: operations.ReadBack) -> None:

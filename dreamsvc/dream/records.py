@@ -12,7 +12,7 @@ from dreamsvc.memory.dreams import DreamRow
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.store import Store
 from dreamsvc.v1 import dream_pb2
-from dreamsvc.v1.config_pb2 import DreamConfig
+from dreamsvc.v1.config_pb2 import DreamConfig, RecallConfig
 from dreamsvc.v1.dream_pb2 import Dream
 from dreamsvc.v1.dream_service_pb2 import RevertResponse, TriggerRequest, TriggerResponse
 
@@ -29,10 +29,11 @@ class Begin(NamedTuple):
 class Records:
     """The durable side of a dream's life, before, between and after its nights."""
 
-    def __init__(self, store: Store, journal: Journal, config: DreamConfig, clock: Clock) -> None:
+    def __init__(self, store: Store, journal: Journal, config: DreamConfig, recall: RecallConfig, clock: Clock) -> None:
         self._store = store
         self._journal = journal
         self._config = config
+        self._recall = recall
         self._clock = clock
 
     async def recover(self) -> None:
@@ -64,6 +65,7 @@ class Records:
     async def finish(self, row: DreamRow) -> None:
         """Folds a sealed dream that was interrupted after its seal."""
         await nights.fold(self._store, self._journal, row.change, row.dream)
+        await nights.assess(self._journal, row.dream, row.config)
         row.dream.state = Dream.STATE_SUCCEEDED
         row.dream.message = ""
         row.dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
@@ -76,6 +78,10 @@ class Records:
         while (part := await asyncio.wrap_future(self._store.revert_next(row.change, row.dream.space))) is not None:
             answer.edges_restored += part.edges
             answer.memories_restored += part.memories
+            answer.memories_removed += part.memories_removed
+            answer.edges_removed += part.edges_removed
+        if answer.memories_removed:
+            await asyncio.wrap_future(await asyncio.to_thread(self._store.settle, row.dream.space))
         row.dream.state = Dream.STATE_REVERTED
         row.dream.message = "taken back; the memory is as it was before it"
         await asyncio.wrap_future(self._journal.record(row.change, row.dream))
@@ -103,16 +109,15 @@ class Records:
             elif not self._store.dream_snapshot_path(dream.id).exists() and (old.checkpoint or old.staged):
                 unfit = "its snapshot is gone"
             if not unfit:
-                return await self._resume(
-                    request, Plan(dream, config, old.row.now_us, old.row.change, old.checkpoint, old.staged)
-                )
+                plan = Plan(dream, config, old.row.now_us, old.row.change, old.checkpoint, old.staged, self._recall)
+                return await self._resume(request, plan)
             await self.give_up(old.row, unfit)
         now_us = self._clock.now_us()
         dream = self._new_dream(request, triggered_by, now_us)
         response, begun = await asyncio.wrap_future(self._journal.begin_dream(request, dream, self._config, now_us))
         if begun is None:
             return Begin(response, None)
-        return Begin(response, Plan(dream, self._config, now_us, begun.change, None, []))
+        return Begin(response, Plan(dream, self._config, now_us, begun.change, None, [], self._recall))
 
     async def give_up(self, row: DreamRow, why: str) -> None:
         """Drops an interrupted dream; nothing of it is applied."""
@@ -140,7 +145,8 @@ class Records:
         """A dream without a row."""
         now_us = self._clock.now_us()
         dream = self._new_dream(request, dream_pb2.TRIGGERED_BY_REQUEST, now_us)
-        return Begin(TriggerResponse(dream=dream), Plan(dream, self._config, now_us, None, None, []))
+        plan = Plan(dream, self._config, now_us, None, None, [], self._recall)
+        return Begin(TriggerResponse(dream=dream), plan)
 
     def _new_dream(self, request: TriggerRequest, triggered_by: dream_pb2.TriggeredBy.ValueType, now_us: int) -> Dream:
         budget_s = self._config.nrem.duration_minutes * 60
@@ -156,5 +162,6 @@ class Records:
             budget_seconds=budget_s,
             abort_on_query=request.abort_on_query,
             dry_run=request.dry_run,
+            propose=request.propose if request.HasField("propose") else self._config.propose,
             start_time=to_timestamp(now_us),
         )

@@ -6,13 +6,14 @@ triggers cannot both win, and a wake never queues behind anything.
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from typing import Any
 
 from google.protobuf import duration_pb2
 
-from dreamsvc import __version__
+from dreamsvc import __version__, snapshot_files
 from dreamsvc.clock import Clock, from_timestamp, to_timestamp
-from dreamsvc.dream import trigger
+from dreamsvc.dream import estimates, trigger
 from dreamsvc.dream.dreamers import Dreamers
 from dreamsvc.dream.latency import WakeLatencies
 from dreamsvc.dream.night import Night
@@ -24,20 +25,27 @@ from dreamsvc.errors import (
     Disabled,
     DreamCooldown,
     DreamInProgress,
+    DreamProposed,
     DreamsvcError,
     NotFound,
+    OnHold,
     ShuttingDown,
     Unimplemented,
 )
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.store import Store
 from dreamsvc.v1 import dream_pb2
-from dreamsvc.v1.config_pb2 import DreamConfig
+from dreamsvc.v1.config_pb2 import DreamConfig, RecallConfig
 from dreamsvc.v1.dream_pb2 import Dream
 from dreamsvc.v1.dream_service_pb2 import (
     AbortRequest,
     AbortResponse,
+    ApproveDreamRequest,
+    ApproveDreamResponse,
+    EstimateDreamResponse,
     GetStatusResponse,
+    RejectDreamRequest,
+    RejectDreamResponse,
     RevertRequest,
     RevertResponse,
     StreamStatusResponse,
@@ -59,12 +67,12 @@ type _Begun = tuple[TriggerResponse, Night | None]
 class Scheduler:
     """One for the service; owns the nights, the events, and what decides about the next one."""
 
-    def __init__(self, store: Store, journal: Journal, config: DreamConfig, clock: Clock) -> None:
+    def __init__(self, store: Store, journal: Journal, config: DreamConfig, recall: RecallConfig, clock: Clock) -> None:
         self._store = store
         self._journal = journal
         self._config = config
         self._clock = clock
-        self._records = Records(store, journal, config, clock)
+        self._records = Records(store, journal, config, recall, clock)
         self._dreamers = Dreamers()
         self._events: dict[str, Events] = {}
         # The night of each space that has one; None while its trigger is being written down.
@@ -77,6 +85,8 @@ class Scheduler:
         self._history: dict[str, tuple[Dream | None, Dream | None]] = {}
         self._activity: dict[str, Activity] = {}
         self._last_end_s: dict[str, float] = {}
+        # The dream of a space that waits for somebody's word.
+        self._proposed: dict[str, str] = {}
         # Spaces of which all was dreamed that was there when their last dream ended.
         self._seen: set[str] = set()
         self._latencies = WakeLatencies()
@@ -92,6 +102,9 @@ class Scheduler:
         for space in self._store.space_names():
             last = await asyncio.to_thread(self._journal.latest, space, RESTING)
             suspended = await asyncio.to_thread(self._journal.latest, space, [Dream.STATE_SUSPENDED])
+            proposed = await asyncio.to_thread(self._journal.latest, space, [Dream.STATE_PROPOSED])
+            if proposed is not None:
+                self._proposed[space] = proposed.dream.id
             if last is not None:
                 if suspended is None and not await asyncio.to_thread(self._journal.changed_since, last.change):
                     self._seen.add(space)
@@ -244,6 +257,65 @@ class Scheduler:
             del self._nights[request.space]
             self._history.pop(request.space, None)
 
+    async def approve(self, request: ApproveDreamRequest) -> ApproveDreamResponse:
+        """Applies a proposal; raises NotFound, DreamInProgress, ChangedLater where it does not wait."""
+        return await self._decided(request.space, self._approve(request))
+
+    async def _approve(self, request: ApproveDreamRequest) -> ApproveDreamResponse:
+        answer, row = await asyncio.wrap_future(self._journal.approve_dream(request))
+        if row is not None:
+            await self._records.finish(row)
+            answer.dream.CopyFrom(row.dream)
+            self._last_end_s[request.space] = self._clock.monotonic()
+        else:
+            answer.dream.CopyFrom(await self.dream(request.space, request.dream_id))
+        return answer
+
+    async def reject(self, request: RejectDreamRequest) -> RejectDreamResponse:
+        """Gives a proposal up; raises NotFound, DreamInProgress, ChangedLater where it does not wait."""
+        return await self._decided(request.space, self._reject(request))
+
+    async def _reject(self, request: RejectDreamRequest) -> RejectDreamResponse:
+        answer = await asyncio.wrap_future(self._journal.reject_dream(request))
+        await asyncio.to_thread(snapshot_files.remove, self._store.dream_snapshot_path(answer.dream.id))
+        return answer
+
+    async def _decided[Answer](self, space: str, deciding: Coroutine[Any, Any, Answer]) -> Answer:
+        """Lets a decision about a space's proposal come to its end while nothing else begins there."""
+        try:
+            async with self._turn:
+                await self._settled(space)
+                self._store.graph(space)
+                if space in self._nights:
+                    raise DreamInProgress(f'space "{space}" dreams; abort that first')
+                self._nights[space] = None
+        except BaseException:
+            deciding.close()
+            raise
+        task = asyncio.create_task(self._free(space, deciding))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        # Shielded: what has begun is not tied to the life of the call.
+        return await asyncio.shield(task)
+
+    async def _free[Answer](self, space: str, deciding: Coroutine[Any, Any, Answer]) -> Answer:
+        try:
+            answer = await deciding
+            self._proposed.pop(space, None)
+            return answer
+        finally:
+            del self._nights[space]
+            self._history.pop(space, None)
+
+    def on_hold(self, space: str) -> bool:
+        return space in self._config.hold_spaces
+
+    async def estimate(self, space: str) -> EstimateDreamResponse:
+        """What a dream would touch and take; raises NotFound."""
+        graph = self._store.graph(space).view
+        last, _ = self._history.get(space) or await self._look_up(space)
+        return estimates.estimate(graph.n, graph.m, graph.dense.dimension, last, self._config)
+
     async def _settled(self, space: str) -> None:
         """Waits while the outcome of a dream that was woken is being written down."""
         night = self._nights.get(space)
@@ -336,6 +408,11 @@ class Scheduler:
             return ShuttingDown("the service is shutting down")
         if not self._config.enabled:
             return Disabled("dreaming is switched off (dream.enabled)")
+        if space in self._config.hold_spaces:
+            return OnHold(f'space "{space}" is on hold (dream.hold_spaces)')
+        if space in self._proposed:
+            waiting = self._proposed[space]
+            return DreamProposed(f"dream {waiting} waits for approval", metadata={"dream_id": waiting})
         if space in self._nights:
             night = self._nights[space]
             which = f"dream {night.dream.id} runs" if night else "a dream is starting"
@@ -367,6 +444,8 @@ class Scheduler:
             last_end_s=last_end,
             dreaming=space in self._nights,
             others=len(self._nights.keys() - {space}),
+            held=space in self._config.hold_spaces,
+            proposed=self._proposed.get(space, ""),
             news=space not in self._seen or (activity.called and activity.last_call_s > (last_end or 0.0)),
         )
 
@@ -392,6 +471,8 @@ class Scheduler:
 
     async def _run(self, space: str, night: Night) -> None:
         await night.run()
+        if night.dream.state == Dream.STATE_PROPOSED:
+            self._proposed[space] = night.dream.id
         self._device = night.dream.report.device or self._device
         if night.dream.state in RESTING and not night.dream.dry_run:
             self._last_end_s[space] = self._clock.monotonic()

@@ -39,6 +39,10 @@ class Situation(NamedTuple):
     others: int
     # Anything was remembered or recalled since the last dream that ended by itself.
     news: bool
+    # The space is on hold.
+    held: bool = False
+    # The dream that waits for somebody's word, if one does.
+    proposed: str = ""
 
 
 class Decision(NamedTuple):
@@ -56,6 +60,10 @@ def decide(situation: Situation, config: DreamConfig) -> Decision:
         return Decision(False, "dreaming is switched off (dream.enabled)", None)
     if situation.dreaming:
         return Decision(False, "", None)
+    if situation.held:
+        return Decision(False, "the space is on hold (dream.hold_spaces)", None)
+    if situation.proposed:
+        return Decision(False, f"dream {situation.proposed} waits for approval", None)
     if not config.trigger.automatic:
         return Decision(False, "dreams start by Trigger only (dream.trigger.automatic is false)", None)
     if not situation.news:

@@ -6,7 +6,7 @@ from typing import NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from dreamsvc import facet_blocks, snapshot_files, two_stage
+from dreamsvc import entropy, facet_blocks, snapshot_files, two_stage
 from dreamsvc.v1.memory_pb2 import MEMORY_ROLE_CONTAINER, MEMORY_ROLE_FACET, MEMORY_ROLE_UNSPECIFIED, MemoryRole
 
 NEVER = -1
@@ -43,7 +43,8 @@ class Memories(NamedTuple):
     merged_into: NDArray[np.int32]  # [n], row, NOWHERE for none
     untouchable: NDArray[np.bool_]  # [n], pinned
     apart: NDArray[np.bool_]  # [n], not to be merged
-    kinds: NDArray[np.int32]  # [n], equal for equal kinds
+    kinds: NDArray[np.int32]  # [n], place in kind_names
+    kind_names: Sequence[str]
     importance: NDArray[np.float32]  # [n]
     created_us: NDArray[np.int64]  # [n]
     event_us: NDArray[np.int64]  # [n], NEVER for none
@@ -57,8 +58,11 @@ class Memories(NamedTuple):
     src: NDArray[np.int32]  # [e], rows
     dst: NDArray[np.int32]  # [e], rows
     weights: NDArray[np.float32]  # [e], as the replay left them
+    weights_before: NDArray[np.float32]  # [e], as it found them
     confidences: NDArray[np.float32]  # [e]
     edges_alive: NDArray[np.bool_]  # [e], as the replay left them
+    edges_alive_before: NDArray[np.bool_]  # [e], as it found them
+    trusted: NDArray[np.bool_]  # [e], a user or an import made it, no dream
     types: NDArray[np.int32]  # [e], place in type_names
     type_names: Sequence[str]
 
@@ -87,6 +91,10 @@ class Memories(NamedTuple):
         title, text = self.titles[row], self.texts[row]
         return f"{title}\n{text}" if title and text else title or text
 
+    def id_of(self, row: int) -> str:
+        """The public id of a memory."""
+        return entropy.uuid_text(self.uids[row].tobytes())
+
     def role(self, row: int) -> MemoryRole.ValueType:
         return cast("MemoryRole.ValueType", int(self.roles[row]))
 
@@ -98,7 +106,6 @@ def read(arrays: snapshot_files.Arrays) -> Memories:
     lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
     embedded = lengths > 0
     vectors /= np.maximum(lengths, 1e-12)[:, None]
-    names = bytes(np.asarray(arrays["type_names"])).decode("utf-8")
     return Memories(
         node_ids=np.asarray(arrays["node_ids"]),
         uids=np.asarray(arrays["uids"]),
@@ -108,6 +115,7 @@ def read(arrays: snapshot_files.Arrays) -> Memories:
         untouchable=np.asarray(arrays["pinned"]),
         apart=np.asarray(arrays["apart"]),
         kinds=np.asarray(arrays["kinds"]),
+        kind_names=_names(arrays["kind_names"]),
         importance=np.asarray(arrays["importance"]),
         created_us=np.asarray(arrays["created_us"]),
         event_us=np.asarray(arrays["event_us"]),
@@ -121,8 +129,15 @@ def read(arrays: snapshot_files.Arrays) -> Memories:
         src=np.asarray(arrays["sources"]),
         dst=np.asarray(arrays["targets"]),
         weights=np.array(arrays["weights"], np.float32),
+        weights_before=np.asarray(arrays["weights"]),
         confidences=np.asarray(arrays["confidences"]),
         edges_alive=np.array(arrays["edges_alive"], np.bool_),
+        edges_alive_before=np.asarray(arrays["edges_alive"]),
+        trusted=~np.isin(arrays["edge_ids"], arrays["dreamt_edges"]),
         types=np.asarray(arrays["types"]),
-        type_names=names.split("\0") if names else [],
+        type_names=_names(arrays["type_names"]),
     )
+
+
+def _names(joined: NDArray[np.uint8]) -> list[str]:
+    return bytes(joined).decode("utf-8").split("\0")

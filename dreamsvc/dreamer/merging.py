@@ -1,10 +1,12 @@
 """Average-link clusters with a cap, made greedily from the most similar pair downwards (Lance and Williams 1967).
 
-The mean cosine between two clusters is the dot product of their mean vectors, so a merge costs a few dozen dot
-products. Looked at are only pairs of rows known to stand beside each other, and what clusters inherit of them.
+What is clustered are units: single rows, or rows that are together already and stay so. The mean cosine between two
+clusters is the dot product of their mean vectors, so a merge costs a few dozen dot products. Looked at are only pairs
+of units known to stand beside each other, and what clusters inherit of them. Before two clusters become one, a guard is
+asked whether anything speaks against it: only then, so that it may be expensive.
 
 Everything here is a generator that yields after every few milliseconds of work and returns what it found, so that a
-dream can be left between two steps. n: rows. D: numbers in a vector. M: places in the adjacency.
+dream can be left between two steps. n: rows. U: units. D: numbers in a vector. M: places in the adjacency.
 """
 
 # scipy has no types of its own.
@@ -12,7 +14,8 @@ dream can be left between two steps. n: rows. D: numbers in a vector. M: places 
 # pyright: reportUnknownArgumentType=false
 
 import heapq
-from collections.abc import Generator
+import itertools
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,11 +25,12 @@ from scipy.sparse import csr_array
 type Rows = NDArray[np.int64]
 type Vectors = NDArray[np.float32]
 
-# Sizes of a chunk: pairs gathered, places sorted, merges, pairs found out of date.
+# Sizes of a chunk: pairs gathered, places sorted, merges, pairs found out of date, groups split.
 GATHERED = 2_048
-SORTED = 100_000
+SORTED = 65_536
 MERGES = 16
 STALE = 2_048
+SPLIT = 4_096
 # First pairs enter the heap in bands of cosine 1 / 64 wide: sorting them all would be one long step.
 BANDS = 64
 
@@ -46,25 +50,29 @@ class Edges(NamedTuple):
     dst: Rows  # [E]
     weight: NDArray[np.float32]  # [E], 0..1
 
-    def at(self, places: NDArray[np.int64] | NDArray[np.bool_]) -> "Edges":
+    def at(self, places: NDArray[np.int64] | NDArray[np.bool_] | slice) -> "Edges":
         """Those at these places."""
         return Edges(self.src[places], self.dst[places], self.weight[places])
 
-    def joined_by(self, others: "Edges") -> "Edges":
-        """These and then those."""
-        src, dst = np.concatenate([self.src, others.src]), np.concatenate([self.dst, others.dst])
-        return Edges(src, dst, np.concatenate([self.weight, others.weight]))
-
 
 type Search[T] = Generator[Step, None, T]
+# Whether two groups of rows must stay apart.
+type Guard = Callable[[Rows, Rows], Search[bool]]
 
 
-def grouped(labels: Rows) -> list[Rows]:
+def grouped(labels: Rows) -> Search[list[Rows]]:
     """The rows of each label, ascending, in the order of the labels."""
     order = np.argsort(labels, kind="stable")
     if len(order) == 0:
         return []
-    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
+    yield Step("groups", 0, 1)
+    edges = np.concatenate([[0], np.flatnonzero(np.diff(labels[order])) + 1, [len(order)]]).tolist()
+    groups: list[Rows] = []
+    for start in range(0, len(edges) - 1, SPLIT):
+        part = edges[start : start + SPLIT + 1]
+        groups += [order[first:last] for first, last in itertools.pairwise(part)]
+        yield Step("groups", len(groups), len(edges) - 1)
+    return groups
 
 
 def means_of(vectors: Vectors, owner: Rows, sizes: Rows) -> Search[Vectors]:
@@ -84,10 +92,38 @@ def means_of(vectors: Vectors, owner: Rows, sizes: Rows) -> Search[Vectors]:
     return means
 
 
-class Pairs(NamedTuple):
-    """Who stands beside whom, both ways: the neighbours of row i are the places indptr[i] to indptr[i+1]."""
+class Units(NamedTuple):
+    """What is clustered. The rows of unit u are order[ends[u] - sizes[u] : ends[u]]."""
 
-    indptr: Rows  # [n+1]
+    order: Rows  # [n]
+    ends: Rows  # [U]
+    sizes: Rows  # [U]
+    means: Vectors  # [U, D], of the vectors of the rows
+
+    def rows(self, units: Sequence[int] | Rows) -> Rows:
+        """All rows of these."""
+        return np.concatenate([self.order[self.ends[unit] - self.sizes[unit] : self.ends[unit]] for unit in units])
+
+    def at(self, units: Rows) -> "Units":
+        """Only these, numbered anew."""
+        return Units(self.order, self.ends[units], self.sizes[units], self.means[units])
+
+
+def units_of(vectors: Vectors, unit: Rows) -> Search[Units]:
+    """Units of rows, unit: [n], which one each is of; every number from 0 on has a row."""
+    sizes = np.bincount(unit)
+    order = np.argsort(unit, kind="stable")
+    yield Step("means", 0, len(sizes))
+    if np.array_equal(unit, order):
+        return Units(order, order + 1, sizes, vectors)
+    means = yield from means_of(vectors, unit, sizes)
+    return Units(order, np.cumsum(sizes), sizes, means)
+
+
+class Pairs(NamedTuple):
+    """Who stands beside whom, both ways: the neighbours of unit i are the places indptr[i] to indptr[i+1]."""
+
+    indptr: Rows  # [U+1]
     neighbour: Rows  # [M]
     weight: NDArray[np.float32]  # [M], of the edge between the two, 0 where they are only near
 
@@ -101,94 +137,100 @@ class Limits(NamedTuple):
     target: int  # clusters to stop at
 
 
-class Bans(NamedTuple):
-    """Pairs that must not come together."""
-
-    pairs: Pairs
-    any: bool
-
-    def of(self, rows: Rows) -> Rows:
-        """The rows that none of these may be together with."""
-        return _places(self.pairs, rows)[0] if self.any else np.zeros(0, np.int64)
-
-    def inside(self, rows: Rows) -> bool:
-        return bool(np.isin(self.of(rows), rows).any())
-
-
-def bans_of(forbidden: Rows, n: int) -> Search[Bans]:
-    """forbidden: [F, 2] or empty."""
-    ends = forbidden.reshape(-1, 2)
-    pairs = yield from joined(Edges(ends[:, 0], ends[:, 1], np.zeros(len(ends), np.float32)), n)
-    return Bans(pairs, len(ends) > 0)
-
-
-def joined(edges: Edges, n: int) -> Search[Pairs]:
+def joined(lists: Sequence[Edges], n: int) -> Search[Pairs]:
     """Both directions of the edges, each pair once with the sum of its weights, rows ascending, no loops."""
-    apart = edges.at(edges.src != edges.dst)
-    yield Step("pairs", 0, 1)
-    src, dst, weight = apart.joined_by(Edges(apart.dst, apart.src, apart.weight))
-    yield Step("pairs", 0, 1)
+    total = sum(len(edges.src) for edges in lists)
+    parts = min(1 + 2 * total // SORTED, np.iinfo(np.int16).max)
+    # Rows low[p] to low[p + 1] are in part p = row * parts // n.
+    low = -(-np.arange(parts + 1) * n // parts)
+    pieces: list[list[Edges]] = [[] for _ in range(parts)]
+    for edges in lists:
+        for start in range(0, len(edges.src), SORTED):
+            _share_out(edges.at(slice(start, start + SORTED)), n, pieces)
+            yield Step("pairs", 0, parts)
     counts: list[NDArray[Any]] = [np.zeros(1, np.int64)]
-    neighbours: list[NDArray[Any]] = [np.zeros(0, np.int64)]
-    weights: list[NDArray[Any]] = [np.zeros(0, np.float32)]
-    parts = 1 + len(src) // SORTED
-    for part in range(parts):
-        low, high = part * n // parts, (part + 1) * n // parts
-        chosen = (src >= low) & (src < high)
+    found: list[tuple[NDArray[Any], NDArray[Any]]] = []  # neighbours and weights
+    for part, held in enumerate(pieces):
+        first, count = int(low[part]), int(low[part + 1] - low[part])
+        src, dst, weight = (np.concatenate(column) for column in zip(_NONE, *held, strict=True))
         # Sums what stands twice and keeps the zeros.
-        rows = csr_array((weight[chosen], (src[chosen] - low, dst[chosen])), shape=(high - low, n))
+        rows = csr_array((weight, (src - first, dst)), shape=(count, n))
         rows.sum_duplicates()
         counts.append(np.diff(rows.indptr))
-        neighbours.append(rows.indices)
-        weights.append(rows.data)
+        found.append((rows.indices, rows.data))
+        held.clear()
         yield Step("pairs", part + 1, parts)
     indptr = np.cumsum(np.concatenate(counts), dtype=np.int64)
-    return Pairs(indptr, np.concatenate(neighbours).astype(np.int64), np.concatenate(weights))
+    neighbour, weight = np.empty(indptr[-1], np.int64), np.empty(indptr[-1], np.float32)
+    at = 0
+    for part_neighbours, part_weights in found:
+        part = slice(at, at + len(part_neighbours))
+        neighbour[part], weight[part] = part_neighbours, part_weights
+        at += len(part_neighbours)
+        yield Step("pairs", parts, parts)
+    return Pairs(indptr, neighbour, weight)
 
 
-def _places(pairs: Pairs, rows: Rows) -> tuple[Rows, NDArray[np.float32]]:
-    """The neighbours of all these rows, one after the other, and the weights between."""
-    starts, ends = pairs.indptr[rows].tolist(), pairs.indptr[rows + 1].tolist()
-    spans = [slice(start, end) for start, end in zip(starts, ends, strict=True)]
-    return np.concatenate([pairs.neighbour[s] for s in spans]), np.concatenate([pairs.weight[s] for s in spans])
+_NONE = Edges(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
+
+
+def _share_out(edges: Edges, n: int, pieces: list[list[Edges]]) -> None:
+    """Adds both directions of edges to the pieces of the parts in which their sources lie."""
+    src, dst, weight = edges.at(edges.src != edges.dst)
+    both = Edges(np.concatenate([src, dst]), np.concatenate([dst, src]), np.concatenate([weight, weight]))
+    part = (both.src * len(pieces) // max(1, n)).astype(np.int16)
+    # numpy sorts int16 in linear time.
+    order = np.argsort(part, kind="stable")
+    ends = np.searchsorted(part[order], np.arange(len(pieces) + 1)).tolist()
+    for held, first, last in zip(pieces, ends, ends[1:], strict=False):
+        if first < last:
+            held.append(both.at(order[first:last]))
 
 
 class _Merging:
-    """Clusters on the way; a cluster is known by its first row, its head. Writes into `means` and `sizes`."""
+    """Clusters on the way; a cluster is known by its first unit, its head. Writes into `means` and `sizes`."""
 
-    def __init__(self, means: Vectors, sizes: Rows, pairs: Pairs, bans: Bans, limits: Limits) -> None:
-        n = len(means)
-        self.means, self.sizes = means, sizes
-        self.pairs, self.bans, self.limits = pairs, bans, limits
-        self.head = np.arange(n)
+    def __init__(self, units: Units, means: Vectors, pairs: Pairs, limits: Limits) -> None:
+        count = len(means)
+        self.units, self.pairs, self.limits = units, pairs, limits
+        self.means, self.sizes = means, units.sizes.copy()
+        self.head = np.arange(count)
         self.members: dict[int, list[int]] = {}  # by head, where there are more than one
-        self.held = [1] * n  # how many there are, by head
-        self.age = [0] * n  # merges a head has seen, -1 once it is part of another
-        self.count = n
+        self.held = [1] * count  # how many there are, by head
+        self.age = [0] * count  # merges a head has seen, -1 once it is part of another
+        self.refused: dict[int, list[int]] = {}  # by head, units of clusters that it must not join
+        self.count = count
         # (-similarity, a, b, age of a, age of b), a < b: out of date where the ages are no longer those of the heads.
         self.heap: list[tuple[float, int, int, int, int]] = []
 
-    def enter(self, low: Rows, high: Rows, values: NDArray[np.float32], places: Rows) -> None:
-        """Puts those of the pairs of single rows on the heap that are still single."""
-        ends = zip(low[places].tolist(), high[places].tolist(), strict=True)
-        for value, (a, b) in zip(values[places].tolist(), ends, strict=True):
+    def enter(self, low: Rows, high: Rows, values: NDArray[np.float32]) -> None:
+        """Puts those of the pairs of single units on the heap that are still single."""
+        for value, a, b in zip(values.tolist(), low.tolist(), high.tolist(), strict=True):
             if self.age[a] == self.age[b] == 0:
                 heapq.heappush(self.heap, (-value, a, b, 0, 0))
 
-    def merge_some(self, end: float) -> bool:
-        """Merges pairs more similar than `end`, down to the target, for some milliseconds; False where none is left."""
-        merges = 0
-        for _ in range(STALE):
-            if not self.heap or -self.heap[0][0] <= end:
-                return merges > 0
+    def merge_above(self, end: float, guard: Guard) -> Search[None]:
+        """Merges pairs more similar than `end`, down to the target."""
+        first, target = len(self.age), self.limits.target
+        spent = 0
+        while self.count > target and self.heap and -self.heap[0][0] > end:
             _, a, b, age_a, age_b = heapq.heappop(self.heap)
             fresh = self.age[a] == age_a and self.age[b] == age_b
             if fresh and self.held[a] + self.held[b] <= self.limits.cap:
-                self.merge(a, b)
-                merges += 1
-                if merges == MERGES or self.count == self.limits.target:
-                    break
-        return True
+                spent += STALE // MERGES
+                if (yield from guard(self.rows(a), self.rows(b))):
+                    self.refused.setdefault(a, []).append(b)
+                    self.refused.setdefault(b, []).append(a)
+                else:
+                    self.merge(a, b)
+            else:
+                spent += 1
+            if spent >= STALE:
+                spent = 0
+                yield Step("merging", first - self.count, first - target)
+
+    def rows(self, head: int) -> Rows:
+        return self.units.rows(self.members.get(head, [head]))
 
     def merge(self, a: int, b: int) -> None:
         """Puts b into a < b, and the pairs of the new cluster on the heap."""
@@ -198,6 +240,8 @@ class _Merging:
         joining = self.members.pop(b, [b])
         self.members.setdefault(a, [a]).extend(joining)
         self.head[joining] = a
+        if b in self.refused:
+            self.refused.setdefault(a, []).extend(self.refused.pop(b))
         self.held[a] += len(joining)
         self.age[a] += 1
         self.age[b] = -1
@@ -207,70 +251,78 @@ class _Merging:
 
     def _offer(self, a: int) -> None:
         room, floor = self.limits.cap - self.held[a], self.limits.floor
-        rows = np.array(self.members[a])
-        neighbours, weights = _places(self.pairs, rows)
+        neighbours, weights = _places(self.pairs, np.array(self.members[a]))
         heads, place = np.unique(self.head[neighbours], return_inverse=True)
-        banned = set(self.head[self.bans.of(rows)].tolist()) if self.bans.any else set[int]()
         cosines = self.means[heads] @ self.means[a]
         joint = np.bincount(place, weights, len(heads)) / (self.sizes[a] * self.sizes[heads])
         values = (cosines + self.limits.edge_bonus * joint).tolist()
+        apart = set(self.head[self.refused[a]].tolist()) if a in self.refused else {a}
         for other, cosine, value in zip(heads.tolist(), cosines.tolist(), values, strict=True):
-            if other != a and cosine >= floor and self.held[other] <= room and other not in banned:
+            if other != a and cosine >= floor and self.held[other] <= room and other not in apart:
                 low, high = min(a, other), max(a, other)
                 heapq.heappush(self.heap, (-value, low, high, self.age[low], self.age[high]))
 
 
-def merge(means: Vectors, sizes: Rows, pairs: Pairs, bans: Bans, limits: Limits) -> Search[Rows]:
+def _places(pairs: Pairs, units: Rows) -> tuple[Rows, NDArray[np.float32]]:
+    """The neighbours of all these units, one after the other, and the weights between."""
+    starts, ends = pairs.indptr[units].tolist(), pairs.indptr[units + 1].tolist()
+    spans = [slice(start, end) for start, end in zip(starts, ends, strict=True)]
+    return np.concatenate([pairs.neighbour[s] for s in spans]), np.concatenate([pairs.weight[s] for s in spans])
+
+
+def merge(units: Units, pairs: Pairs, guard: Guard, limits: Limits) -> Search[Rows]:
     """Merges the most similar pair of clusters again and again, until none may or `target` clusters are left.
 
-    means: [n, D], the mean vector of what each row stands for, and sizes: [n], how many vectors that is. Returns for
-    each row the first row of its cluster, [n].
+    Two clusters that the guard refuses stay apart, whatever else joins them. Returns for each unit the first unit of
+    its cluster, [U].
     """
-    own = np.empty_like(means)
-    for start in range(0, len(own), GATHERED):
-        own[start : start + GATHERED] = means[start : start + GATHERED]
-        yield Step("similarity", 0, len(pairs.neighbour))
-    state = _Merging(own, sizes.copy(), pairs, bans, limits)
-    n, target = state.count, limits.target
-    low, values = yield from _first_values(state)
-    possible = np.isfinite(values)
-    top = float(values[possible].max(initial=0.0))
-    band = np.where(possible, (top - np.where(possible, values, top)) * BANDS, -1.0).astype(np.int16)
-    last = int(band.max(initial=-1))
-    for number in range(last + 1):
-        entering = np.flatnonzero(band == number)
-        for start in range(0, len(entering), GATHERED):
-            state.enter(low, pairs.neighbour, values, entering[start : start + GATHERED])
-            yield Step("merging", n - state.count, n - target)
+    means = np.empty_like(units.means)
+    for start in range(0, len(means), GATHERED):
+        means[start : start + GATHERED] = units.means[start : start + GATHERED]
+        yield Step("similarity", 0, len(means))
+    state = _Merging(units, means, pairs, limits)
+    low, high, values = yield from _first_values(state)
+    yield Step("similarity", 1, 1)
+    top = float(values.max(initial=0.0))
+    band = ((top - values) * BANDS).astype(np.int16)
+    yield Step("similarity", 1, 1)
+    order = np.argsort(band, kind="stable")
+    ends = np.searchsorted(band[order], np.arange(int(band.max(initial=-1)) + 2))
+    yield Step("similarity", 1, 1)
+    for number, (first, last) in enumerate(zip(ends.tolist(), ends[1:].tolist(), strict=False)):
+        for start in range(first, last, GATHERED):
+            entering = order[start : min(start + GATHERED, last)]
+            state.enter(low[entering], high[entering], values[entering])
+            yield Step("merging", len(means) - state.count, len(means) - limits.target)
         # What is less similar than this band waits for the next one, where it may not be the first.
-        end = top - (number + 1) / BANDS if number < last else -np.inf
-        while state.count > target and state.merge_some(end):
-            yield Step("merging", n - state.count, n - target)
+        end = top - (number + 1) / BANDS if number < len(ends) - 2 else -np.inf
+        yield from state.merge_above(end, guard)
     # A heap of a million takes a tenth of a second to let go.
     while state.heap:
         del state.heap[-16 * GATHERED :]
-        yield Step("merging", n - state.count, n - target)
+        yield Step("merging", len(means) - state.count, len(means) - limits.target)
     return state.head
 
 
-def _first_values(state: _Merging) -> Search[tuple[Rows, NDArray[np.float32]]]:
-    """The first row of each pair, [M], and the similarity of the two, [M].
-
-    -inf where the first is not the smaller row, the two are farther apart than the floor, or forbidden.
-    """
-    pairs, means = state.pairs, state.means
-    n = len(means)
-    low = np.repeat(np.arange(n), np.diff(pairs.indptr))
-    values = np.full(len(low), -np.inf, np.float32)
-    once = np.flatnonzero(low < pairs.neighbour)
-    if state.bans.any:
-        banned = np.repeat(np.arange(n), np.diff(state.bans.pairs.indptr)) * n + state.bans.pairs.neighbour
-        once = once[~np.isin(low[once] * n + pairs.neighbour[once], banned)]
-    for start in range(0, len(once), GATHERED):
-        part = once[start : start + GATHERED]
-        a, b = low[part], pairs.neighbour[part]
+def _first_values(state: _Merging) -> Search[tuple[Rows, Rows, NDArray[np.float32]]]:
+    """The pairs of units not farther apart than the floor, the smaller first, and how similar they are."""
+    pairs, means, sizes = state.pairs, state.means, state.sizes
+    lows: list[Rows] = [np.zeros(0, np.int64)]
+    highs: list[Rows] = [np.zeros(0, np.int64)]
+    values: list[NDArray[np.float32]] = [np.zeros(0, np.float32)]
+    for start in range(0, len(pairs.neighbour), 2 * GATHERED):
+        stop = min(start + 2 * GATHERED, len(pairs.neighbour))
+        b, weight = pairs.neighbour[start:stop], pairs.weight[start:stop]
+        a = np.searchsorted(pairs.indptr, np.arange(start, stop), side="right") - 1
+        once = a < b
+        a, b, weight = a[once], b[once], weight[once]
         cosine = np.einsum("ed,ed->e", means[a], means[b])
-        value = cosine + state.limits.edge_bonus * pairs.weight[part] / (state.sizes[a] * state.sizes[b])
-        values[part] = np.where(cosine >= state.limits.floor, value, -np.inf)
-        yield Step("similarity", min(start + GATHERED, len(once)), len(once))
-    return low, values
+        near = cosine >= state.limits.floor
+        value = cosine + state.limits.edge_bonus * weight / (sizes[a] * sizes[b])
+        lows.append(a[near])
+        highs.append(b[near])
+        values.append(value[near].astype(np.float32))
+        yield Step("similarity", stop, len(pairs.neighbour))
+    low, high = np.concatenate(lows), np.concatenate(highs)
+    yield Step("similarity", 1, 1)
+    return low, high, np.concatenate(values)

@@ -40,6 +40,7 @@ def nearest_rows(vectors: Vectors, nearest: int, floor: float, *, seed: int) -> 
     tiles = (yield from _cell_tiles(vectors, seed)) if n > EXACT_ROWS else list(_tiles(np.arange(n), n))
     row = np.full((n, nearest), -1)
     value = np.full((n, nearest), -np.inf, np.float32)
+    yield Step("neighbours", 0, len(tiles))
     for done, (rows, others) in enumerate(tiles):
         scores = vectors[rows] @ vectors[others].T
         scores += sliding_window_view(whims, len(others))[: len(rows)]
@@ -54,9 +55,16 @@ def nearest_rows(vectors: Vectors, nearest: int, floor: float, *, seed: int) -> 
         best = np.argsort(-values, axis=1, kind="stable")[:, :nearest]
         row[rows], value[rows] = np.take_along_axis(known, best, axis=1), np.take_along_axis(values, best, axis=1)
         yield Step("neighbours", done + 1, len(tiles))
-    kept = (value >= floor) & (row >= 0)
-    src = np.repeat(np.arange(n), kept.sum(axis=1))
-    return Edges(src, row[kept], np.zeros(len(src), np.float32))
+    sources: list[Rows] = [np.zeros(0, np.int64)]
+    targets: list[Rows] = [np.zeros(0, np.int64)]
+    for start in range(0, n, WINDOW_ROWS):
+        part = slice(start, start + WINDOW_ROWS)
+        kept = (value[part] >= floor) & (row[part] >= 0)
+        sources.append(start + np.nonzero(kept)[0])
+        targets.append(row[part][kept])
+        yield Step("neighbours", len(tiles), len(tiles))
+    src = np.concatenate(sources)
+    return Edges(src, np.concatenate(targets), np.zeros(len(src), np.float32))
 
 
 def _tiles(rows: Rows, columns: int) -> Iterator[tuple[Rows, Rows]]:

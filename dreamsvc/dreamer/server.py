@@ -23,7 +23,7 @@ from dreamsvc.dreamer.v1.operations_pb2 import Operations
 from dreamsvc.v1 import dream_pb2
 
 if TYPE_CHECKING:
-    from dreamsvc.dreamer.nrem import Nrem
+    from dreamsvc.dreamer.cycle import Cycle
 
 logger = logging.getLogger(__name__)
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -61,16 +61,16 @@ class Dreamer(DreamerServiceServicer):
 
     def _prepared(
         self, start: Start, staged: Sequence[Operations], stop: threading.Event
-    ) -> "tuple[Nrem, Ready] | None":
+    ) -> "tuple[Cycle, Ready] | None":
         """Prepares on a thread of its own; None if a stop came first. Compiling goes on then, for the next dream."""
-        outcome: SimpleQueue[tuple[Nrem, Ready] | Exception] = SimpleQueue()
+        outcome: SimpleQueue[tuple[Cycle, Ready] | Exception] = SimpleQueue()
 
         def work() -> None:
             try:
-                from dreamsvc.dreamer.nrem import Nrem  # imports JAX, which takes its time
+                from dreamsvc.dreamer.cycle import Cycle  # imports JAX, which takes its time
 
                 with self._device:
-                    phase = Nrem(start, staged, Throttle(start.config.resources.max_gpu_usage, stop))
+                    phase = Cycle(start, staged, Throttle(start.config.resources.max_gpu_usage, stop))
                     outcome.put((phase, phase.prepare()))
             except Exception as error:
                 outcome.put(error)
@@ -113,6 +113,6 @@ def run(socket_path: str) -> int:
     server.start()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # JAX is imported now and not with the first dream; queries are served by the other process meanwhile.
-    import_module("dreamsvc.dreamer.nrem")
+    import_module("dreamsvc.dreamer.cycle")
     server.wait_for_termination()
     return 0

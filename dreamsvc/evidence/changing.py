@@ -28,10 +28,19 @@ class Change(NamedTuple):
     right: str
 
 
-class _Statement(NamedTuple):
-    subject: tuple[str, ...]
-    attribute: str
+class Statement(NamedTuple):
+    """What a text says of something that has one value at a time."""
+
+    subject: tuple[str, ...]  # words, as they stand
+    attribute: str  # "lives in", "when", or empty where the subject says it: user favourite colour
     value: tuple[str, ...]
+
+
+class Doing(NamedTuple):
+    """What a text says is done, or no longer is."""
+
+    words: tuple[str, ...]  # without those that say that it is over
+    is_over: bool
 
 
 _WORDS = 24  # a longer text tells more than one thing
@@ -99,7 +108,7 @@ _HAN_NOW = re.compile(r"现在|現在|目前|已经|已經|了$")
 
 def change(left: Signature, right: Signature) -> Change | None:
     """The attribute that two texts give different values, or None. Symmetric: the caller knows which is newer."""
-    if left.asks or right.asks or not (0 < len(left.words) <= _WORDS and 0 < len(right.words) <= _WORDS):
+    if not _is_one_assertion(left) or not _is_one_assertion(right):
         return None
     ended = _ended(left, right)
     if ended is not None:
@@ -115,7 +124,30 @@ def change(left: Signature, right: Signature) -> Change | None:
     return Change(attribute, _shown(ours.value), _shown(theirs.value))
 
 
-def _statement(text: Signature) -> _Statement | None:
+def statement(text: Signature) -> Statement | None:
+    """The value of an attribute that a text states, if it does. An index for `change`, which compares two of these.
+
+    Two texts with a change between them have statements of one attribute, with subjects of equally many words that are
+    variants of each other, or are a doing and its end.
+    """
+    return _statement(text) if _is_one_assertion(text) else None
+
+
+def doing(text: Signature) -> Doing | None:
+    """What a text says is done or no longer done, if it may. An index for `change` like `statement`.
+
+    A doing and its end have equally many words, each a variant of the one in its place.
+    """
+    if not _is_one_assertion(text) or not (words := _bare(text)):
+        return None
+    return Doing(words, _is_ended(text))
+
+
+def _is_one_assertion(text: Signature) -> bool:
+    return not text.asks and 0 < len(text.words) <= _WORDS
+
+
+def _statement(text: Signature) -> Statement | None:
     if text.words[0] > "\u3000":
         return _han_statement("".join(text.words))
     found = _one_clause(text)
@@ -148,7 +180,7 @@ def _plain_past(found: Sequence[str]) -> bool:
     return found[found.index("was") + 1] not in _CHANGED | _SCHEDULED
 
 
-def _by_verb(said: Sequence[str]) -> _Statement | None:
+def _by_verb(said: Sequence[str]) -> Statement | None:
     for at in range(1, len(said) - 1):
         if (attribute := _VERBS.get((said[at], said[at + 1]))) is not None:
             value = said[at + 2 :]
@@ -165,7 +197,7 @@ def _by_verb(said: Sequence[str]) -> _Statement | None:
     return None
 
 
-def _by_noun(said: Sequence[str]) -> _Statement | None:
+def _by_noun(said: Sequence[str]) -> Statement | None:
     at = next((place for place, word in enumerate(said) if word in _IS or word in _CHANGED or word == "was"), 0)
     if not 0 < at < len(said) - 1:
         return None
@@ -195,7 +227,7 @@ def _head(phrase: Sequence[str]) -> bool:
     return first[-1] in _ONE_VALUED or not _ONE_VALUED_ADJECTIVES.isdisjoint(first)
 
 
-def _by_time(said: Sequence[str]) -> _Statement | None:
+def _by_time(said: Sequence[str]) -> Statement | None:
     at = next((place for place, word in enumerate(said) if word in _IS or word in _SCHEDULED or word == "was"), 0)
     if not 0 < at < len(said) - 1:
         return None
@@ -209,13 +241,13 @@ def _by_time(said: Sequence[str]) -> _Statement | None:
     return _checked(said[:at], kind, times)
 
 
-def _by_state(said: Sequence[str]) -> _Statement | None:
+def _by_state(said: Sequence[str]) -> Statement | None:
     if len(said) < 3 or said[-2] not in _IS:
         return None
     return _checked(said[:-2], "state", said[-1:])
 
 
-def _checked(subject: Sequence[str], attribute: str, value: Sequence[str]) -> _Statement | None:
+def _checked(subject: Sequence[str], attribute: str, value: Sequence[str]) -> Statement | None:
     cut = next((at for at, word in enumerate(value) if word in _TAILS), len(value))
     if attribute not in ("when", "end", "") and any(is_number(word) or word[0] == MOMENT for word in value[cut:]):
         return None
@@ -229,10 +261,10 @@ def _checked(subject: Sequence[str], attribute: str, value: Sequence[str]) -> _S
     )
     if not who or not told or len(told) > _VALUE_WORDS or not _NOBODY.isdisjoint(subject):
         return None
-    return _Statement(who, attribute, told)
+    return Statement(who, attribute, told)
 
 
-def _differ(ours: _Statement, theirs: _Statement) -> bool:
+def _differ(ours: Statement, theirs: Statement) -> bool:
     left, right = ours.value, theirs.value
     if ours.attribute == "state":
         return are_opposites(left[0], keys(right[0]))
@@ -295,14 +327,14 @@ def _bare(text: Signature) -> tuple[str, ...]:
     )
 
 
-def _han_statement(text: str) -> _Statement | None:
+def _han_statement(text: str) -> Statement | None:
     text = _HAN_NOW.sub("", text)
     if any(char in NEGATORS or char in "也吗嗎可想" for char in text):
         return None
     if found := _HAN_NOUN.fullmatch(text):
-        return _Statement(tuple(found[1]), "是", (found[2],))
+        return Statement(tuple(found[1]), "是", (found[2],))
     if found := _HAN_RESIDENCE.fullmatch(text):
-        return _Statement(tuple(found[1]), "住在", (found[2],))
+        return Statement(tuple(found[1]), "住在", (found[2],))
     return None
 
 

@@ -95,6 +95,10 @@ def load_checkpoint(connection: Connection, change: ChangeId) -> tuple[Checkpoin
     return Checkpoint.FromString(body), ""
 
 
+def drop_checkpoint(connection: Connection, change: ChangeId) -> None:
+    connection.execute("DELETE FROM checkpoints WHERE change = ?", (change,))
+
+
 def user_changes_since(connection: Connection, change: ChangeId) -> int:
     """How many memories and edges users changed in a dream's space since it began."""
     row = connection.execute(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from dreamsvc.clock import from_timestamp
+from dreamsvc.dreamer.v1.operations_pb2 import EdgeDetail
 from dreamsvc.errors import InvalidFields, Violation
 from dreamsvc.memory import rows
 from dreamsvc.memory.delta import Delta
@@ -12,6 +13,9 @@ from dreamsvc.memory.spaces import Space
 from dreamsvc.memory.sqlite import Connection, take_ids
 from dreamsvc.v1 import memory_pb2
 from dreamsvc.v1.memory_pb2 import Edge
+
+# Leads from a newer fact to the older one that does not hold any more.
+SUPERSEDES = "SUPERSEDES"
 
 
 def write_edges(
@@ -40,7 +44,7 @@ def write_edges(
     # An import was checked when it came: what users forgot since then gets no edges, of equal ones the first counts.
     if wrong and author.updates:
         raise InvalidFields(wrong)
-    types = _type_ids(connection, {edge.type for edge in edges})
+    types = type_ids(connection, {edge.type for edge in edges})
     return _upsert_edges(
         connection, space, {(s, t, types[kind]): edge for (s, t, kind), edge in named.items()}, author, delta
     )
@@ -59,19 +63,22 @@ def _upsert_edges(
     }
     fresh = [(name, edge) for name, edge in named.items() if name not in present]
     first = take_ids(connection, "next_edge", len(fresh)) if fresh else 0
+    superseding = type_ids(connection, {SUPERSEDES})[SUPERSEDES]
+    details = _details(connection, space, [edge for _, edge in fresh], author)
     connection.executemany(
         "INSERT INTO edges (id, space, source, target, type, weight, confidence, origin, created_us, born_in, seq,"
-        " user_seq) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+        " user_seq, detail) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
         (
             (
                 *(first + i, space.id, *name, edge.weight, edge.confidence, _origin(edge, author)),
-                *(_edge_created(edge, author), author.change, author.seq, author.seq),
+                *(_edge_created(edge, author), author.change, author.seq, author.seq, details[i]),
             )
             for i, (name, edge) in enumerate(fresh)
         ),
     )
     delta.new_edges += [
-        NewEdge(first + i, name[0], name[1], edge.weight, edge.confidence, True) for i, (name, edge) in enumerate(fresh)
+        NewEdge(first + i, *name[:2], edge.weight, edge.confidence, True, name[2], name[2] == superseding)
+        for i, (name, edge) in enumerate(fresh)
     ]
     old = [(name, edge) for name, edge in named.items() if name in present] if author.updates else []
     connection.executemany(
@@ -79,9 +86,30 @@ def _upsert_edges(
         ((edge.weight, edge.confidence, author.seq, author.seq, present[name]) for name, edge in old),
     )
     delta.changed_edges += [
-        NewEdge(present[name], name[0], name[1], edge.weight, edge.confidence, True) for name, edge in old
+        NewEdge(present[name], *name[:2], edge.weight, edge.confidence, True, name[2], name[2] == superseding)
+        for name, edge in old
     ]
     return len(fresh), len(old)
+
+
+def _details(connection: Connection, space: Space, edges: Sequence[Edge], author: Author) -> list[bytes | None]:
+    """What an import says of edges beside their weights; a user says no more than that."""
+    if author.change is None:
+        return [None] * len(edges)
+    ends = find_nodes(connection, space, {name for edge in edges for name in edge.path})
+    found: list[bytes | None] = []
+    for edge in edges:
+        detail = EdgeDetail(
+            is_amortized_shortcut=edge.is_amortized_shortcut,
+            path=[ends[name].id for name in edge.path] if all(name in ends for name in edge.path) else [],
+            evidence=edge.evidence,
+        )
+        if edge.HasField("valid_from"):
+            detail.valid_from_us = from_timestamp(edge.valid_from)
+        if edge.HasField("valid_to"):
+            detail.valid_to_us = from_timestamp(edge.valid_to)
+        found.append(detail.SerializeToString(deterministic=True) or None)
+    return found
 
 
 def _origin(edge: Edge, author: Author) -> int:
@@ -95,7 +123,7 @@ def _edge_created(edge: Edge, author: Author) -> int:
     return from_timestamp(edge.create_time) if own else author.now_us
 
 
-def _type_ids(connection: Connection, names: set[str]) -> dict[str, int]:
+def type_ids(connection: Connection, names: set[str]) -> dict[str, int]:
     connection.executemany(
         "INSERT INTO edge_types (name) VALUES (?) ON CONFLICT DO NOTHING", ((name,) for name in sorted(names))
     )
@@ -118,4 +146,5 @@ def revive_edges(connection: Connection, node: int, author: Author, delta: Delta
         " RETURNING id, source, target, weight, confidence",
         (author.seq, author.seq, node),
     ).fetchall()
+    # The live graph knows an edge's type since it was added.
     delta.changed_edges += [NewEdge(*edge, alive=True) for edge in revived]

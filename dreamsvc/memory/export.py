@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from dreamsvc import entropy
-from dreamsvc.clock import iso
-from dreamsvc.memory import rows
+from dreamsvc.clock import from_timestamp, iso
+from dreamsvc.memory import rows, standing
 from dreamsvc.memory.spaces import Space
 from dreamsvc.memory.sqlite import Connection
-from dreamsvc.v1.memory_pb2 import EdgeOrigin
+from dreamsvc.v1.memory_pb2 import Edge, EdgeOrigin, MemoryRole
 
 PAGE = 1000
 
@@ -28,13 +28,17 @@ def lines(connection: Connection, space: Space) -> Iterator[tuple[str, bytes]]:
 
 def _memories(connection: Connection, space: Space) -> Iterator[bytes]:
     query = (
-        f"SELECT {rows.MEMORY_COLUMNS}, v.body, v.crc FROM nodes LEFT JOIN vectors v ON v.node = nodes.id"
-        " WHERE space = ? AND deleted_us IS NULL ORDER BY uid"
+        f"SELECT {rows.MEMORY_COLUMNS}, v.body, v.crc, p.bits, p.scale, p.body, p.crc"
+        " FROM nodes LEFT JOIN vectors v ON v.node = nodes.id LEFT JOIN packed_vectors p ON p.node = nodes.id"
+        # Containers first, so that an import knows them when their facets come.
+        f" WHERE space = ? AND deleted_us IS NULL ORDER BY role <> {standing.CONTAINER}, uid"
     )
     for row in connection.execute(query, (space.id,)):
         (node, uid, key, kind, title, text, aliases, importance, pinned, metadata) = row[:10]
-        event, created, updated, accessed, access_count, replay_count, _, vector, crc = row[10:]
-        times = {"event_time": event, "create_time": created, "update_time": updated, "access_time": accessed}
+        event, created, updated, accessed, access_count, replay_count, _, role, into, event_end, apart = row[10:21]
+        vector, crc, *packed = row[21:]
+        times = {"event_time": event, "event_end_time": event_end, "create_time": created, "update_time": updated}
+        times["access_time"] = accessed
         if vector:
             rows.unpack_vector(vector, crc, node)
         yield _line(
@@ -53,13 +57,19 @@ def _memories(connection: Connection, space: Space) -> Iterator[bytes]:
                 "access_count": access_count,
                 "replay_count": replay_count,
                 "vector": base64.b64encode(vector).decode() if vector else None,
+                "role": MemoryRole.Name(role).removeprefix("MEMORY_ROLE_") if role else None,
+                "merged_into": entropy.uuid_text(into) if into else None,
+                "kept_apart": bool(apart),
+                "packed": _packed(node, packed) if packed[0] is not None else None,
             }
         )
 
 
 def _edges(connection: Connection, space: Space) -> Iterator[bytes]:
     query = f"{rows.EDGE_QUERY} WHERE e.space = ? AND e.deleted_us IS NULL ORDER BY s.uid, t.uid, k.name"
-    for _, source, target, kind, weight, confidence, origin, created, _, _ in connection.execute(query, (space.id,)):
+    for row in connection.execute(query, (space.id,)):
+        _, source, target, kind, weight, confidence, origin, created, _, _, detail = row
+        more = rows.read_edges(connection, [row])[0] if detail else Edge()
         yield _line(
             {
                 "type": "edge",
@@ -70,8 +80,18 @@ def _edges(connection: Connection, space: Space) -> Iterator[bytes]:
                 "confidence": confidence,
                 "origin": EdgeOrigin.Name(origin).removeprefix("EDGE_ORIGIN_") if origin else None,
                 "create_time": iso(created),
+                "is_amortized_shortcut": more.is_amortized_shortcut,
+                "path": list(more.path),
+                "evidence": more.evidence,
+                "valid_from": iso(from_timestamp(more.valid_from)) if more.HasField("valid_from") else None,
+                "valid_to": iso(from_timestamp(more.valid_to)) if more.HasField("valid_to") else None,
             }
         )
+
+
+def _packed(node: int, row: list[Any]) -> dict[str, Any]:
+    _, packed = next(iter(standing.unpack_rows([(node, *row)])))
+    return {"bits": packed.bits, "scale": packed.scale, "code": base64.b64encode(packed.code).decode()}
 
 
 def _line(value: dict[str, Any]) -> bytes:

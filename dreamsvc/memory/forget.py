@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from dreamsvc.errors import InvalidFields, Violation
-from dreamsvc.memory import rows
+from dreamsvc.memory import rows, standing
 from dreamsvc.memory.delta import Delta
 from dreamsvc.memory.edges import revive_edges
-from dreamsvc.memory.graph import NEVER, NewEdge, NewNode
-from dreamsvc.memory.known import Author, find_nodes
+from dreamsvc.memory.graph import NewEdge
+from dreamsvc.memory.known import Author, Known, find_nodes
+from dreamsvc.memory.remember import put_vectors
 from dreamsvc.memory.spaces import Space
 from dreamsvc.memory.sqlite import Connection
+from dreamsvc.memory.standing import CONTAINER, FACET, PLAIN, REPLACED, Standing
 
 
 class Outcome(NamedTuple):
@@ -20,8 +22,13 @@ class Outcome(NamedTuple):
 
 def forget(connection: Connection, space: Space, names: Sequence[str], author: Author, delta: Delta) -> Outcome:
     """Soft-deletes memories by id or key; raises InvalidFields for one that is not stored."""
-    nodes = _require(connection, space, names)
+    found = _require(connection, space, names)
+    nodes = {node.id: node.deleted for node in found}
     living = [node for node, deleted in nodes.items() if not deleted]
+    # A container goes with what it holds.
+    boxes = [node.id for node in found if node.role == CONTAINER and not node.deleted]
+    held = [node.id for node in standing.merged_into(connection, boxes) if node.alive and node.role == FACET]
+    living += [node for node in held if node not in nodes]
     for node in living:
         connection.execute(
             "UPDATE nodes SET deleted_us=?, seq=?, user_seq=? WHERE id=?",
@@ -34,49 +41,96 @@ def forget(connection: Connection, space: Space, names: Sequence[str], author: A
         ).fetchall()
         delta.changed_edges += [NewEdge(*edge, alive=False) for edge in hidden]
     delta.hidden_nodes += living
-    return Outcome(len(living), len(nodes) - len(living))
+    return Outcome(len(living), sum(nodes.values()))
 
 
 def restore(connection: Connection, space: Space, names: Sequence[str], author: Author, delta: Delta) -> Outcome:
     """Brings forgotten memories back; an edge whose other end is still forgotten waits for that one."""
-    nodes = _require(connection, space, names)
+    found = _require(connection, space, names)
+    nodes = {node.id: node.deleted for node in found}
+    rows_ = standing.find(connection, nodes)
+    _refuse_unrestorable(connection, names, found, rows_)
     hidden = [node for node, deleted in nodes.items() if deleted]
-    for node in hidden:
+    hidden += _forgotten_with(connection, [rows_[node] for node in hidden], set(hidden))
+    stand_up(connection, hidden, author, delta)
+    return Outcome(len(hidden), len(nodes) - sum(nodes.values()))
+
+
+def stand_up(connection: Connection, hidden: Sequence[int], author: Author, delta: Delta) -> None:
+    """Brings hidden memories back: facets into their container where that lives, copies to stand for themselves."""
+    before = standing.find(connection, hidden)
+    holders = standing.find(connection, {row.merged_into for row in before.values() if row.merged_into is not None})
+    back = set(before)
+    for row in before.values():
+        holder = holders.get(row.merged_into or 0)
+        kept = row.role == FACET and holder is not None and (holder.alive or holder.id in back)
+        if row.role not in (PLAIN, CONTAINER) and not kept:
+            alone(connection, row, author)
         connection.execute(
-            "UPDATE nodes SET deleted_us=NULL, seq=?, user_seq=? WHERE id=?", (author.seq, author.seq, node)
+            "UPDATE nodes SET deleted_us=NULL, seq=?, user_seq=? WHERE id=?", (author.seq, author.seq, row.id)
         )
     for node in hidden:
         revive_edges(connection, node, author, delta)
-    memories = {
-        row[0]: (row, rows.read_memory(row, space.name))
-        for row in rows.chosen(connection, f"SELECT {rows.MEMORY_COLUMNS} FROM nodes WHERE id IN (%s)", hidden)
-    }
-    delta.changed_nodes += [
-        NewNode(
-            id=node,
-            alive=True,
-            kind=memory.kind,
-            title=memory.title,
-            text=memory.text,
-            aliases=list(memory.aliases),
-            importance=memory.importance,
-            created_us=row[11],
-            event_us=NEVER if row[10] is None else row[10],
-            accessed_us=NEVER if row[13] is None else row[13],
-        )
-        for node, (row, memory) in memories.items()
+    show(connection, hidden, delta)
+
+
+def alone(connection: Connection, row: Standing, author: Author) -> bool:
+    """From here on a facet or a copy stands for itself; True where its vector had to be read back from its code."""
+    approximate = False
+    if row.role == FACET and row.id not in standing.stored_vectors(connection, [row.id]):
+        packed = standing.read_packed(connection, [row.id, row.merged_into or 0])
+        if row.id in packed and row.merged_into in packed:
+            vector = standing.decoded(packed[row.merged_into], packed[row.id])
+            put_vectors(connection, {row.id: rows.pack_vector(vector, "vector")})
+            approximate = True
+    standing.drop_packed(connection, [row.id])
+    connection.execute(
+        f"UPDATE nodes SET role={PLAIN}, merged_into=NULL, changed_by=NULL, seq=?, user_seq=? WHERE id=?",
+        (author.seq, author.seq, row.id),
+    )
+    return approximate
+
+
+def show(connection: Connection, nodes: Sequence[int], delta: Delta) -> None:
+    """The live graph learns of memories that are alive and may not have been, or stood for something else."""
+    now = standing.find(connection, nodes)
+    delta.changed_nodes += [now[node].live() for node in nodes]
+    plain = [node for node in nodes if now[node].role == PLAIN]
+    delta.vectors.update(standing.stored_vectors(connection, plain))
+    boxes = {node for node in nodes if now[node].role == CONTAINER}
+    boxes |= {row.merged_into for row in now.values() if row.role == FACET and row.merged_into is not None}
+    delta.containers.update(standing.containers(connection, sorted(boxes)))
+
+
+def _forgotten_with(connection: Connection, found: Sequence[Standing], already: set[int]) -> list[int]:
+    """What was forgotten together with some containers."""
+    times = {row.id: row.deleted_us for row in found if row.role == CONTAINER}
+    return [
+        row.id
+        for row in standing.merged_into(connection, times)
+        if row.role == FACET and row.deleted_us == times[row.merged_into or 0] and row.id not in already
     ]
-    delta.vectors |= {
-        node: rows.unpack_vector(body, crc, node)
-        for node, body, crc in rows.chosen(
-            connection, "SELECT node, body, crc FROM vectors WHERE length(body) > 0 AND node IN (%s)", hidden
-        )
-    }
-    return Outcome(len(hidden), len(nodes) - len(hidden))
 
 
-def _require(connection: Connection, space: Space, names: Sequence[str]) -> dict[int, bool]:
-    """Row ids of memories, and whether each is forgotten."""
+def _refuse_unrestorable(
+    connection: Connection, names: Sequence[str], found: Sequence[Known], nodes: dict[int, Standing]
+) -> None:
+    purged = {row[0] for row in rows.chosen(connection, "SELECT id FROM nodes WHERE purged=1 AND id IN (%s)", nodes)}
+    place = {name: i for i, name in reversed(list(enumerate(names)))}
+    wrong: list[Violation] = []
+    for name, known in zip(names, found, strict=True):
+        if known.id in purged:
+            wrong.append(Violation(f"ids[{place[name]}]", "was purged: its content is gone"))
+        elif nodes[known.id].role == REPLACED:
+            wrong.append(
+                Violation(f"ids[{place[name]}]", "is a container that another replaced; revert that dream instead")
+            )
+    if wrong:
+        raise InvalidFields(wrong)
+
+
+def _require(connection: Connection, space: Space, names: Sequence[str]) -> list[Known]:
+    """The memories of some names, in their order; raises InvalidFields for one that is not stored."""
     found = find_nodes(connection, space, set(names))
     wrong = [
         Violation(f"ids[{i}]", f'no memory "{name[:80]}" in space "{space.name}"')
@@ -85,4 +139,4 @@ def _require(connection: Connection, space: Space, names: Sequence[str]) -> dict
     ]
     if wrong:
         raise InvalidFields(wrong)
-    return {node.id: node.deleted for node in found.values()}
+    return [found[name] for name in names]

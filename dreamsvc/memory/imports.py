@@ -37,10 +37,18 @@ MOST_SHOWN = 100
 # The longest text, every character of it escaped, and room for the rest.
 LONGEST_LINE = 8 * 1024 * 1024
 MOST_COUNTED = 2**63 - 1
-_TIMES = ("event_time", "create_time", "update_time", "access_time")
+_TIMES = ("event_time", "event_end_time", "create_time", "update_time", "access_time")
 _PLAIN = ("id", "key", "kind", "title", "text", "aliases", "importance", "pinned", "access_count", "replay_count")
-_MEMORY_FIELDS = {"type", "vector", "metadata", *_TIMES, *_PLAIN}
-_EDGE_FIELDS = {"type", "source", "target", "edge_type", "weight", "confidence", "origin", "create_time"}
+# What Export says of a space that dreams have compressed.
+_STANDING = ("merged_into", "kept_apart", "packed")
+_MEMORY_FIELDS = {"type", "vector", "metadata", "role", *_TIMES, *_PLAIN, *_STANDING}
+_EDGE_PLAIN = ("is_amortized_shortcut", "path", "evidence", "valid_from", "valid_to")
+_EDGE_FIELDS = {"type", "source", "target", "edge_type", "weight", "confidence", "origin", "create_time", *_EDGE_PLAIN}
+_ROLES = {
+    None: memory_pb2.MEMORY_ROLE_UNSPECIFIED,
+    "CONTAINER": memory_pb2.MEMORY_ROLE_CONTAINER,
+    "FACET": memory_pb2.MEMORY_ROLE_FACET,
+}
 _ORIGIN = "EDGE_ORIGIN_"
 
 
@@ -196,7 +204,14 @@ class LineReader:
 
     def _own_memory(self, value: dict[str, Any]) -> Memory:
         _only(value, _MEMORY_FIELDS)
-        memory = _parsed({name: value[name] for name in _PLAIN if value.get(name) is not None}, Memory())
+        known = (*_PLAIN, *_STANDING)
+        memory = _parsed({name: value[name] for name in known if value.get(name) is not None}, Memory())
+        role = value.get("role")
+        if role not in _ROLES:
+            raise MalformedLineError(f'"role" is {role!r:.40}; must be CONTAINER or FACET, or absent')
+        memory.role = _ROLES[role]
+        if memory.HasField("packed"):
+            _check_packed(memory)
         if not memory.id and not memory.key:
             raise MalformedLineError('needs an "id" or a "key", so that importing again changes nothing')
         if memory.id:
@@ -287,7 +302,8 @@ def _parsed[M: (Memory, Edge, Any)](value: Any, into: M) -> M:
 
 def _own_edge(value: dict[str, Any]) -> Edge:
     _only(value, _EDGE_FIELDS)
-    fields = {name: value[name] for name in ("source", "target", "weight", "confidence") if value.get(name) is not None}
+    known = ("source", "target", "weight", "confidence", *_EDGE_PLAIN)
+    fields = {name: value[name] for name in known if value.get(name) is not None}
     if value.get("edge_type"):
         fields["type"] = value["edge_type"]
     edge = _parsed(fields, Edge())
@@ -302,6 +318,16 @@ def _own_edge(value: dict[str, Any]) -> Edge:
     if edge.source == edge.target:
         raise MalformedLineError("source and target are the same")
     return edge
+
+
+def _check_packed(memory: Memory) -> None:
+    packed = memory.packed
+    if packed.bits not in (1, 2, 4, 8) or not packed.code or len(packed.code) > 65536:
+        raise MalformedLineError('"packed" needs "bits" of 1, 2, 4 or 8 and a "code"')
+    if not 0 <= packed.scale <= 65504:
+        raise MalformedLineError('"packed" has a scale outside 0 to 65504')
+    if memory.role == memory_pb2.MEMORY_ROLE_CONTAINER and packed.bits != 8:
+        raise MalformedLineError("a container's centroid has 8 bits")
 
 
 def _time(value: Any, name: str) -> int:

@@ -8,19 +8,27 @@ from typing import NamedTuple
 from google.protobuf.message import Message
 
 from dreamsvc import entropy
-from dreamsvc.clock import Clock
+from dreamsvc.clock import Clock, to_timestamp
 from dreamsvc.dreamer.v1.dreamer_service_pb2 import Checkpoint
 from dreamsvc.dreamer.v1.operations_pb2 import Operations
-from dreamsvc.memory import dreams, operations, paging, requests, revert, spaces
+from dreamsvc.errors import ChangedLater
+from dreamsvc.memory import diff, dreams, operations, paging, requests, revert, spaces, standing, statistics
 from dreamsvc.memory.dreams import DreamRow
 from dreamsvc.memory.operations import COMPACTED, STAGED, ReadBack
 from dreamsvc.memory.spaces import Space
 from dreamsvc.memory.sqlite import ChangeId, Connection, Database, Priority, change_seq
+from dreamsvc.memory.statistics import Size
 from dreamsvc.v1.config_pb2 import DreamConfig
 from dreamsvc.v1.dream_pb2 import Dream
 from dreamsvc.v1.dream_service_pb2 import (
+    ApproveDreamRequest,
+    ApproveDreamResponse,
+    DiffDreamRequest,
+    DiffDreamResponse,
     ListDreamsRequest,
     ListDreamsResponse,
+    RejectDreamRequest,
+    RejectDreamResponse,
     RevertRequest,
     RevertResponse,
     TriggerRequest,
@@ -218,6 +226,90 @@ class Journal:
 
         return self._database.write(job)
 
+    def approve_dream(self, request: ApproveDreamRequest) -> Future[tuple[ApproveDreamResponse, DreamRow | None]]:
+        """Seals a proposal; None where the request id is known. Raises NotFound, ChangedLater for no proposal."""
+        rows: list[DreamRow] = []
+
+        def job(connection: Connection) -> tuple[ApproveDreamResponse, DreamRow | None]:
+            def approve() -> ApproveDreamResponse:
+                row = self._proposal(connection, request.space, request.dream_id)
+                row.dream.state = Dream.STATE_FOLDING
+                row.dream.message = ""
+                operations.seal(connection, row.change, COMPACTED, self._clock.now_us())
+                dreams.update(connection, row.change, row.dream)
+                rows.append(row)
+                return ApproveDreamResponse(dream=row.dream)
+
+            answer, ran = self._once(connection, request, ApproveDreamResponse(), approve)
+            return answer, rows[0] if ran else None
+
+        return self._database.write(job)
+
+    def reject_dream(self, request: RejectDreamRequest) -> Future[RejectDreamResponse]:
+        """Gives a proposal up; raises NotFound, ChangedLater where it does not wait."""
+
+        def job(connection: Connection) -> RejectDreamResponse:
+            def reject() -> RejectDreamResponse:
+                row = self._proposal(connection, request.space, request.dream_id)
+                now_us = self._clock.now_us()
+                row.dream.state = Dream.STATE_DISCARDED
+                row.dream.message = "rejected; nothing of it was applied"
+                row.dream.end_time.CopyFrom(to_timestamp(now_us))
+                operations.drop(connection, row.change, now_us)
+                dreams.update(connection, row.change, row.dream)
+                return RejectDreamResponse(dream=row.dream)
+
+            return self._once(connection, request, RejectDreamResponse(), reject)[0]
+
+        return self._database.write(job)
+
+    @staticmethod
+    def _proposal(connection: Connection, name: str, dream_id: str) -> DreamRow:
+        row = dreams.get(connection, spaces.find(connection, name), dream_id)
+        if row.dream.state != Dream.STATE_PROPOSED:
+            state = Dream.State.Name(row.dream.state).removeprefix("STATE_").lower()
+            raise ChangedLater(f"dream {row.dream.id} does not wait as a proposal; it is {state}")
+        return row
+
+    def propose_dream(self, change: ChangeId, dream: Dream) -> Future[None]:
+        """Keeps a finished dream as a proposal; its checkpoint is not needed any more."""
+
+        def job(connection: Connection) -> None:
+            dreams.update(connection, change, dream)
+            dreams.drop_checkpoint(connection, change)
+
+        return self._database.write(job)
+
+    def diff(self, request: DiffDreamRequest) -> DiffDreamResponse:
+        """Raises NotFound, ChangedLater where the journal was let go, InvalidFields for a foreign page token."""
+        scope = paging.scope("diff", request.space, request.dream_id, request.with_weights)
+        after = paging.read(request.page_token, scope)
+
+        def run(connection: Connection) -> DiffDreamResponse:
+            row = dreams.get(connection, spaces.find(connection, request.space), request.dream_id)
+            change = operations.find(connection, row.change)
+            limit = request.page_size + 1
+            found = diff.edits(connection, change, weights=request.with_weights, after=after, limit=limit)
+            more = len(found) > request.page_size
+            return DiffDreamResponse(
+                dream=row.dream,
+                edits=found[: request.page_size],
+                next_page_token=paging.write(after + request.page_size, scope) if more else "",
+            )
+
+        return self._database.read(run)
+
+    def size(self, name: str) -> Size:
+        """How large a space is now; raises NotFound."""
+        return self._database.read(lambda connection: statistics.size(connection, spaces.find(connection, name)))
+
+    def folded_count(self, name: str) -> int:
+        """Copies that other memories stand for."""
+        query = f"SELECT count(*) FROM nodes WHERE space=? AND role={standing.FOLDED} AND deleted_us IS NOT NULL"
+        return self._database.read(
+            lambda connection: int(connection.execute(query, (spaces.find(connection, name).id,)).fetchone()[0])
+        )
+
     def begin_revert(self, request: RevertRequest) -> Future[tuple[RevertResponse, DreamRow | None]]:
         """From here on a dream is taken back; None where the request id is known. Raises ChangedLater, NotFound."""
         rows: list[DreamRow] = []
@@ -238,6 +330,9 @@ class Journal:
 
     def read_back(self, change: ChangeId) -> ReadBack:
         return self._database.read(lambda connection: operations.read_back(connection, change))
+
+    def made(self, change: ChangeId) -> operations.Made:
+        return self._database.read(lambda connection: operations.made(connection, change))
 
     # ── history ─────────────────────────────────────────────────────────────────
 
@@ -315,7 +410,7 @@ class Journal:
     def _once[Answer: Message](
         self,
         connection: Connection,
-        request: TriggerRequest | ImportHeader | RevertRequest,
+        request: TriggerRequest | ImportHeader | RevertRequest | ApproveDreamRequest | RejectDreamRequest,
         empty: Answer,
         run: Callable[[], Answer],
     ) -> tuple[Answer, bool]:

@@ -29,6 +29,10 @@ class Known(NamedTuple):
     uid: bytes
     key: str | None
     deleted: bool
+    role: int = 0
+
+
+COLUMNS = "id, uid, key, deleted_us, role"
 
 
 def find_nodes(connection: Connection, space: Space, names: set[str]) -> dict[str, Known]:
@@ -38,14 +42,14 @@ def find_nodes(connection: Connection, space: Space, names: set[str]) -> dict[st
     for name in names:
         if (uid := entropy.uuid_bytes(name)) is not None:
             spellings.setdefault(uid, []).append(name)
-    for node, uid, key, deleted in rows.chosen(
-        connection, f"SELECT id, uid, key, deleted_us FROM nodes WHERE space = {space.id} AND uid IN (%s)", spellings
+    for node, uid, key, deleted, role in rows.chosen(
+        connection, f"SELECT {COLUMNS} FROM nodes WHERE space = {space.id} AND uid IN (%s)", spellings
     ):
-        found |= dict.fromkeys(spellings[uid], Known(node, uid, key, deleted is not None))
-    for node, uid, key, deleted in rows.chosen(
+        found |= dict.fromkeys(spellings[uid], Known(node, uid, key, deleted is not None, role))
+    for node, uid, key, deleted, role in rows.chosen(
         connection,
-        f"SELECT id, uid, key, deleted_us FROM nodes WHERE space = {space.id} AND key IN (%s)",
+        f"SELECT {COLUMNS} FROM nodes WHERE space = {space.id} AND key IN (%s)",
         names - found.keys(),
     ):
-        found[key] = Known(node, uid, key, deleted is not None)
+        found[key] = Known(node, uid, key, deleted is not None, role)
     return found

@@ -8,10 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamsvc.errors import StoreCorrupt
+from dreamsvc.memory import standing
+from dreamsvc.memory.edges import SUPERSEDES
 from dreamsvc.memory.graph import NEVER, NewEdge, NewNode, SpaceGraph
 from dreamsvc.memory.rows import unpack_vector
 from dreamsvc.memory.spaces import Space
 from dreamsvc.memory.sqlite import Connection
+from dreamsvc.memory.standing import CONTAINER, PLAIN
 
 SLICE = 20_000
 
@@ -23,6 +26,7 @@ def load(connection: Connection, space: Space) -> SpaceGraph:
     graph = SpaceGraph()
     _load_nodes(connection, space, graph)
     _load_vectors(connection, space, graph)
+    _load_containers(connection, space, graph)
     _load_edges(connection, space, graph)
     return graph
 
@@ -30,8 +34,8 @@ def load(connection: Connection, space: Space) -> SpaceGraph:
 def _load_nodes(connection: Connection, space: Space, graph: SpaceGraph) -> None:
     cursor = connection.execute(
         "SELECT id, deleted_us IS NULL, kind, title, text, aliases, importance, created_us, ifnull(event_us, ?),"
-        " ifnull(accessed_us, ?) FROM nodes WHERE space = ? ORDER BY id",
-        (NEVER, NEVER, space.id),
+        " ifnull(accessed_us, ?), role, ifnull(merged_into, ?) FROM nodes WHERE space = ? ORDER BY id",
+        (NEVER, NEVER, NEVER, space.id),
     )
     for rows in batched(cursor, SLICE):
         graph.add_nodes([NewNode._make((*row[:5], json.loads(row[5]), *row[6:])) for row in rows])
@@ -40,7 +44,8 @@ def _load_nodes(connection: Connection, space: Space, graph: SpaceGraph) -> None
 def _load_vectors(connection: Connection, space: Space, graph: SpaceGraph) -> None:
     cursor = connection.execute(
         "SELECT v.node, v.body, v.crc FROM vectors v JOIN nodes n ON n.id = v.node"
-        " WHERE n.space = ? AND length(v.body) > 0 ORDER BY v.node",
+        # What lies in a container is read by its code.
+        f" WHERE n.space = ? AND n.role = {PLAIN} AND n.deleted_us IS NULL AND length(v.body) > 0 ORDER BY v.node",
         (space.id,),
     )
     for rows in batched(cursor, SLICE):
@@ -57,8 +62,26 @@ def _load_vectors(connection: Connection, space: Space, graph: SpaceGraph) -> No
 
 def _load_edges(connection: Connection, space: Space, graph: SpaceGraph) -> None:
     cursor = connection.execute(
-        "SELECT id, source, target, weight, confidence, deleted_us IS NULL FROM edges WHERE space = ? ORDER BY id",
-        (space.id,),
+        "SELECT id, source, target, weight, confidence, deleted_us IS NULL, type,"
+        " type IS (SELECT id FROM edge_types WHERE name = ?) FROM edges WHERE space = ? ORDER BY id",
+        (SUPERSEDES, space.id),
     )
     for rows in batched(cursor, SLICE * 5):
-        graph.add_edges([NewEdge(*row[:5], alive=bool(row[5])) for row in rows])
+        graph.add_edges([NewEdge._make((*row[:5], bool(row[5]), row[6], bool(row[7]))) for row in rows])
+
+
+def _load_containers(connection: Connection, space: Space, graph: SpaceGraph) -> None:
+    cursor = connection.execute(
+        f"SELECT id FROM nodes WHERE space = ? AND role = {CONTAINER} AND deleted_us IS NULL ORDER BY id", (space.id,)
+    )
+    for rows in batched(cursor.fetchall(), SLICE):
+        ids = [row[0] for row in rows]
+        try:
+            graph.add_containers(standing.containers(connection, ids))
+        except StoreCorrupt:
+            for container in ids:
+                try:
+                    graph.add_containers(standing.containers(connection, [container]))
+                except StoreCorrupt as error:
+                    # Its facets are found by words.
+                    logger.error("%s", error.message)

@@ -16,12 +16,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dreamsvc.dreamer.v1.operations_pb2 import BeforeImages, EdgeWeights, Operations, ReplayMarks
+from dreamsvc.dreamer.v1.operations_pb2 import BeforeImages, EdgeDetail, EdgeWeights, Operations, ReplayMarks
 from dreamsvc.errors import StoreCorrupt
 from dreamsvc.memory import audit, rows
-from dreamsvc.memory.delta import Delta
-from dreamsvc.memory.graph import NewEdge
 from dreamsvc.memory.sqlite import ChangeId, Connection, next_seq
+from dreamsvc.v1 import memory_pb2
 
 PART_ROWS = 2000
 STAGED, COMPACTED = 0, 1
@@ -99,7 +98,12 @@ def coalesce(parts: Sequence[Operations]) -> list[Operations]:
     """
     weights: dict[int, tuple[float, bool]] = {}
     marks: dict[int, int] = {}
+    # Of these each comes once, in an order that the dream depends on.
+    made: list[Operations] = []
     for part in parts:
+        if part.WhichOneof("kind") not in ("edge_weights", "replay_marks"):
+            made.append(part)
+            continue
         edges = part.edge_weights
         weights.update(zip(edges.edge_ids, zip(edges.weights, edges.pruned, strict=True), strict=True))
         for node, count in zip(part.replay_marks.node_ids, part.replay_marks.counts, strict=True):
@@ -120,6 +124,11 @@ def coalesce(parts: Sequence[Operations]) -> list[Operations]:
     for start in range(0, len(node_ids), PART_ROWS):
         ids = node_ids[start : start + PART_ROWS]
         out.append(Operations(part=len(out), replay_marks=ReplayMarks(node_ids=ids, counts=[marks[i] for i in ids])))
+    for part in made:
+        copy = Operations()
+        copy.CopyFrom(part)
+        copy.part = len(out)
+        out.append(copy)
     return out
 
 
@@ -127,6 +136,9 @@ def journal_digest(parts: Sequence[Operations]) -> str:
     """SHA-256 over coalesced parts, hex."""
     digest = hashlib.sha256()
     for part in parts:
+        if part.WhichOneof("kind") not in ("edge_weights", "replay_marks"):
+            digest.update(part.SerializeToString(deterministic=True))
+            continue
         edges = part.edge_weights
         digest.update(np.asarray(edges.edge_ids, "<i8").tobytes())
         digest.update(np.asarray(edges.weights, "<f4").tobytes())
@@ -138,7 +150,14 @@ def journal_digest(parts: Sequence[Operations]) -> str:
 
 def size(parts: Sequence[Operations]) -> int:
     """How many rows a journal touches."""
-    return sum(len(part.edge_weights.edge_ids) + len(part.replay_marks.node_ids) for part in parts)
+    return sum(map(_rows_of, parts))
+
+
+def _rows_of(part: Operations) -> int:
+    merged = sum(1 + len(one.copies) for one in part.eliminations.eliminations)
+    held = sum(1 + len(one.members) + len(one.replaces) for one in part.containers.containers)
+    made = len(part.new_memories.memories) + len(part.new_edges.sources)
+    return len(part.edge_weights.edge_ids) + len(part.replay_marks.node_ids) + merged + held + made
 
 
 def seal(connection: Connection, change: ChangeId, generation: int, now_us: int) -> None:
@@ -214,64 +233,6 @@ def finish(connection: Connection, change: Change, now_us: int) -> None:
     )
 
 
-def fold_dream_part(connection: Connection, change: Change, body: bytes, now_us: int, delta: Delta) -> BeforeImages:
-    """Applies one part of a dream; an edge that a user changed since the dream began keeps the user's value."""
-    part = Operations.FromString(body)
-    before = BeforeImages()
-    seq = next_seq(connection)
-    if part.HasField("edge_weights"):
-        _fold_weights(connection, change, part.edge_weights, now_us, seq, before, delta)
-    if part.HasField("replay_marks"):
-        _fold_marks(connection, part.replay_marks, seq, before)
-    return before
-
-
-def _fold_weights(
-    connection: Connection,
-    change: Change,
-    edges: EdgeWeights,
-    now_us: int,
-    seq: int,
-    before: BeforeImages,
-    delta: Delta,
-) -> None:
-    stored = {
-        row[0]: row
-        for row in rows.chosen(
-            connection,
-            "SELECT id, source, target, weight, confidence, deleted_us, changed_by, user_seq FROM edges"
-            " WHERE id IN (%s)",
-            edges.edge_ids,
-        )
-    }
-    updates: list[tuple[float, int | None, int, int, int]] = []
-    for edge, weight, pruned in zip(edges.edge_ids, edges.weights, edges.pruned, strict=True):
-        row = stored.get(edge)
-        if row is None or row[5] is not None or row[7] > change.base_seq:
-            before.skipped.append(edge)
-            continue
-        before.edge_ids.append(edge)
-        before.weights.append(row[3])
-        before.deleted_us.append(row[5] or 0)
-        before.changed_by.append(row[6] or 0)
-        updates.append((weight, now_us if pruned else None, change.id, seq, edge))
-        delta.changed_edges.append(NewEdge(edge, row[1], row[2], weight, row[4], not pruned))
-    connection.executemany("UPDATE edges SET weight=?, deleted_us=?, changed_by=?, seq=? WHERE id=?", updates)
-
-
-def _fold_marks(connection: Connection, marks: ReplayMarks, seq: int, before: BeforeImages) -> None:
-    counts = dict(rows.chosen(connection, "SELECT id, replay_count FROM nodes WHERE id IN (%s)", marks.node_ids))
-    updates: list[tuple[int, int, int]] = []
-    for node, count in zip(marks.node_ids, marks.counts, strict=True):
-        if node not in counts:
-            before.skipped.append(node)
-            continue
-        before.node_ids.append(node)
-        before.replay_counts.append(counts[node])
-        updates.append((count, seq, node))
-    connection.executemany("UPDATE nodes SET replay_count = replay_count + ?, seq=? WHERE id=?", updates)
-
-
 class ReadBack(NamedTuple):
     """What the store says a dream did to its edges, after the commit."""
 
@@ -297,6 +258,8 @@ def read_back(connection: Connection, change: ChangeId) -> ReadBack:
         before = BeforeImages.FromString(body)
         skipped += len(before.skipped)
         replayed += len(before.node_ids)
+        if not before.edge_ids:
+            continue
         # As float32, which is what a dream reads and writes.
         was = dict(zip(before.edge_ids, np.asarray(before.weights, np.float32).tolist(), strict=True))
         # What a user changed since then is not the dream's any more.
@@ -311,6 +274,44 @@ def read_back(connection: Connection, change: ChangeId) -> ReadBack:
             total += weight - was[edge]
     changed = strengthened + weakened + pruned
     return ReadBack(strengthened, weakened, pruned, skipped, replayed, total / changed if changed else 0.0)
+
+
+class Made(NamedTuple):
+    """What the store says a dream merged and made, after the commit."""
+
+    eliminated: int
+    facets: int
+    schemas: int
+    shortcuts: int
+    superseded: int
+    skipped: int
+
+
+def made(connection: Connection, change: ChangeId) -> Made:
+    """Counts rows as they are stored now."""
+
+    def number(sql: str) -> int:
+        return int(connection.execute(sql, (change,)).fetchone()[0])
+
+    born = "FROM edges e JOIN edge_types k ON k.id = e.type WHERE e.born_in=? AND e.deleted_us IS NULL AND k.name"
+    shortcuts = 0
+    query = "SELECT detail FROM edges WHERE born_in=? AND deleted_us IS NULL AND detail IS NOT NULL"
+    for (detail,) in connection.execute(query, (change,)):
+        shortcuts += EdgeDetail.FromString(detail).is_amortized_shortcut
+    skipped = 0
+    query = "SELECT before FROM change_parts WHERE change=? AND before IS NOT NULL"
+    for (before,) in connection.execute(query, (change,)):
+        image = BeforeImages.FromString(before)
+        # Edges whose weight a user changed are counted by `read_back`.
+        skipped += len(image.skipped) if image.nodes or image.born_nodes or image.born_edges else 0
+    return Made(
+        eliminated=number(f"SELECT count(*) FROM nodes WHERE changed_by=? AND role={memory_pb2.MEMORY_ROLE_FOLDED}"),
+        facets=number(f"SELECT count(*) FROM nodes WHERE changed_by=? AND role={memory_pb2.MEMORY_ROLE_FACET}"),
+        schemas=number("SELECT count(*) FROM nodes WHERE born_in=? AND kind='schema'"),
+        shortcuts=shortcuts,
+        superseded=number(f"SELECT count(*) {born} = 'SUPERSEDES'"),
+        skipped=skipped,
+    )
 
 
 def _checked(change: ChangeId, number: int, body: bytes, crc: int) -> bytes:

@@ -2,6 +2,9 @@
 
 score = minmax(dense) + lexical_weight minmax(BM25) + alias + walk_weight PPR / max(PPR)
 
+What lies in containers is found like any other memory: the vectors of those that may matter are
+read from their codes. Of what superseded each other the newest fact comes first.
+
 Everything is read from one view of the live graph, so a recall sees one state, waits for no
 change and no dream, and can run in any thread.
 """
@@ -12,13 +15,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dreamsvc import two_stage
 from dreamsvc.memory.graph import NEVER, GraphView
 from dreamsvc.v1.config_pb2 import RecallConfig
+from dreamsvc.v1.memory_pb2 import MEMORY_ROLE_FACET, MEMORY_ROLE_FOLDED
 from dreamsvc.walk import walk
 
 # Restart mass: softmax over the best base scores.
 WALK_SEEDS = 20
 WALK_TEMPERATURE = 0.1
+# Facets with the best words whose containers are looked into, wherever their centroids lie.
+FACETS_BY_WORDS = 64
+# What is left of the score of a fact that does not hold any more.
+SUPERSEDED = 0.5
 
 
 class Query(NamedTuple):
@@ -32,7 +41,11 @@ class Query(NamedTuple):
 
 
 class Found(NamedTuple):
-    """One result: the row id of its node, and the parts its score is the sum of."""
+    """One result: the row id of its node, and the parts its score is the sum of.
+
+    Of a fact that was superseded the score is half of that sum, and the newest fact has at least the score that its
+    forerunners had.
+    """
 
     node: int
     score: float
@@ -40,6 +53,7 @@ class Found(NamedTuple):
     dense: float
     walk: float
     alias: float
+    superseded_by: int  # row id of the newest memory that says it anew, 0 for what holds
 
 
 def find(view: GraphView, query: Query, config: RecallConfig) -> list[Found]:
@@ -47,46 +61,98 @@ def find(view: GraphView, query: Query, config: RecallConfig) -> list[Found]:
     n = view.n
     if n == 0:
         return []
-    alive = view.alive[:n]
-    dense = _dense(view, query)
+    findable = view.findable()
     lexical = np.zeros(n, np.float32)
     alias = np.zeros(n, np.float32)
     if query.text:
-        lexical = config.lexical_weight * _minmax(view.lexical.scores(query.text, n), alive)
+        lexical = _minmax(view.lexical.scores(query.text, n), findable)
+        lexical *= config.lexical_weight
         hits = view.lexical.aliases(query.text, n)
         alias[hits.rows] = hits.bonus
-    base = dense + lexical + alias
-    base[~alive] = 0
+    words = (lexical + alias).astype(np.float32, copy=False)
+    words[~findable] = 0
+    dense = _dense(view, query, findable, words, config.open_containers)
+    base = dense + words
+    base[~findable] = 0
     walked = _walk(view, base, config) if config.walk_weight > 0 and view.m else np.zeros(n, np.float32)
     total = base + walked
-    allowed = alive & (total > 0) & _filter(view, query)
-    rows = _best(np.where(allowed, total, -1), query.limit)
+    asked = findable & _filter(view, query)
+    rows, scores = _ranked(view, np.where(asked & (total > 0), total, np.float32(-1)), asked, query.limit)
     return [
         Found(
             int(view.node_ids[row]),
-            float(total[row]),
+            score,
             float(lexical[row]),
             float(dense[row]),
             float(walked[row]),
             float(alias[row]),
+            int(view.node_ids[newest]) if (newest := _newest(view, row, findable)) != NEVER else 0,
         )
-        for row in rows.tolist()
-        if allowed[row]
+        for row, score in zip(rows.tolist(), scores.tolist(), strict=True)
     ]
 
 
-def _dense(view: GraphView, query: Query) -> NDArray[np.float32]:
+def _dense(
+    view: GraphView, query: Query, findable: NDArray[np.bool_], words: NDArray[np.float32], opened: int
+) -> NDArray[np.float32]:
+    """Cosines scaled to 0..1, [n]; words: [n], what each row has by its words."""
     n = view.n
-    if query.vector is None or view.vectors.shape[1] != len(query.vector):
+    if query.vector is None or view.dense.dimension != len(query.vector):
         return np.zeros(n, np.float32)
     # The squares of what a float32 holds overflow it.
     wide = query.vector.astype(np.float64)
     unit = (wide / np.linalg.norm(wide)).astype(np.float32)
-    embedded = view.embedded[:n] & view.alive[:n]
-    scaled = _minmax(view.vectors[:n] @ unit, embedded)
+    said = np.flatnonzero((words > 0) & (view.roles[:n] == MEMORY_ROLE_FACET))
+    also = said[_best(words[said], FACETS_BY_WORDS)] if said.size else said
+    cosines = two_stage.score(view.dense, unit, n, opened=opened, also=also.tolist())
+    embedded = cosines.known & findable
+    scaled = _minmax(cosines.values, embedded)
     # A memory without a vector is not the farthest one: nothing is known of it.
     scaled[~embedded] = 0
     return scaled
+
+
+def _ranked(
+    view: GraphView, total: NDArray[np.float32], asked: NDArray[np.bool_], limit: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Rows and scores of the best, the best first; total is negative for what must not be returned, and is changed.
+
+    A fact that does not hold any more gives way to the newest one of those `asked` for, [n]: that has its score where
+    its own is less, though nothing else speaks for it.
+    """
+    given_way: set[int] = set()
+    while True:
+        rows = _best(total, limit)
+        rows = rows[total[rows] > 0]
+        older = [row for row in rows.tolist() if row in view.superseded_by and row not in given_way]
+        if not older:
+            return rows, total[rows]
+        given_way.update(older)
+        newest = {row: heir for row in older if (heir := _newest(view, row, asked)) != NEVER}
+        # All halves first: an older one must not inherit what it then loses half of.
+        came_with = {row: float(total[row]) for row in newest}
+        for row in newest:
+            total[row] *= SUPERSEDED
+        for row, heir in newest.items():
+            total[heir] = max(float(total[heir]), came_with[row])
+
+
+def _newest(view: GraphView, row: int, among: NDArray[np.bool_]) -> int:
+    """The last of the memories that superseded a row one after the other, if any is among some, [n]; else NEVER.
+
+    Facts that superseded each other in a circle all hold.
+    """
+    newest, at, seen = NEVER, row, {row}
+    while (at := view.superseded_by.get(at, NEVER)) != NEVER:
+        while at < view.n and view.roles[at] == MEMORY_ROLE_FOLDED and view.merged_into[at] != NEVER and at not in seen:
+            seen.add(at)
+            at = int(view.merged_into[at])
+        if at in seen or at >= view.n:
+            return NEVER
+        seen.add(at)
+        if among[at]:
+            newest = at
+    return newest
 
 
 def _minmax(scores: NDArray[np.float32], among: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -139,6 +205,17 @@ def _filter(view: GraphView, query: Query) -> NDArray[np.bool_]:
 
 def _best(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
     """Rows of the highest scores, the highest first; equal scores in the order of their rows."""
-    count = min(count, len(scores))
-    rows = np.argpartition(-scores, count - 1)[:count]
-    return rows[np.lexsort((rows, -scores[rows]))]
+    rows = np.flatnonzero(scores >= _least_of_best(scores, count))
+    return rows[np.argsort(-scores[rows], kind="stable")[:count]]
+
+
+def _least_of_best(scores: NDArray[np.float32], count: int) -> np.float32:
+    """A score that at least `count` rows have, and not many more: that many blocks of rows have a row that has it.
+
+    A twentieth of the time of a partition of all.
+    """
+    block = min(len(scores) // (8 * count), 256)
+    if block < 2:
+        return np.float32(-np.inf)
+    tops = scores[: len(scores) // block * block].reshape(-1, block).max(axis=1)
+    return np.partition(tops, len(tops) - count)[len(tops) - count]

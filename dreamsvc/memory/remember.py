@@ -10,13 +10,14 @@ import numpy as np
 from dreamsvc import entropy
 from dreamsvc.clock import from_timestamp
 from dreamsvc.errors import InvalidFields, Violation
-from dreamsvc.memory import rows, spaces
+from dreamsvc.memory import rows, spaces, standing
 from dreamsvc.memory.delta import Delta
 from dreamsvc.memory.edges import revive_edges, write_edges
 from dreamsvc.memory.graph import NEVER, NewNode
-from dreamsvc.memory.known import Author, Known
+from dreamsvc.memory.known import COLUMNS, Author, Known
 from dreamsvc.memory.spaces import Space
 from dreamsvc.memory.sqlite import Connection, take_ids
+from dreamsvc.memory.standing_import import imported_standing
 from dreamsvc.v1.memory_pb2 import Edge, Memory
 
 
@@ -45,6 +46,9 @@ def store(
     uids, known = identify(connection, space, memories, author)
     ids = _write_nodes(connection, space, memories, uids, known, author, delta)
     _write_vectors(connection, space, memories, [ids[uid] for uid in uids], known, author, delta)
+    if author.change is not None:
+        made = {uid: memory for uid, memory in zip(reversed(uids), reversed(memories), strict=True) if uid not in known}
+        imported_standing(connection, space, [(ids[uid], memory) for uid, memory in made.items()], delta)
     created = len(ids) - len(known)
     edges_created, edges_updated = write_edges(connection, space, edges, author, delta)
     return Stored(
@@ -63,10 +67,10 @@ def identify(
 ) -> tuple[list[bytes], dict[bytes, Known]]:
     """The id of each memory, and which of them are stored already (by id)."""
     by_key = {
-        row[2]: Known(row[0], row[1], row[2], row[3] is not None)
+        row[2]: Known(row[0], row[1], row[2], row[3] is not None, row[4])
         for row in rows.chosen(
             connection,
-            f"SELECT id, uid, key, deleted_us FROM nodes WHERE space = {space.id} AND key IN (%s)",
+            f"SELECT {COLUMNS} FROM nodes WHERE space = {space.id} AND key IN (%s)",
             {memory.key for memory in memories if memory.key},
         )
     }
@@ -84,9 +88,9 @@ def identify(
             wrong.append(Violation(f"memories[{i}].key", f'"{memory.key[:80]}" is the key of another memory'))
         uids.append(uid)
     known = {
-        row[1]: Known(row[0], row[1], row[2], row[3] is not None)
+        row[1]: Known(row[0], row[1], row[2], row[3] is not None, row[4])
         for row in rows.chosen(
-            connection, f"SELECT id, uid, key, deleted_us FROM nodes WHERE space = {space.id} AND uid IN (%s)", uids
+            connection, f"SELECT {COLUMNS} FROM nodes WHERE space = {space.id} AND uid IN (%s)", uids
         )
     }
     for i, memory in enumerate(memories):
@@ -145,8 +149,9 @@ def _write_nodes(
     ids = {uid: first + i for i, (uid, _) in enumerate(fresh)} | {uid: old.id for uid, old in known.items()}
     connection.executemany(
         "INSERT INTO nodes (id, space, uid, key, kind, title, text, aliases, importance, pinned, metadata, event_us,"
-        " created_us, updated_us, accessed_us, access_count, replay_count, deleted_us, born_in, seq, user_seq)"
-        " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        " created_us, updated_us, accessed_us, access_count, replay_count, deleted_us, born_in, seq, user_seq,"
+        " event_end_us, apart)"
+        " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         (_new_row(ids[uid], space, uid, memory, author) for uid, memory in fresh),
     )
     delta.new_nodes += [_live(ids[uid], memory, author) for uid, memory in fresh]
@@ -154,7 +159,7 @@ def _write_nodes(
         for uid, memory in zip(uids, memories, strict=True):
             if uid in known:
                 _update_node(connection, known[uid], memory, author)
-                delta.changed_nodes.append(_live(known[uid].id, memory, author))
+                delta.changed_nodes.append(_live(known[uid].id, memory, author, known[uid].role))
                 if known[uid].deleted:
                     revive_edges(connection, known[uid].id, author, delta)
     return ids
@@ -178,6 +183,8 @@ def _new_row(node: int, space: Space, uid: bytes, memory: Memory, author: Author
         author.change,
         author.seq,
         author.seq,
+        from_timestamp(memory.event_end_time) if own and memory.HasField("event_end_time") else None,
+        int(memory.kept_apart) if own else 0,
     )
 
 
@@ -197,9 +204,13 @@ def _content(memory: Memory) -> tuple[Any, ...]:
 
 def _update_node(connection: Connection, old: Known, memory: Memory, author: Author) -> None:
     keep_version(connection, old.id, author)
+    if old.role not in (standing.PLAIN, standing.CONTAINER):
+        # What a user rewrites stands for itself.
+        connection.execute("UPDATE nodes SET role=0, merged_into=NULL, changed_by=NULL WHERE id=?", (old.id,))
+        standing.drop_packed(connection, [old.id])
     connection.execute(
         "UPDATE nodes SET key=?, kind=?, title=?, text=?, aliases=?, importance=?, pinned=?, metadata=?, event_us=?,"
-        " updated_us=?, deleted_us=NULL, seq=?, user_seq=? WHERE id=?",
+        " updated_us=?, deleted_us=NULL, event_end_us=NULL, purged=0, seq=?, user_seq=? WHERE id=?",
         (
             memory.key or old.key,
             *_content(memory),
@@ -221,7 +232,7 @@ def keep_version(connection: Connection, node: int, author: Author) -> None:
     )
 
 
-def _live(node: int, memory: Memory, author: Author) -> NewNode:
+def _live(node: int, memory: Memory, author: Author, role: int = standing.PLAIN) -> NewNode:
     own = author.change is not None
     event = rows.event_us(memory)
     return NewNode(
@@ -235,6 +246,8 @@ def _live(node: int, memory: Memory, author: Author) -> NewNode:
         created_us=from_timestamp(memory.create_time) if own and memory.HasField("create_time") else author.now_us,
         event_us=NEVER if event is None else event,
         accessed_us=from_timestamp(memory.access_time) if own and memory.HasField("access_time") else NEVER,
+        # A container stays one whatever it is called.
+        role=standing.CONTAINER if standing.CONTAINER in (role, memory.role if own else role) else standing.PLAIN,
     )
 
 

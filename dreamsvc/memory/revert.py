@@ -5,11 +5,12 @@ like a fold, resumable after a crash, behind user writes.
 """
 
 import hashlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from dreamsvc.dreamer.v1.operations_pb2 import BeforeImages, ReplayMarks
 from dreamsvc.errors import ChangedLater, StoreCorrupt
-from dreamsvc.memory import audit, operations, rows
+from dreamsvc.memory import audit, operations, rows, standing_revert
 from dreamsvc.memory.delta import Delta
 from dreamsvc.memory.graph import NewEdge
 from dreamsvc.memory.operations import Change
@@ -21,18 +22,24 @@ MOST_SHOWN = 20
 class Restored(NamedTuple):
     edges: int
     memories: int
+    # What the part had made, gone again.
+    memories_removed: int = 0
+    edges_removed: int = 0
 
 
 def begin(connection: Connection, change_id: ChangeId, now_us: int) -> None:
     """From here on the change is taken back, whatever happens. Raises ChangedLater with what is in the way."""
     change = operations.find(connection, change_id)
+    if connection.execute("SELECT purged_us FROM changes WHERE id=?", (change_id,)).fetchone() != (None,):
+        raise ChangedLater("its images of what was before have been purged, so it cannot be taken back any more")
     if change.state != "folded":
         raise ChangedLater(f"only what was applied can be taken back; this change is {change.state}")
     obstacles = _obstacles(connection, change)
     if obstacles:
         shown = "; ".join(obstacles[:MOST_SHOWN])
         raise ChangedLater(
-            f"{len(obstacles)} edges were changed again later: {shown}", metadata={"obstacles": str(len(obstacles))}
+            f"{len(obstacles)} of its edges and memories were changed again later: {shown}",
+            metadata={"obstacles": str(len(obstacles))},
         )
     seq = next_seq(connection)
     connection.execute("UPDATE changes SET state='reverting', reverted_seq=? WHERE id=?", (seq, change_id))
@@ -56,7 +63,13 @@ def next_part(connection: Connection, change_id: ChangeId, now_us: int, delta: D
     part = change.fold_cursor - 1
     before = _image(connection, change, part)
     marks = operations.part_at(connection, change, part).replay_marks
-    restored = Restored(_restore_edges(connection, change, before, delta), _restore_marks(connection, marks))
+    undone = standing_revert.undo(connection, change, before, delta)
+    restored = Restored(
+        edges=_restore_edges(connection, change, before, delta) + undone.edges,
+        memories=_restore_marks(connection, marks) + undone.memories,
+        memories_removed=len(before.born_nodes),
+        edges_removed=len(before.born_edges),
+    )
     connection.execute("UPDATE changes SET fold_cursor=? WHERE id=?", (part, change_id))
     return restored
 
@@ -74,16 +87,23 @@ def _image(connection: Connection, change: Change, part: int) -> BeforeImages:
 
 
 def _obstacles(connection: Connection, change: Change) -> list[str]:
-    """Edges of the change that a user or a later dream changed since."""
+    """Edges and memories of the change that a user or a later dream changed since."""
     found: list[str] = []
+    known: set[int] = set()
     for part in range(change.fold_cursor):
         before = _image(connection, change, part)
+        edges = {*before.edge_ids, *(image.id for image in before.edges), *before.born_edges} - known
+        known |= edges
         query = f"{rows.EDGE_QUERY} WHERE (e.changed_by<>{change.id} OR e.user_seq>{change.base_seq}) AND e.id IN (%s)"
         found += [
             f"{edge.source} -> {edge.target} ({edge.type})"
-            for edge in (rows.read_edge(row) for row in rows.chosen(connection, query, before.edge_ids))
+            for edge in (rows.read_edge(row) for row in rows.chosen(connection, query, sorted(edges)))
         ]
-    return found
+    return found + standing_revert.obstacles(connection, change, _images(connection, change))
+
+
+def _images(connection: Connection, change: Change) -> Iterator[BeforeImages]:
+    return (_image(connection, change, part) for part in range(change.fold_cursor))
 
 
 def _restore_edges(connection: Connection, change: Change, before: BeforeImages, delta: Delta) -> int:

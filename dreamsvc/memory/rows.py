@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dreamsvc import entropy, json_messages
 from dreamsvc.clock import from_timestamp, to_timestamp
+from dreamsvc.dreamer.v1.operations_pb2 import EdgeDetail
 from dreamsvc.errors import StoreCorrupt, invalid
 from dreamsvc.memory.sqlite import Connection
 from dreamsvc.v1.memory_pb2 import Edge, Hit, Memory
@@ -18,7 +19,8 @@ from dreamsvc.v1.memory_service_pb2 import RecallResponse
 
 MEMORY_COLUMNS = (
     "id, uid, key, kind, title, text, aliases, importance, pinned, metadata, event_us, created_us, updated_us, "
-    "accessed_us, access_count, replay_count, deleted_us"
+    "accessed_us, access_count, replay_count, deleted_us, role, "
+    "(SELECT m.uid FROM nodes m WHERE m.id = nodes.merged_into), event_end_us, apart"
 )
 # Most parameters of one statement that every SQLite build takes.
 SLICE = 500
@@ -36,7 +38,7 @@ def read_memory(row: Sequence[Any], space: str) -> Memory:
         kind=kind,
         title=title,
         text=text,
-        aliases=json.loads(aliases),
+        aliases=read_aliases(aliases),
         importance=importance,
         pinned=bool(pinned),
         create_time=to_timestamp(created),
@@ -46,10 +48,26 @@ def read_memory(row: Sequence[Any], space: str) -> Memory:
     )
     if metadata != "{}":
         json_messages.read(json.loads(metadata), memory.metadata)
-    for name, value in (("event_time", event), ("access_time", accessed), ("delete_time", row[16])):
+    deleted, role, merged_into, event_end, apart = row[16:21]
+    memory.role = role
+    memory.kept_apart = bool(apart)
+    if merged_into is not None:
+        memory.merged_into = entropy.uuid_text(merged_into)
+    times = (
+        ("event_time", event),
+        ("event_end_time", event_end),
+        ("access_time", accessed),
+        ("delete_time", deleted),
+    )
+    for name, value in times:
         if value is not None:
             getattr(memory, name).CopyFrom(to_timestamp(value))
     return memory
+
+
+def read_aliases(text: str) -> list[str]:
+    found: list[str] = json.loads(text)
+    return found
 
 
 def metadata_json(memory: Memory) -> str:
@@ -113,15 +131,42 @@ def chosen(connection: Connection, sql: str, values: Iterable[Any]) -> list[tupl
 
 
 EDGE_QUERY = """
-SELECT e.id, s.uid, t.uid, k.name, e.weight, e.confidence, e.origin, e.created_us, e.deleted_us, c.uid
+SELECT e.id, s.uid, t.uid, k.name, e.weight, e.confidence, e.origin, e.created_us, e.deleted_us, c.uid, e.detail
 FROM edges e JOIN nodes s ON s.id = e.source JOIN nodes t ON t.id = e.target JOIN edge_types k ON k.id = e.type
 LEFT JOIN changes c ON c.id = e.changed_by
 """
 
 
+def edges_at(connection: Connection, nodes: Iterable[int]) -> list[Edge]:
+    """All edges of some memories, the forgotten included, in the order they were made."""
+    ends = list(nodes)
+    found = {
+        row[0]: row
+        for side in ("source", "target")
+        for row in chosen(connection, f"{EDGE_QUERY} WHERE e.{side} IN (%s)", ends)
+    }
+    return read_edges(connection, (found[edge] for edge in sorted(found)))
+
+
+def read_edges(connection: Connection, found: Iterable[Sequence[Any]]) -> list[Edge]:
+    """The messages of rows of EDGE_QUERY, with the paths that shortcuts stand for."""
+    edges: list[Edge] = []
+    paths: dict[int, list[int]] = {}
+    for row in found:
+        if row[10] and (path := EdgeDetail.FromString(row[10]).path):
+            paths[len(edges)] = list(path)
+        edges.append(read_edge(row))
+    if paths:
+        query = "SELECT id, uid FROM nodes WHERE id IN (%s)"
+        uids = dict(chosen(connection, query, {node for path in paths.values() for node in path}))
+        for place, path in paths.items():
+            edges[place].path.extend(entropy.uuid_text(uids[node]) for node in path if node in uids)
+    return edges
+
+
 def read_edge(row: Sequence[Any]) -> Edge:
-    """The message of a row of EDGE_QUERY."""
-    _, source, target, kind, weight, confidence, origin, created, deleted, dream = row
+    """The message of a row of EDGE_QUERY, without its path."""
+    _, source, target, kind, weight, confidence, origin, created, deleted, dream, detail = row
     edge = Edge(
         source=entropy.uuid_text(source),
         target=entropy.uuid_text(target),
@@ -134,4 +179,12 @@ def read_edge(row: Sequence[Any]) -> Edge:
     )
     if deleted is not None:
         edge.delete_time.CopyFrom(to_timestamp(deleted))
+    if detail:
+        known = EdgeDetail.FromString(detail)
+        edge.is_amortized_shortcut = known.is_amortized_shortcut
+        edge.evidence = known.evidence
+        if known.valid_from_us:
+            edge.valid_from.CopyFrom(to_timestamp(known.valid_from_us))
+        if known.valid_to_us:
+            edge.valid_to.CopyFrom(to_timestamp(known.valid_to_us))
     return edge

@@ -7,12 +7,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dreamsvc import facet_blocks, two_stage
+from dreamsvc.memory.dense import DenseIndex
 from dreamsvc.memory.graph import GraphView, SpaceGraph
 from dreamsvc.memory.lexical import LexicalIndex
 from dreamsvc.snapshot_files import DREAM_EDGES, DREAM_NODES, Arrays
 
-_START_NODES = (*DREAM_NODES, "kinds", "event_us", "embedded", "vectors")
-_START_EDGES = (*DREAM_EDGES, "confidences")
+_START_NODES = (
+    *("node_ids", "alive", "kinds", "importance", "created_us", "event_us", "accessed_us"),
+    *("roles", "merged_into"),
+)
+_START_EDGES = ("edge_ids", "sources", "targets", "weights", "confidences", "edges_alive", "types")
+_DENSE_SLOTS = ("units", "lengths", "holders", "is_container")
+_DENSE = "dense."
 _LEXICAL = "lexical."
 
 
@@ -30,16 +37,15 @@ def start_arrays(graph: SpaceGraph) -> Arrays:
     arrays |= {name: getattr(view, name)[: view.m] for name in _START_EDGES}
     names = json.dumps(sorted(view.kind_names, key=view.kind_names.__getitem__))
     arrays["kind_names"] = np.frombuffer(names.encode(), np.uint8)
+    arrays["superseding"] = graph.superseding_edges
+    arrays |= _dense_arrays(view)
     return arrays | {f"{_LEXICAL}{name}": array for name, array in graph.lexical.to_arrays().items()}
 
 
 def restore(arrays: Mapping[str, NDArray[Any]]) -> SpaceGraph:
     """The live graph that `start_arrays` described."""
-    graph = SpaceGraph(
-        LexicalIndex.from_arrays(
-            {name.removeprefix(_LEXICAL): array for name, array in arrays.items() if name.startswith(_LEXICAL)}
-        )
-    )
+    words = {name.removeprefix(_LEXICAL): array for name, array in arrays.items() if name.startswith(_LEXICAL)}
+    graph = SpaceGraph(LexicalIndex.from_arrays(words), DenseIndex(_dense(arrays)))
     names = json.loads(arrays["kind_names"].tobytes())
     columns = {name: np.array(arrays[name]) for name in (*_START_NODES, *_START_EDGES)}
     graph.adopt(
@@ -48,6 +54,27 @@ def restore(arrays: Mapping[str, NDArray[Any]]) -> SpaceGraph:
             m=len(columns["edge_ids"]),
             kind_names={name: i for i, name in enumerate(names)},
             **columns,
-        )
+        ),
+        arrays["superseding"].tolist(),
     )
     return graph
+
+
+def _dense_arrays(view: GraphView) -> Arrays:
+    """All vectors as they lie, dead slots too: leaving those out would copy the others."""
+    dense = view.dense
+    return {
+        **{f"{_DENSE}{name}": getattr(dense, name)[: dense.size] for name in _DENSE_SLOTS},
+        f"{_DENSE}slots": dense.slots[: view.n],
+        **facet_blocks.pack(dense.blocks, dense.dimension),
+    }
+
+
+def _dense(arrays: Mapping[str, NDArray[Any]]) -> two_stage.Index:
+    slots = {name: np.array(arrays[f"{_DENSE}{name}"]) for name in _DENSE_SLOTS}
+    return two_stage.Index(
+        size=len(slots["holders"]),
+        **slots,
+        slots=np.array(arrays[f"{_DENSE}slots"]),
+        blocks=facet_blocks.unpack(arrays),
+    )

@@ -25,7 +25,7 @@ from dreamsvc.errors import StoreCorrupt, StoreUnavailable
 ChangeId = NewType("ChangeId", int)
 
 APPLICATION_ID = 0x64726D73  # "drms"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # 3.7.0 to 3.51.2 can corrupt a database when a WAL is reset.
 OLDEST_SQLITE = (3, 51, 3)
 MOST_JOINED = 64
@@ -281,6 +281,8 @@ def _prepare(connection: apsw.Connection, path: Path) -> None:
     version = _require_ours(connection, path)
     if version == 0:
         connection.execute("PRAGMA page_size=8192").fetchall()
+        # What a purge frees can go back to the disk in slices; only a new file can be told so.
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL").fetchall()
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}").fetchall()
     connection.execute("PRAGMA journal_mode=WAL").fetchall()
     for step in range(version + 1, SCHEMA_VERSION + 1):

@@ -8,7 +8,7 @@ import hashlib
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,17 +22,23 @@ from dreamsvc.clock import Clock
 from dreamsvc.errors import DreamsvcError, NotFound
 from dreamsvc.memory import (
     audit,
+    dream_snapshot,
     export,
+    folding,
     forget,
     loading,
     operations,
     paging,
+    purge,
     remember,
     requests,
     revert,
     rows,
     snapshot,
     spaces,
+    standing,
+    statistics,
+    unmerge,
 )
 from dreamsvc.memory.delta import Delta
 from dreamsvc.memory.foresight import Foresight
@@ -56,6 +62,8 @@ from dreamsvc.v1.memory_service_pb2 import (
     RememberResponse,
     RestoreRequest,
     RestoreResponse,
+    UnmergeRequest,
+    UnmergeResponse,
 )
 
 DEFAULT_SPACE = "default"
@@ -148,6 +156,13 @@ class Store:
 
         return self._change(request, RestoreResponse(), run)
 
+    def unmerge(self, request: UnmergeRequest) -> Future[UnmergeResponse]:
+        def run(connection: Connection, space: Space, author: Author, delta: Delta) -> UnmergeResponse:
+            apart = unmerge.unmerge(connection, space, request.id, author, delta)
+            return UnmergeResponse(ids=apart.ids, vectors_approximate=apart.approximate)
+
+        return self._change(request, UnmergeResponse(), run)
+
     def _change[Answer: Message](
         self,
         request: Any,
@@ -168,7 +183,8 @@ class Store:
                 seq = next_seq(connection)
                 answer = run(connection, space, Author(now_us, seq, None), delta)
                 spaces.count_changes(connection, space, delta.count())
-                ids: list[str] = list(answer.ids if isinstance(answer, RememberResponse) else request.ids)
+                made = isinstance(answer, (RememberResponse, UnmergeResponse))
+                ids: list[str] = list(answer.ids if made else request.ids)
                 audit.record(
                     connection,
                     now_us=now_us,
@@ -228,10 +244,13 @@ class Store:
             node = found[request.id].id
             answer = GetMemoryResponse(memory=self._memories(connection, space, [node])[node])
             if request.with_vector:
-                rows.add_vectors(connection, {node: answer.memory})
+                standing.add_vectors(connection, {node: answer.memory})
             if request.with_edges:
-                query = f"{rows.EDGE_QUERY} WHERE (e.source = ? OR e.target = ?) ORDER BY e.id"
-                answer.edges.extend(rows.read_edge(row) for row in connection.execute(query, (node, node)))
+                ends = [node]
+                if answer.memory.role == standing.CONTAINER:
+                    # Edges lie at the memories that they were made for, which the container holds.
+                    ends += [one.id for one in standing.merged_into(connection, [node]) if one.alive]
+                answer.edges.extend(rows.edges_at(connection, ends))
             return answer
 
         return self.database.read(run)
@@ -242,7 +261,7 @@ class Store:
         def run(connection: Connection) -> dict[int, Memory]:
             found = self._memories(connection, spaces.find(connection, space), nodes)
             if with_vectors:
-                rows.add_vectors(connection, found)
+                standing.add_vectors(connection, found)
             return found
 
         return self.database.read(run)
@@ -280,33 +299,10 @@ class Store:
         """Counts as the store holds them; raises NotFound."""
 
         def run(connection: Connection) -> GetStatsResponse:
-            space = spaces.find(connection, name)
-
-            def number(sql: str) -> int:
-                row = connection.execute(sql, (space.id,)).fetchone()
-                return int(row[0] or 0) if row is not None else 0
-
-            living = "FROM nodes WHERE space=? AND deleted_us IS NULL"
-            vectors = "FROM vectors v JOIN nodes n ON n.id=v.node WHERE n.space=? AND n.deleted_us IS NULL"
-            return GetStatsResponse(
-                space=space.name,
-                memories=number(f"SELECT count(*) {living}"),
-                memories_forgotten=number("SELECT count(*) FROM nodes WHERE space=? AND deleted_us IS NOT NULL"),
-                edges=number("SELECT count(*) FROM edges WHERE space=? AND deleted_us IS NULL"),
-                edges_pruned=number(
-                    "SELECT count(*) FROM edges WHERE space=? AND deleted_us IS NOT NULL AND hidden_by IS NULL"
-                ),
-                vectors=number(f"SELECT count(*) {vectors} AND length(v.body) > 0"),
-                to_embed=_count_waiting(connection, space),
-                dimension=space.dimension,
-                embedder=space.embedder,
-                database_bytes=sum(file.stat().st_size for file in self._files() if file.exists()),
-                vector_bytes=number(f"SELECT sum(length(v.body)) {vectors}"),
-                text_bytes=number(f"SELECT sum(length(CAST(title AS BLOB)) + length(CAST(text AS BLOB))) {living}"),
-                dreams=number("SELECT count(*) FROM changes WHERE kind='dream' AND space=?"),
-                change_seq=change_seq(connection),
-                spaces=[other.name for other in spaces.all_of(connection)],
-            )
+            answer = statistics.stats(connection, spaces.find(connection, name))
+            answer.to_embed = _count_waiting(connection, spaces.find(connection, name))
+            answer.database_bytes = sum(file.stat().st_size for file in self._files() if file.exists())
+            return answer
 
         return self.database.read(run)
 
@@ -348,7 +344,7 @@ class Store:
     def waiting_for_vectors(self, space: Space, after: int, limit: int) -> list[Waiting]:
         """Memories with text and no vector, by row id from `after` on."""
         query = (
-            "SELECT id, title, text FROM nodes WHERE space=? AND id>? AND deleted_us IS NULL"
+            f"SELECT id, title, text FROM nodes WHERE space=? AND id>? AND deleted_us IS NULL AND role={standing.PLAIN}"
             " AND NOT EXISTS (SELECT 1 FROM vectors WHERE node=nodes.id) ORDER BY id LIMIT ?"
         )
         found = self.database.read(lambda c: c.execute(query, (space.id, after, limit)).fetchall())
@@ -400,7 +396,7 @@ class Store:
                 operations.finish(connection, row, now_us)
                 return None
             if row.kind == "dream":
-                before = operations.fold_dream_part(connection, row, body, now_us, delta)
+                before = folding.fold_dream_part(connection, row, body, now_us, delta)
                 stored = NOTHING
             else:
                 request = RememberRequest.FromString(body)
@@ -429,16 +425,37 @@ class Store:
 
     # ── snapshots ───────────────────────────────────────────────────────────────
 
-    def dream_snapshot(self, space: str) -> Future[tuple[int, dict[str, Any]]]:
-        """Change number and arrays of one moment, taken where nothing changes them."""
+    def dream_snapshot(self, space: str) -> tuple[int, snapshot_files.Arrays]:
+        """Change number and arrays of one moment, for a dream; takes a second at 100,000 memories, in any thread."""
 
         def job(connection: Connection) -> tuple[int, dict[str, Any]]:
             return change_seq(connection), {}
 
         # Not in the job: what shares its commit and was numbered before it is in the live graph only then.
-        return self.database.write(
-            job, committed=lambda taken: taken[1].update(snapshot.dream_arrays(self.graph(space).view))
-        )
+        seq, arrays = self.database.write(
+            job, committed=lambda taken: taken[1].update(dream_snapshot.graph_columns(self.graph(space).view))
+        ).result()
+        # What was changed between the two is newer than `seq`, and a dream leaves such memories alone.
+        with self.database.moment() as connection:
+            arrays |= dream_snapshot.contents(connection, spaces.find(connection, space), arrays["node_ids"])
+        return seq, arrays
+
+    # ── after a night, and after the days in which it can be taken back ──────────
+
+    def settle(self, name: str) -> Future[None]:
+        """Packs a space's live arrays anew after much was merged; the work is done in the caller's thread."""
+        graph = self.graph(name)
+        rebuilt = graph.rebuild()
+        return self.database.write(lambda _: None, committed=lambda _: graph.swap(rebuilt))
+
+    def purge_next(self, restore_us: int, held: Sequence[str]) -> Future[purge.Purged]:
+        """Lets go of a slice of what was hidden or merged more than `restore_us` ago, behind all user writes."""
+
+        def job(connection: Connection) -> purge.Purged:
+            now_us = self._clock.now_us()
+            return purge.next_slice(connection, now_us - restore_us, held, now_us)
+
+        return self.database.write(job, priority=Priority.BACKGROUND)
 
     def dream_snapshot_path(self, dream_id: str) -> Path:
         return self._snapshots / f"dream-{dream_id}"
@@ -469,7 +486,11 @@ class Store:
 
 
 def _count_waiting(connection: Connection, space: Space) -> int:
-    query = "SELECT count(*) FROM nodes WHERE space=? AND deleted_us IS NULL AND id NOT IN (SELECT node FROM vectors)"
+    # A container has a centroid, and what it holds has codes.
+    query = (
+        f"SELECT count(*) FROM nodes WHERE space=? AND deleted_us IS NULL AND role={standing.PLAIN}"
+        " AND id NOT IN (SELECT node FROM vectors)"
+    )
     row = connection.execute(query, (space.id,)).fetchone()
     return int(row[0])
 

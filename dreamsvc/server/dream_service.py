@@ -12,12 +12,20 @@ from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.dream_service_pb2 import (
     AbortRequest,
     AbortResponse,
+    ApproveDreamRequest,
+    ApproveDreamResponse,
+    DiffDreamRequest,
+    DiffDreamResponse,
+    EstimateDreamRequest,
+    EstimateDreamResponse,
     GetDreamRequest,
     GetDreamResponse,
     GetStatusRequest,
     GetStatusResponse,
     ListDreamsRequest,
     ListDreamsResponse,
+    RejectDreamRequest,
+    RejectDreamResponse,
     RevertRequest,
     RevertResponse,
     StreamStatusRequest,
@@ -78,6 +86,18 @@ class DreamCalls:
 
     async def revert(self, request: RevertRequest) -> RevertResponse:
         return await self._scheduler.revert(request)
+
+    async def approve_dream(self, request: ApproveDreamRequest) -> ApproveDreamResponse:
+        return await self._scheduler.approve(request)
+
+    async def reject_dream(self, request: RejectDreamRequest) -> RejectDreamResponse:
+        return await self._scheduler.reject(request)
+
+    async def estimate_dream(self, request: EstimateDreamRequest) -> EstimateDreamResponse:
+        return await self._scheduler.estimate(request.space)
+
+    async def diff_dream(self, request: DiffDreamRequest) -> DiffDreamResponse:
+        return await asyncio.to_thread(self._journal.diff, request)
 
     async def get_status(self, request: GetStatusRequest) -> GetStatusResponse:
         answer = await self._scheduler.status(request.space)

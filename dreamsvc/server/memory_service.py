@@ -5,6 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from dreamsvc import clock as clocks
 from dreamsvc.clock import from_timestamp
 from dreamsvc.dream.scheduler import Scheduler
 from dreamsvc.errors import DreamsvcError, EmbedderMissing, invalid
-from dreamsvc.memory import recall, spaces
+from dreamsvc.memory import reading, recall, spaces
 from dreamsvc.memory.embedding import TextEmbedding
 from dreamsvc.memory.graph import GraphView
 from dreamsvc.memory.store import Store
@@ -39,6 +40,8 @@ from dreamsvc.v1.memory_service_pb2 import (
     RememberResponse,
     RestoreRequest,
     RestoreResponse,
+    UnmergeRequest,
+    UnmergeResponse,
 )
 
 logger = logging.getLogger(__name__)
@@ -103,6 +106,10 @@ class MemoryCalls:
         self._embedding.wake()
         return answer
 
+    async def unmerge(self, request: UnmergeRequest) -> UnmergeResponse:
+        self._scheduler.note_call(request.space)
+        return await asyncio.wrap_future(self._store.unmerge(request))
+
     async def import_(self, requests: AsyncIterator[ImportRequest]) -> ImportResponse:
         return await self._importing.run(requests)
 
@@ -126,7 +133,9 @@ class MemoryCalls:
             await asyncio.to_thread(parts.close)
 
     async def get_stats(self, request: GetStatsRequest) -> GetStatsResponse:
-        return await asyncio.to_thread(self._store.stats, request.space)
+        answer = await asyncio.to_thread(self._store.stats, request.space)
+        answer.on_hold = self._scheduler.on_hold(request.space)
+        return answer
 
     async def note_touches(self) -> None:
         """Writes down which memories were recalled, behind everything else, for as long as the service runs."""
@@ -157,30 +166,44 @@ class MemoryCalls:
                     raise EmbedderMissing(f"{notice}, and the query has no text")
         else:
             vector, notice = self._embedding.of_query(space, request.text)
+        wish = reading.Wish(
+            limit=request.limit,
+            token_budget=request.token_budget,
+            similar=None if request.with_similar else self._config.similar,
+        )
         found = recall.find(
             view,
             recall.Query(
                 text=request.text,
                 vector=vector,
-                limit=request.limit,
+                limit=wish.candidates,
                 kinds=request.kinds,
                 after_us=from_timestamp(request.after) if request.HasField("after") else None,
                 before_us=from_timestamp(request.before) if request.HasField("before") else None,
             ),
             self._config,
         )
-        memories = self._store.memories_by_row(
-            request.space, [one.node for one in found], with_vectors=request.with_vectors
-        )
-        answer = RecallResponse(notice=notice)
-        for one in found:
-            memory = memories.get(one.node)
-            # Forgotten in this very moment.
-            if memory is None or memory.HasField("delete_time"):
-                continue
+        memories_of = partial(self._store.memories_by_row, request.space, with_vectors=request.with_vectors)
+        read = reading.read(view, found, memories_of, wish)
+        answer = RecallResponse(notice=notice, similar_left_out=read.left_out, tokens=read.tokens)
+        newest = self._ids_of_newest(request.space, read)
+        for one, memory in read.hits:
             why = Why(lexical=one.lexical, dense=one.dense, walk=one.walk, alias=one.alias)
-            answer.hits.append(Hit(memory=memory, score=one.score, why=why))
-        return answer, [one.node for one in found]
+            superseded_by = newest.get(one.superseded_by, "")
+            answer.hits.append(Hit(memory=memory, score=one.score, why=why, superseded_by=superseded_by))
+        if not read.hits and read.over_budget:
+            over = f"the best memory has {read.over_budget} tokens, more than the token_budget of {wish.token_budget}"
+            answer.notice = "; ".join(filter(None, (notice, over)))
+        return answer, [one.node for one, _ in read.hits]
+
+    def _ids_of_newest(self, space: str, read: reading.Read) -> dict[int, str]:
+        """Ids of what superseded some hits, by row id."""
+        known = {one.node: memory.id for one, memory in read.hits}
+        wanted = {one.superseded_by for one, _ in read.hits if one.superseded_by} - known.keys()
+        if wanted:
+            others = self._store.memories_by_row(space, sorted(wanted), with_vectors=False)
+            known |= {node: memory.id for node, memory in others.items() if not memory.HasField("delete_time")}
+        return known
 
     @staticmethod
     def _check_contents(request: RememberRequest) -> None:

@@ -652,13 +652,15 @@ class GetStatsResponse(_message.Message):
     embedder: _builtins.str
     database_bytes: _builtins.int
     vector_bytes: _builtins.int
-    """Bytes of vectors and of text of the live memories."""
+    """Bytes of vectors as queries read them (float32 numbers; for containers int8 numbers, for facets their codes), and
+    of text of the live memories.
+    """
     text_bytes: _builtins.int
     dreams: _builtins.int
     change_seq: _builtins.int
     containers: _builtins.int
-    """Of the memories: containers and what lies in them. Memories that stand for themselves or for others, which is
-    what compression counts, are memories less facets.
+    """Memories that others were merged into, and of the memories above those that lie in one. What compression counts
+    is memories - facets + containers.
     """
     facets: _builtins.int
     folded: _builtins.int

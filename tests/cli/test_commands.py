@@ -11,7 +11,8 @@ from google.rpc import code_pb2
 from dreamsvc.__main__ import ENTRIES, main
 from dreamsvc.cli import command, output
 from dreamsvc.cli.command import EXIT_FAILED, EXIT_OK, EXIT_USAGE
-from dreamsvc.v1.dream_service_pb2 import GetStatusResponse
+from dreamsvc.v1.dream_service_pb2 import GetStatusResponse, ListDreamsResponse
+from dreamsvc.v1.memory_service_pb2 import GetStatsResponse
 from tests.clients.fake_server import FakeServer, Refusal
 
 
@@ -107,9 +108,11 @@ def test_the_server_is_named_by_the_environment(
 ) -> None:
     monkeypatch.setenv("DREAMSVC_SERVER", fake.target)
     fake.answers("GetStatus", GetStatusResponse(version="9.9"))
+    fake.answers("GetStats", GetStatsResponse())
+    fake.answers("ListDreams", ListDreamsResponse())
     assert main(["status", "--space", "notes"]) == EXIT_OK
     assert "dreamsvc 9.9" in capsys.readouterr().out
-    assert fake.sent("GetStatus")[0].space == "notes"
+    assert [request.space for _, request in fake.requests] == ["notes"] * 3
 
 
 REFUSAL = Refusal(

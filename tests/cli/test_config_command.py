@@ -34,6 +34,14 @@ def test_any_text_survives_the_way_through_toml(path: str) -> None:
     assert config.parse(tomllib.loads(to_toml(settings))) == settings
 
 
+def test_a_list_is_written_as_toml_reads_it() -> None:
+    settings = config.defaults()
+    settings.dream.hold_spaces.extend(["notes", 'a"b'])
+    written = to_toml(settings)
+    assert tomllib.loads(written)["dream"]["hold_spaces"] == ["notes", 'a"b']
+    assert "# default []\nhold_spaces = [" in written
+
+
 def test_show_lays_a_file_over_the_defaults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "dreamsvc.toml"
     file.write_text("[server]\nport = 1234\n")

@@ -31,11 +31,13 @@ from dreamsvc.v1.dream_service_pb2 import (
     ListDreamsResponse,
     PresentState,
     ProgressMade,
+    RevertResponse,
     StateChange,
     StreamStatusResponse,
     TriggerResponse,
     WakeLatency,
 )
+from dreamsvc.v1.memory_service_pb2 import GetStatsResponse
 from tests.clients.fake_server import FakeServer
 
 REPORT = DreamReport(nodes_replayed=7, edges_strengthened=5, edges_pruned=1, wakes=1, wake_latency_ms=3.2, device="cpu")
@@ -176,12 +178,66 @@ def test_status_tells_why_it_does_not_dream(fake: FakeServer, capsys: pytest.Cap
         wake_latency=WakeLatency(count=2, p50_ms=3, p95_ms=4, p99_ms=4, max_ms=4.25),
     )
     fake.answers("GetStatus", status)
+    fake.answers("GetStats", GetStatsResponse(memories=1, on_hold=True))
+    fake.answers("ListDreams", ListDreamsResponse())
     assert main(["status", "--server", fake.target]) == EXIT_OK
     told = capsys.readouterr().out
+    assert "\nmemories          1\n" in told
+    assert "dreams and purges leave this space alone" in told
+    assert "\nproposal" not in told
     assert "a call came 3 s ago" in told
     assert "d1, suspended: nrem, hebbian replay, 12/40, 50 %" in told
     assert "none (wordllama is not installed)" in told
     assert "2: p50 3.0, p95 4.0, p99 4.0, max 4.2 ms" in told
+
+
+def test_status_shows_a_proposal_that_waits_and_what_containers_hold(
+    fake: FakeServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waiting = Dream(id="d2", state=Dream.STATE_PROPOSED)
+    waiting.end_time.seconds = 1_800_000_000
+    fake.answers("GetStatus", GetStatusResponse(last_dream=waiting))
+    fake.answers("GetStats", GetStatsResponse(memories=1330, containers=130, facets=1100))
+    fake.answers("ListDreams", ListDreamsResponse(dreams=[waiting]))
+    assert main(["status", "--server", fake.target]) == EXIT_OK
+    told = capsys.readouterr().out
+    assert "waits to be approved since 2027-01-15 08:00:00Z; `dreamsvc diff d2` shows what it would do" in told
+    assert "d2, proposed: nothing of it is applied yet" in told
+    assert "1,330; 130 containers hold 1,100 of them as facets" in told
+    assert list(fake.sent("ListDreams")[0].states) == [Dream.STATE_PROPOSED]
+
+
+def test_status_in_json_is_the_status_alone(fake: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    fake.answers("GetStatus", GetStatusResponse(version="9.9"))
+    assert main(["status", "--json", "--server", fake.target]) == EXIT_OK
+    assert json.loads(capsys.readouterr().out)["version"] == "9.9"
+    assert len(fake.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (
+            RevertResponse(dream=Dream(id="d1"), edges_restored=1, memories_restored=1200),
+            "dream d1 is taken back: 1,200 memories and 1 edge are as before\n",
+        ),
+        (
+            RevertResponse(dream=Dream(id="d1"), memories_removed=2, edges_removed=1),
+            "dream d1 is taken back: 0 memories and 0 edges are as before; 2 memories and 1 edge that it had made "
+            "are gone\n",
+        ),
+        (
+            RevertResponse(dream=Dream(id="d1"), edges_removed=3),
+            "dream d1 is taken back: 0 memories and 0 edges are as before; 3 edges that it had made are gone\n",
+        ),
+    ],
+)
+def test_revert_tells_what_is_back_and_what_is_gone(
+    fake: FakeServer, capsys: pytest.CaptureFixture[str], answer: RevertResponse, told: str
+) -> None:
+    fake.answers("Revert", answer)
+    assert main(["revert", "d1", "--server", fake.target]) == EXIT_OK
+    assert capsys.readouterr().out == told
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`dreamsvc recall`, `remember`, `memories`, `get`, `forget`, `restore`, `import`, `export` and `stats`."""
+"""`dreamsvc recall`, `remember`, `memories`, `get`, `forget`, `restore`, `unmerge`, `import`, `export` and `stats`."""
 
 import hashlib
 import io
@@ -12,6 +12,10 @@ from dreamsvc.cli.command import EXIT_FAILED, EXIT_OK, EXIT_USAGE
 from dreamsvc.v1.memory_pb2 import (
     EDGE_ORIGIN_USER_CREATED,
     IMPORT_FORMAT_MCP_MEMORY,
+    MEMORY_ROLE_CONTAINER,
+    MEMORY_ROLE_FACET,
+    MEMORY_ROLE_FOLDED,
+    MEMORY_ROLE_REPLACED,
     Edge,
     Hit,
     ImportReport,
@@ -30,6 +34,7 @@ from dreamsvc.v1.memory_service_pb2 import (
     RecallResponse,
     RememberResponse,
     RestoreResponse,
+    UnmergeResponse,
 )
 from tests.clients.fake_server import FakeServer
 
@@ -59,6 +64,38 @@ def test_recall_says_when_nothing_was_found(fake: FakeServer, capsys: pytest.Cap
     fake.answers("Recall", RecallResponse())
     assert main(["recall", "x", "--server", fake.target]) == EXIT_OK
     assert capsys.readouterr().out == "nothing found\n"
+
+
+def test_recall_marks_what_was_superseded_and_counts_what_was_left_out(
+    fake: FakeServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hit = Hit(memory=Memory(id="m1", text="He lives in Oslo."), score=0.5, superseded_by="m2")
+    fake.answers("Recall", RecallResponse(hits=[hit], similar_left_out=3, tokens=480))
+    assert main(["recall", "x", "--tokens", "512", "--server", fake.target]) == EXIT_OK
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[1:] == [
+        *("           superseded by m2", "           He lives in Oslo.", "           m1")
+    ]
+    assert captured.err == (
+        "note: 3 memories that say the same were left out (--all-similar shows them)\nnote: 480 of 512 tokens used\n"
+    )
+    (sent,) = fake.sent("Recall")
+    assert (sent.token_budget, sent.with_similar) == (512, False)
+
+
+def test_recall_asks_for_similar_ones_and_notes_nothing_without_reason(
+    fake: FakeServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.answers("Recall", RecallResponse(hits=[Hit(memory=MEMORY)], tokens=480))
+    assert main(["recall", "x", "--all-similar", "--server", fake.target]) == EXIT_OK
+    assert capsys.readouterr().err == ""
+    assert fake.sent("Recall")[0].with_similar
+
+
+def test_recall_names_the_budget_that_nothing_fits(fake: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    fake.answers("Recall", RecallResponse())
+    assert main(["recall", "x", "--tokens", "5", "--server", fake.target]) == EXIT_OK
+    assert capsys.readouterr().out == "nothing found within 5 tokens\n"
 
 
 def test_recall_in_json_is_one_object(fake: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,13 +159,63 @@ def test_get_shows_the_memory_and_its_edges(fake: FakeServer, capsys: pytest.Cap
     assert fake.sent("GetMemory")[0].with_edges
 
 
+@pytest.mark.parametrize(
+    ("memory", "told"),
+    [
+        (Memory(role=MEMORY_ROLE_CONTAINER), "a container; recall answers with what it holds"),
+        (Memory(role=MEMORY_ROLE_FACET, merged_into="c1"), "a facet of the container c1"),
+        (Memory(role=MEMORY_ROLE_FOLDED, merged_into="m9"), "a copy; m9 stands for it"),
+        (Memory(role=MEMORY_ROLE_REPLACED, merged_into="c2"), "a container whose members lie in c2 now"),
+        (Memory(kept_apart=True), "dreams keep it apart"),
+        (Memory(), ""),
+    ],
+)
+def test_get_tells_what_dreams_made_of_a_memory(
+    fake: FakeServer, capsys: pytest.CaptureFixture[str], memory: Memory, told: str
+) -> None:
+    fake.answers("GetMemory", GetMemoryResponse(memory=memory))
+    assert main(["get", "m1", "--server", fake.target]) == EXIT_OK
+    roles = [line for line in capsys.readouterr().out.splitlines() if line.startswith("role")]
+    assert roles == ([f"role        {told}"] if told else [])
+
+
+def test_get_tells_why_a_dream_made_an_edge(fake: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    shortcut = Edge(source="a", target="d", type="shortcut", is_amortized_shortcut=True, path=["a", "b", "c", "d"])
+    newer = Edge(source="n", target="o", type="supersedes", evidence="lived\nin Oslo")
+    newer.valid_from.seconds = 1_700_000_000
+    newer.valid_to.seconds = 1_800_000_000
+    fake.answers("GetMemory", GetMemoryResponse(memory=MEMORY, edges=[shortcut, newer, Edge(source="x", target="y")]))
+    assert main(["get", "a", "--edges", "--server", fake.target]) == EXIT_OK
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == [
+        "a -shortcut-> d: shortcut of 3 edges",
+        "n -supersedes-> o: held from 2023-11-14 22:13:20Z; held until 2027-01-15 08:00:00Z; lived in Oslo",
+    ]
+
+
+def test_unmerge_lists_what_stands_for_itself_again(fake: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = [f"m{number}" for number in range(25)]
+    fake.answers("Unmerge", UnmergeResponse(ids=ids, vectors_approximate=1), UnmergeResponse(ids=["m1"]))
+    assert main(["unmerge", "note:1", "--space", "s", "--server", fake.target]) == EXIT_OK
+    assert main(["unmerge", "note:1", "--json", "--server", fake.target]) == EXIT_OK
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "25 memories by themselves again; dreams keep them apart from now on",
+        *(f"  m{number}" for number in range(20)),
+        "  … and 5 more",
+        "1 vector was read back from a code, nearly as before: the original was purged",
+    ]
+    assert json.loads(last) == {"ids": ["m1"], "vectors_approximate": "0"}
+    assert (fake.sent("Unmerge")[0].id, fake.sent("Unmerge")[0].space) == ("note:1", "s")
+
+
 def test_memories_are_listed_with_the_forgotten_ones(fake: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
-    gone = Memory(id="m2", text="old")
+    gone = Memory(id="m2", text="old", role=MEMORY_ROLE_FOLDED)
     gone.delete_time.seconds = 1
     fake.answers("ListMemories", ListMemoriesResponse(memories=[MEMORY, gone], next_page_token="t2"))
     assert main(["memories", "--deleted", "--server", fake.target]) == EXIT_OK
     told = capsys.readouterr().out
-    assert "(forgotten) old" in told
+    assert "(forgotten, folded) old" in told
     assert "--page-token t2" in told
 
 
@@ -146,6 +233,25 @@ def test_stats_tell_what_is_left_to_embed(fake: FakeServer, capsys: pytest.Captu
     fake.answers("GetStats", GetStatsResponse(space="default", vectors=10, dimension=256, to_embed=5, spaces=["a"]))
     assert main(["stats", "--server", fake.target]) == EXIT_OK
     assert "10 of 256 dimensions, 5 to come" in capsys.readouterr().out
+
+
+def test_stats_tell_what_containers_hold_and_what_is_hidden(
+    fake: FakeServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stats = GetStatsResponse(
+        memories=1330, containers=130, facets=1100, folded=52, pinned=4, vector_bytes=230_400, on_hold=True
+    )
+    stats.kept_vector_bytes = 1_612_800
+    fake.answers("GetStats", stats)
+    assert main(["stats", "--server", fake.target]) == EXIT_OK
+    rows = dict(line.split("  ", 1) for line in map(str.strip, capsys.readouterr().out.splitlines()))
+    told = {label: value.strip() for label, value in rows.items()}
+    assert told["containers"] == "130, with 1,100 facets"
+    assert told["stand for all"] == "360"
+    assert told["folded"] == "52, hidden behind others"
+    assert told["pinned"] == "4"
+    assert told["vector bytes"] == "230.4 kB, and 1.6 MB of originals kept"
+    assert told["on hold"].startswith("dreams and purges leave")
 
 
 REPORT = ImportReport(

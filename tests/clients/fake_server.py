@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent import futures
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
@@ -92,9 +92,12 @@ def unavailable() -> Refusal:
     return Refusal(code_pb2.UNAVAILABLE, "the server is away")
 
 
-_DREAM_CALLS = ("Trigger", "Abort", "Revert", "GetDream", "ListDreams", "GetStatus", "StreamStatus")
+_DREAM_CALLS = (
+    *("Trigger", "Abort", "Revert", "GetDream", "ListDreams", "GetStatus", "StreamStatus"),
+    *("EstimateDream", "ApproveDream", "RejectDream", "DiffDream"),
+)
 _MEMORY_CALLS = (
-    *("Remember", "Recall", "GetMemory", "ListMemories", "Forget", "Restore"),
+    *("Remember", "Recall", "GetMemory", "ListMemories", "Forget", "Restore", "Unmerge"),
     *("Import", "Export", "GetStats"),
 )
 _STREAMING = ("StreamStatus", "Export")
@@ -104,7 +107,7 @@ def _servicer(fake: FakeServer, calls: tuple[str, ...]) -> Any:
     def unary(name: str) -> Callable[[Any, Any, grpc.ServicerContext], Any]:
         def call(_: Any, request: Any, context: grpc.ServicerContext) -> Any:
             # Import's request is a stream: what is kept is all of it.
-            whole = request if not isinstance(request, Iterator) else _drained(request)
+            whole = request if not isinstance(request, Iterator) else _drained(cast("Iterator[ImportRequest]", request))
             fake.requests.append((name, whole))
             return fake.scripts[name](whole, context)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from dreamsvc_client import Client, DreamsvcCallError, client, detect_format
+from dreamsvc_client import Client, DreamsvcCallError, calls, detect_format, dreams
 from google.rpc import code_pb2
 
 from dreamsvc.v1.dream_pb2 import Dream
@@ -33,9 +33,13 @@ from dreamsvc.v1.memory_service_pb2 import (
 from tests.clients.fake_server import FakeServer, Refusal, unavailable
 
 
+def at_once(failures: int) -> float:
+    return 0.0
+
+
 @pytest.fixture
 def caller(fake: FakeServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
-    monkeypatch.setattr(client, "_backoff_s", lambda failures: 0.0)
+    monkeypatch.setattr(calls, "backoff_s", at_once)
     with Client(fake.target, timeout_s=5) as made:
         yield made
 
@@ -75,7 +79,7 @@ def test_an_error_brings_its_reason_hint_fields_delay_and_trace_id(fake: FakeSer
 
 
 def test_no_server_at_all_is_told_as_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_backoff_s", lambda failures: 0.0)
+    monkeypatch.setattr(calls, "backoff_s", at_once)
     with Client("127.0.0.1:1", attempts=2) as nobody, pytest.raises(DreamsvcCallError) as caught:
         nobody.status()
     assert caught.value.unreachable
@@ -158,7 +162,7 @@ def test_a_watch_gives_up_after_bounded_tries(fake: FakeServer, caller: Client) 
     with pytest.raises(DreamsvcCallError) as caught:
         list(caller.watch())
     assert caught.value.unreachable
-    assert len(fake.sent("StreamStatus")) == client.RECONNECT_ATTEMPTS
+    assert len(fake.sent("StreamStatus")) == dreams.RECONNECT_ATTEMPTS
 
 
 def test_a_watch_of_an_unknown_dream_is_not_repeated(fake: FakeServer, caller: Client) -> None:

@@ -8,9 +8,9 @@ from dreamsvc.dreamer.clusters import TightPlan, TopicPlan, tight_clusters, topi
 from dreamsvc.dreamer.merging import Edges, Step
 from dreamsvc.dreamer.nearest import nearest_rows
 
-NOBODY = np.zeros((0, 2), np.int64)
+NOBODY: list[tuple[int, int]] = []
 TIGHT = TightPlan(coupling_threshold=0.7, merge_similarity=0.9, cap=10)
-TOPIC = TopicPlan(ratio=10, cap=10, rounds=2, floor=0.4, edge_bonus=0.2, nearest=12)
+TOPIC = TopicPlan(target=1, cap=10, rounds=2, floor=0.4, edge_bonus=0.2, nearest=12)
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -28,6 +28,10 @@ def groups(seed: int, sizes: list[int], dim: int = 64, noise: float = 0.3) -> tu
 def edges_of(*triples: tuple[int, int, float]) -> Edges:
     src, dst, weight = zip(*triples, strict=True) if triples else ((), (), ())
     return Edges(np.array(src, np.int64), np.array(dst, np.int64), np.array(weight, np.float32))
+
+
+def together(left: Edges, right: Edges) -> Edges:
+    return Edges(*(np.concatenate(columns) for columns in zip(left, right, strict=True)))
 
 
 def whole(group: np.ndarray, weight: float = 0.9) -> Edges:
@@ -48,6 +52,28 @@ def done(search) -> list[list[int]]:
     return [rows.tolist() for rows in result(search)]
 
 
+def forbidding(pairs):
+    """A guard against these pairs of rows."""
+    against = {tuple(pair) for a, b in np.asarray(pairs).reshape(-1, 2).tolist() for pair in ((a, b), (b, a))}
+
+    def refuses(left, right):
+        yield Step("asked", 0, 1)
+        return any((a, b) in against for a in left.tolist() for b in right.tolist())
+
+    return refuses
+
+
+def tight(vectors, edges, pairs=NOBODY, plan=TIGHT, unit=None):
+    unit = np.arange(len(vectors)) if unit is None else np.array(unit)
+    return done(tight_clusters(vectors, unit, edges, forbidding(pairs), plan))
+
+
+def topics(vectors, edges, pairs=NOBODY, plan=TOPIC, unit=None, lots=None, seed=0):
+    unit = np.arange(len(vectors)) if unit is None else np.array(unit)
+    lots = np.zeros(unit.max(initial=-1) + 1, np.int64) if lots is None else np.array(lots)
+    return done(topic_clusters(vectors, unit, lots, edges, forbidding(pairs), plan, seed=seed))
+
+
 def by_group(group: np.ndarray) -> list[list[int]]:
     return sorted(np.flatnonzero(group == g).tolist() for g in np.unique(group))
 
@@ -63,18 +89,18 @@ def mean_cosine(vectors: np.ndarray, rows: list[int]) -> float:
 def test_groups_that_are_coupled_and_alike_are_found():
     vectors, group = groups(0, [2, 3, 5, 10, 7])
     loose = edges_of(*[(i, (i + 1) % 27, 0.9) for i in range(27)])  # ties between the groups, whose vectors differ
-    assert done(tight_clusters(vectors, whole(group).joined_by(loose), NOBODY, TIGHT)) == by_group(group)
+    assert tight(vectors, together(whole(group), loose)) == by_group(group)
 
 
 @pytest.mark.parametrize(("coupling", "noise"), [(0.69, 0.3), (0.9, 0.9)])
 def test_what_is_coupled_too_little_or_not_alike_stays_apart(coupling, noise):
     vectors, group = groups(1, [4, 4], noise=noise)
-    assert done(tight_clusters(vectors, whole(group, coupling), NOBODY, TIGHT)) == []
+    assert tight(vectors, whole(group, coupling)) == []
 
 
 def test_a_group_beyond_the_cap_is_taken_apart():
     vectors, group = groups(2, [25, 4], noise=0.2)
-    found = done(tight_clusters(vectors, whole(group), NOBODY, TIGHT))
+    found = tight(vectors, whole(group))
     assert max(map(len, found)) <= TIGHT.cap
     assert by_group(group)[[len(g) for g in by_group(group)].index(4)] in found
     assert sum(map(len, found)) >= 27
@@ -83,7 +109,7 @@ def test_a_group_beyond_the_cap_is_taken_apart():
 
 def test_forbidden_pairs_end_up_in_two_clusters():
     vectors, group = groups(3, [6])
-    found = done(tight_clusters(vectors, whole(group), np.array([[0, 1], [4, 2]]), TIGHT))
+    found = tight(vectors, whole(group), np.array([[0, 1], [4, 2]]))
     homes = {row: number for number, rows in enumerate(found) for row in rows}
     assert homes.get(0, -1) != homes.get(1, -2)
     assert homes.get(4, -1) != homes.get(2, -2)
@@ -94,7 +120,7 @@ def test_a_chain_of_likenesses_is_not_one_cluster():
     # Each is alike its neighbour (cosine .95), the ends are far apart (cosine -.6).
     angle = np.arange(8) * np.arccos(0.95)
     vectors = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
-    found = done(tight_clusters(vectors, edges_of(*[(i, i + 1, 1.0) for i in range(7)]), NOBODY, TIGHT))
+    found = tight(vectors, edges_of(*[(i, i + 1, 1.0) for i in range(7)]))
     assert found
     assert all(mean_cosine(vectors, rows) >= 0.9 for rows in found)
 
@@ -108,7 +134,7 @@ def test_a_component_too_large_for_one_native_call_is_cut(monkeypatch):
     calls: list[int] = []
     inner = clusters._communities
     monkeypatch.setattr(clusters, "_communities", lambda e, d: calls.append(len(e.src)) or inner(e, d))
-    found = done(tight_clusters(vectors, whole(group).joined_by(weak), NOBODY, everything))
+    found = tight(vectors, together(whole(group), weak), plan=everything)
     assert max(calls) <= 60
     alike = sum(len({group[row] for row in rows}) == 1 for rows in found)
     assert alike >= 0.9 * len(found)
@@ -118,14 +144,38 @@ def test_a_component_too_large_for_one_native_call_is_cut(monkeypatch):
 def test_a_component_of_equal_edges_can_be_cut_too(monkeypatch):
     monkeypatch.setattr(clusters, "NATIVE_EDGES", 10)
     vectors, group = groups(5, [20])
-    found = done(tight_clusters(vectors, whole(group), NOBODY, TIGHT))
+    found = tight(vectors, whole(group))
     assert all(len(rows) <= 10 for rows in found)
+
+
+def test_of_two_edges_between_the_same_two_the_stronger_counts():
+    # Added up, the pair (0, 1) would outweigh the triple's third member.
+    vectors = unit(np.array([[1, 0.0], [1, 0.1], [1, 0.2]]))
+    triangle = [(0, 1, 0.8), (1, 0, 0.8), (0, 1, 0.8), (1, 2, 0.8), (2, 0, 0.8)]
+    assert tight(vectors, edges_of(*triangle)) == [[0, 1, 2]]
+
+
+def test_a_unit_of_several_rows_is_clustered_by_all_of_them():
+    # Unit 0 holds rows 0 and 1, which are far apart: unit 1 is near one of them, and not near their mean.
+    vectors = unit(np.array([[1, 0, 0], [0, 1, 0], [1, 0.05, 0], [0, 0, 1], [0, 0.05, 1]]))
+    unit_of = [0, 0, 1, 2, 3]
+    strong = edges_of((0, 1, 1.0), (2, 3, 1.0))
+    assert tight(vectors, strong, unit=unit_of) == [[2, 3]]
+    assert tight(vectors, strong, plan=TIGHT._replace(merge_similarity=0.3), unit=unit_of) == [[0, 1], [2, 3]]
+
+
+def test_a_unit_is_refused_for_any_of_its_rows():
+    vectors, _ = groups(7, [6])
+    unit_of = [0, 0, 1, 2, 3, 3]
+    found = tight(vectors, whole(np.zeros(4)), [(1, 5)], unit=unit_of)
+    assert not any({0, 3} <= set(rows) for rows in found)
+    assert sum(map(len, found)) >= 3
 
 
 def test_without_edges_nothing_is_tight():
     vectors, _ = groups(6, [5])
-    assert done(tight_clusters(vectors, edges_of(), NOBODY, TIGHT)) == []
-    assert done(tight_clusters(vectors[:0], edges_of(), NOBODY, TIGHT)) == []
+    assert tight(vectors, edges_of()) == []
+    assert tight(vectors[:0], edges_of()) == []
 
 
 # ── topics ──────────────────────────────────────────────────────────────────────
@@ -133,57 +183,87 @@ def test_without_edges_nothing_is_tight():
 
 def test_topics_are_found_and_every_row_is_in_one():
     vectors, group = groups(10, [10] * 40, noise=0.7)
-    assert done(topic_clusters(vectors, edges_of(), NOBODY, TOPIC, seed=0)) == sorted(by_group(group))
+    assert topics(vectors, edges_of(), plan=TOPIC._replace(target=40)) == sorted(by_group(group))
 
 
-def test_merging_stops_at_the_ratio():
+def test_merging_stops_at_the_target():
     vectors, _ = groups(11, [10] * 40, noise=0.7)
-    for ratio, count in ((2, 200), (4, 100), (1, 400)):
-        plan = TOPIC._replace(ratio=ratio)
-        assert len(done(topic_clusters(vectors, edges_of(), NOBODY, plan, seed=0))) == count
+    for count in (200, 100, 400):
+        assert len(topics(vectors, edges_of(), plan=TOPIC._replace(target=count))) == count
 
 
 def test_the_most_alike_merge_first():
     angle = np.array([0, 0.1, 1.0, 1.3, 3.0])
     vectors = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
-    for ratio, expected in ((5 / 4, [[0, 1], [2], [3], [4]]), (5 / 3, [[0, 1], [2, 3], [4]])):
-        assert done(topic_clusters(vectors, edges_of(), NOBODY, TOPIC._replace(ratio=ratio), seed=0)) == expected
+    for target, expected in ((4, [[0, 1], [2], [3], [4]]), (3, [[0, 1], [2, 3], [4]])):
+        assert topics(vectors, edges_of(), plan=TOPIC._replace(target=target)) == expected
 
 
 def test_an_edge_decides_between_two_equally_near():
     vectors = unit(np.array([[1, 0, 0], [1, 0.6, 0], [1, 0, 0.6], [-1, 0, 0]]))
-    plan = TOPIC._replace(ratio=4 / 3)
+    plan = TOPIC._replace(target=3)
     for friend in (1, 2):
-        found = done(topic_clusters(vectors, edges_of((friend, 0, 0.8)), NOBODY, plan, seed=0))
+        found = topics(vectors, edges_of((friend, 0, 0.8)), plan=plan)
         assert [0, friend] in found
 
 
 def test_an_edge_is_no_reason_to_merge_what_is_farther_than_the_floor():
     vectors = unit(np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]]))
-    found = done(topic_clusters(vectors, edges_of((0, 1, 1.0)), NOBODY, TOPIC._replace(edge_bonus=5.0), seed=0))
+    found = topics(vectors, edges_of((0, 1, 1.0)), plan=TOPIC._replace(edge_bonus=5.0))
     assert found == [[0], [1], [2]]
+
+
+def test_only_units_of_one_lot_merge():
+    vectors, _ = groups(19, [12], noise=0.3)
+    lots = [0, 1, 2] * 4
+    found = topics(vectors, together(edges_of((0, 1, 1.0)), whole(np.zeros(12))), lots=lots)
+    assert found == [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]
+
+
+def test_units_of_several_rows_merge_by_the_mean_of_all_rows():
+    # Unit 1 holds rows 1 and 2 on either side of row 0; unit 2 is nearer to row 0 than either of them.
+    vectors = unit(np.array([[1, 0, 0], [1, 0.2, 0], [1, -0.2, 0], [1, 0.0, 0.15], [0, 0, 1]]))
+    plan = TOPIC._replace(target=3)
+    assert topics(vectors, edges_of(), unit=[0, 1, 1, 2, 3], plan=plan) == [[0, 2], [1], [3]]
+    assert topics(vectors, edges_of(), unit=[0, 1, 1, 2, 3], plan=plan._replace(target=2)) == [[0, 1, 2], [3]]
+
+
+def test_two_clusters_that_were_refused_are_not_asked_about_again():
+    vectors, _ = groups(20, [8], noise=0.2)
+    asked: list[tuple[int, int]] = []
+
+    def refuses(left, right):
+        yield Step("asked", 0, 1)
+        asked.extend((min(a, b), max(a, b)) for a in left.tolist() for b in right.tolist())
+        return 0 in left or 0 in right
+
+    once = TOPIC._replace(rounds=1)
+    found = done(topic_clusters(vectors, np.arange(8), np.zeros(8, np.int64), edges_of(), refuses, once, seed=0))
+    assert found == [[0], [1, 2, 3, 4, 5, 6, 7]]
+    # What was refused once is not asked again with more beside it.
+    assert len([pair for pair in asked if pair[0] == 0]) <= 7
 
 
 def test_forbidden_rows_never_meet_in_any_round():
     vectors, _ = groups(12, [30], noise=0.3)
     forbidden = np.array([[0, row] for row in range(1, 30)])
-    found = done(topic_clusters(vectors, edges_of(), forbidden, TOPIC._replace(ratio=30.0, rounds=3), seed=0))
+    found = topics(vectors, edges_of(), forbidden, TOPIC._replace(rounds=3))
     assert found[0] == [0]
     assert len(found) == 2
 
 
 def test_the_cap_holds_a_round_and_the_next_merges_what_it_made():
     vectors, _ = groups(13, [60], noise=0.3)
-    once = done(topic_clusters(vectors, edges_of(), NOBODY, TOPIC._replace(ratio=60.0, rounds=1, cap=4), seed=0))
+    once = topics(vectors, edges_of(), plan=TOPIC._replace(rounds=1, cap=4))
     assert max(map(len, once)) == 4
-    twice = done(topic_clusters(vectors, edges_of(), NOBODY, TOPIC._replace(ratio=60.0, rounds=2, cap=4), seed=0))
+    twice = topics(vectors, edges_of(), plan=TOPIC._replace(rounds=2, cap=4))
     assert 4 < max(map(len, twice)) <= 16
 
 
 def test_one_row_or_none_is_no_trouble():
     vectors, _ = groups(14, [1])
-    assert done(topic_clusters(vectors, edges_of(), NOBODY, TOPIC, seed=0)) == [[0]]
-    assert done(topic_clusters(vectors[:0], edges_of(), NOBODY, TOPIC, seed=0)) == []
+    assert topics(vectors, edges_of()) == [[0]]
+    assert topics(vectors[:0], edges_of()) == []
 
 
 def greedy_in_float64(vectors, weights, forbidden, plan, target):
@@ -208,26 +288,27 @@ def greedy_in_float64(vectors, weights, forbidden, plan, target):
 
 
 @settings(deadline=None, max_examples=15)
-@given(st.integers(0, 2**32 - 1), st.integers(3, 18), st.floats(1, 8), st.integers(2, 6))
-def test_merging_is_average_link_by_the_book(seed, n, ratio, cap):
+@given(st.integers(0, 2**32 - 1), st.integers(3, 18), st.integers(1, 12), st.integers(2, 6))
+def test_merging_is_average_link_by_the_book(seed, n, target, cap):
     rng = np.random.default_rng(seed)
     vectors = unit(rng.standard_normal((n, 3)))
     weights = np.triu(rng.random((n, n)) * (rng.random((n, n)) < 0.2), 1).astype(np.float32)
     banned = np.triu(rng.random((n, n)) < 0.1, 1)
     src, dst = np.nonzero(weights)
-    plan = TopicPlan(ratio=ratio, cap=cap, rounds=1, floor=0.2, edge_bonus=0.5, nearest=n)
-    found = done(topic_clusters(vectors, Edges(src, dst, weights[src, dst]), np.argwhere(banned), plan, seed=0))
-    expected = greedy_in_float64(vectors, weights + weights.T, banned | banned.T, plan, max(1, round(n / ratio)))
+    plan = TopicPlan(target=target, cap=cap, rounds=1, floor=0.2, edge_bonus=0.5, nearest=n)
+    found = topics(vectors, Edges(src, dst, weights[src, dst]), np.argwhere(banned), plan)
+    expected = greedy_in_float64(vectors, weights + weights.T, banned | banned.T, plan, target)
     assert found == expected
 
 
 def test_thousands_of_rows_are_found_by_their_cells(monkeypatch):
     monkeypatch.setattr(nearest, "EXACT_ROWS", 1000)
     vectors, group = groups(15, [10] * 300, noise=0.6)
-    found = done(topic_clusters(vectors, edges_of(), NOBODY, TOPIC, seed=1))
+    plan = TOPIC._replace(target=300)
+    found = topics(vectors, edges_of(), plan=plan, seed=1)
     assert len(found) <= 1.05 * 300
     assert sum(len({group[row] for row in rows}) == 1 for rows in found) >= 0.95 * len(found)
-    assert found == done(topic_clusters(vectors, edges_of(), NOBODY, TOPIC, seed=1))
+    assert found == topics(vectors, edges_of(), plan=plan, seed=1)
 
 
 def test_nearest_rows_are_exact_below_the_limit_and_nearly_so_beyond(monkeypatch):
@@ -252,7 +333,7 @@ def test_identical_rows_by_the_thousand_stay_bounded(monkeypatch):
     monkeypatch.setattr(nearest, "EXACT_ROWS", 1000)
     monkeypatch.setattr(nearest, "WINDOW_ROWS", 128)
     vectors = np.repeat(unit(np.ones((1, 8))), 1500, axis=0)
-    found = done(topic_clusters(vectors, edges_of(), NOBODY, TOPIC, seed=0))
+    found = topics(vectors, edges_of())
     assert sorted(row for rows in found for row in rows) == list(range(1500))
     assert len(found) <= 300
 
@@ -264,9 +345,9 @@ def test_pairs_are_joined_whatever_the_chunks(monkeypatch):
     np.add.at(dense, (edges.src, edges.dst), edges.weight)
     dense = dense + dense.T
     np.fill_diagonal(dense, 0)
-    for size in (100_000, 50):
+    for size in (100_000, 50, 7):
         monkeypatch.setattr(merging, "SORTED", size)
-        pairs = result(merging.joined(edges, 40))
+        pairs = result(merging.joined([edges.at(slice(0, 120)), edges.at(slice(120, 300))], 40))
         rows = np.repeat(np.arange(40), np.diff(pairs.indptr))
         assert list(zip(rows, pairs.neighbour, strict=True)) == [tuple(p) for p in np.argwhere(dense).tolist()]
         np.testing.assert_allclose(pairs.weight, dense[rows, pairs.neighbour], rtol=1e-5)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from dreamsvc import two_stage
 from dreamsvc.config import defaults
 from dreamsvc.errors import StoreUnavailable
 from dreamsvc.memory import embedding
@@ -119,7 +120,7 @@ def test_a_text_without_a_vector_is_asked_for_once(worker: Worker) -> None:
     assert (vector(worker, "none"), worker.room.store.stats("default").vectors) == ([], 4)
     assert worker.room.row_of("none") not in [hit.node for hit in worker.room.find(vector=[1, 0, 0])]
     worker.room.reopen(snapshot=False)
-    assert not worker.room.store.graph("default").view.embedded[0]
+    assert worker.room.store.graph("default").view.dense.slots[0] == two_stage.NO_SLOT
 
 
 def test_a_text_that_cannot_be_embedded_stands_in_the_way_of_no_other(worker: Worker) -> None:
@@ -192,8 +193,9 @@ def test_a_text_that_changes_while_it_is_embedded_keeps_no_stale_vector(worker: 
     worker.settle()
     assert vector(worker, "gone") == [0, 1, 0]
     live, fresh = worker.room.store.graph("default").view, worker.room.fresh().view
-    np.testing.assert_array_equal(live.vectors[: live.n], fresh.vectors[: fresh.n])
-    np.testing.assert_array_equal(live.embedded[: live.n], fresh.embedded[: fresh.n])
+    everything = np.arange(live.n)
+    np.testing.assert_array_equal(*(two_stage.vectors_of(view.dense, everything) for view in (live, fresh)))
+    np.testing.assert_array_equal(live.dense.slots[everything] >= 0, fresh.dense.slots[everything] >= 0)
 
 
 def test_client_vectors_that_come_first_win_over_the_worker(worker: Worker) -> None:

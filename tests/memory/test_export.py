@@ -176,7 +176,7 @@ def test_any_memories_survive_the_round_trip(
 
 
 def same_views(live: Any, fresh: Any) -> None:
-    for name in ("node_ids", "alive", "importance", "created_us", "event_us", "accessed_us", "embedded"):
+    for name in ("node_ids", "alive", "importance", "created_us", "event_us", "accessed_us", "roles"):
         np.testing.assert_array_equal(
             getattr(live.view, name)[: live.view.n], getattr(fresh.view, name)[: fresh.view.n]
         )

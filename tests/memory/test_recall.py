@@ -7,15 +7,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from dreamsvc.config import defaults
 from dreamsvc.errors import InvalidFields
+from dreamsvc.facet_codes import decode_centroid, encode_centroid, encode_facets
 from dreamsvc.memory import recall
+from dreamsvc.memory.delta import Delta
 from dreamsvc.memory.embedding import TextEmbedding
-from dreamsvc.memory.graph import SpaceGraph
+from dreamsvc.memory.graph import NEVER, NewEdge, NewNode, PackedContainer, RoleChange, SpaceGraph
 from dreamsvc.server.memory_service import MemoryCalls
-from dreamsvc.v1.memory_pb2 import Edge, Memory
-from dreamsvc.v1.memory_service_pb2 import RecallRequest
+from dreamsvc.v1.memory_pb2 import MEMORY_ROLE_CONTAINER, MEMORY_ROLE_FACET, MEMORY_ROLE_FOLDED, Edge, Memory
+from dreamsvc.v1.memory_service_pb2 import RecallRequest, RecallResponse
 
 
 @pytest.fixture
@@ -217,3 +223,273 @@ def test_a_query_that_points_nowhere_is_refused(zoo: Any, request_: RecallReques
     fine = RecallRequest(space="default", vector=[1, 0, 0], limit=1)
     (hit,) = asyncio.run(calls.recall(fine)).hits
     assert (hit.memory.key, hit.why.lexical) == ("ant", 0)
+
+
+def answer(room: Any, **request: Any) -> RecallResponse:
+    config = defaults()
+    embedding = TextEmbedding(room.store, config.embedder)
+    calls = MemoryCalls(room.store, NoDreams(), embedding, room.importing(), config.recall)  # pyright: ignore
+    return asyncio.run(calls.recall(RecallRequest(**{"space": "default", "limit": 10, **request})))
+
+
+def texts(response: RecallResponse) -> list[str]:
+    return [hit.memory.text for hit in response.hits]
+
+
+# ── over containers ─────────────────────────────────────────────────────────────
+
+
+def unit(*numbers: float) -> NDArray[np.float32]:
+    vector = np.array(numbers, np.float32)
+    return vector / np.linalg.norm(vector)
+
+
+def plain(number: int, **fields: Any) -> NewNode:
+    return NewNode(number, True, "note", "", f"word{number}", [], 0.5, 1, NEVER, NEVER)._replace(**fields)
+
+
+def boxed(graph: SpaceGraph, container: int, vectors: dict[int, NDArray[np.float32]]) -> None:
+    members = np.stack(list(vectors.values()))
+    centroid = encode_centroid(members.mean(axis=0))
+    codes = encode_facets(members, decode_centroid(centroid), bits=8)
+    Delta(
+        new_nodes=[plain(container, role=MEMORY_ROLE_CONTAINER)],
+        roles=[RoleChange(node, MEMORY_ROLE_FACET, container, True) for node in vectors],
+        containers={container: PackedContainer(list(vectors), codes, 8, centroid)},
+    ).apply(graph)
+
+
+VECTORS = {
+    1: unit(1, 0.2, 0),
+    2: unit(1, -0.2, 0),
+    3: unit(1, 0, 0.5),
+    4: unit(0, 1, 0.2),
+    5: unit(0, 1, -0.2),
+    6: unit(0, 0.3, 1),
+}
+
+
+@pytest.fixture
+def flat() -> SpaceGraph:
+    graph = SpaceGraph()
+    Delta(new_nodes=[plain(i) for i in VECTORS], vectors=dict(VECTORS)).apply(graph)
+    return graph
+
+
+def query(text: str = "", vector: Any = None, limit: int = 10, before_us: int | None = None) -> recall.Query:
+    return recall.Query(text, vector, limit, [], None, before_us)
+
+
+def test_members_of_containers_are_found_as_they_were_before(flat: SpaceGraph) -> None:
+    config = defaults().recall
+    for asked in (query(vector=unit(1, 0.3, 0.1)), query("word5", unit(0.5, 0.5, 0)), query("word2 word6")):
+        before = recall.find(flat.view, asked, config)
+        graph = SpaceGraph()
+        Delta(new_nodes=[plain(i) for i in VECTORS], vectors=dict(VECTORS)).apply(graph)
+        boxed(graph, 7, {i: VECTORS[i] for i in (1, 2, 3)})
+        boxed(graph, 8, {i: VECTORS[i] for i in (4, 5)})
+        after = recall.find(graph.view, asked, config)
+        assert [hit.node for hit in after] == [hit.node for hit in before]
+        for one, other in zip(after, before, strict=True):
+            assert one == pytest.approx(other, abs=0.02)
+
+
+def test_a_container_that_words_point_to_is_looked_into_though_its_centroid_is_far(flat: SpaceGraph) -> None:
+    config = defaults().recall
+    config.open_containers = 1
+    boxed(flat, 7, {i: VECTORS[i] for i in (1, 2, 3)})
+    boxed(flat, 8, {i: VECTORS[i] for i in (4, 6)})
+    Delta(new_nodes=[plain(9)], vectors={9: unit(-1, 0, 0)}).apply(flat)
+    asked = query("word6", unit(1, 0.6, 0))
+    dense = {hit.node: hit.dense for hit in recall.find(flat.view, asked, config)}
+    assert dense[4] > dense[6] + 0.1
+    dense = {hit.node: hit.dense for hit in recall.find(flat.view, asked._replace(text=""), config)}
+    assert dense[4] == dense[6] > 0
+
+
+# ── what holds and what held ────────────────────────────────────────────────────
+
+
+def superseded(*pairs: tuple[int, int]) -> SpaceGraph:
+    """Memories 1 to 5, the first three with the word, 1 most; pairs of newer and older."""
+    graph = SpaceGraph()
+    graph.add_nodes([plain(i, text="colour " * (4 - i) + "blue", created_us=i) for i in (1, 2, 3)])
+    graph.add_nodes([plain(i, text="green", created_us=i) for i in (4, 5)])
+    graph.add_edges([NewEdge(i, new, old, 0, 1, True, 2, True) for i, (new, old) in enumerate(pairs, 1)])
+    return graph
+
+
+def by_words(graph: SpaceGraph, **bounds: int) -> list[recall.Found]:
+    config = defaults().recall
+    config.walk_weight = 0
+    hits = recall.find(graph.view, query("colour", **bounds), config)
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    return hits
+
+
+def ranking(graph: SpaceGraph, **bounds: int) -> list[tuple[int, int]]:
+    return [(hit.node, hit.superseded_by) for hit in by_words(graph, **bounds)]
+
+
+def test_without_a_newer_fact_the_words_decide() -> None:
+    assert ranking(superseded()) == [(1, 0), (2, 0), (3, 0)]
+
+
+def test_the_newest_of_a_chain_comes_first_though_it_lacks_the_words() -> None:
+    hits = by_words(superseded((2, 1), (4, 2)))
+    assert [(hit.node, hit.superseded_by) for hit in hits] == [(4, 0), (3, 0), (1, 4), (2, 4)]
+    by_node = {hit.node: hit for hit in hits}
+    alone = {hit.node: hit.score for hit in by_words(superseded())}
+    assert by_node[4].score == pytest.approx(alone[1])
+    assert by_node[1].score == pytest.approx(alone[1] / 2)
+    assert by_node[2].score == pytest.approx(alone[2] / 2)
+    assert by_node[4].lexical == 0
+
+
+def test_the_newest_enters_although_the_limit_is_full_of_older_ones() -> None:
+    assert ranking(superseded((4, 1)), limit=1) == [(4, 0)]
+
+
+def test_who_asks_for_the_past_gets_what_held_then() -> None:
+    graph = superseded((2, 1), (4, 2))
+    assert ranking(graph, before_us=2) == [(1, 4)]
+    assert ranking(graph, before_us=3) == [(2, 4), (1, 4)]
+
+
+def test_a_newer_fact_that_is_gone_supersedes_nothing_and_its_survivor_speaks_for_it() -> None:
+    graph = superseded((4, 1))
+    graph.hide_nodes([4])
+    assert ranking(graph) == [(1, 0), (2, 0), (3, 0)]
+    graph = superseded((4, 1))
+    graph.set_roles([RoleChange(4, MEMORY_ROLE_FOLDED, 3, False)])
+    assert ranking(graph)[0] == (3, 0)
+    assert (1, 3) in ranking(graph)
+
+
+def test_facts_that_supersede_each_other_in_a_circle_all_hold() -> None:
+    assert ranking(superseded((2, 1), (1, 2))) == [(1, 0), (2, 0), (3, 0)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(-3, 6), min_size=1, max_size=700), st.integers(1, 12))
+def test_the_best_are_those_of_a_stable_sort(scores: list[int], count: int) -> None:
+    column = np.array(scores, np.float32)
+    wanted = sorted(range(len(scores)), key=lambda row: -scores[row])[:count]
+    assert recall._best(column, count).tolist() == wanted
+
+
+# ── what is said twice, and how much is said ────────────────────────────────────
+
+
+@pytest.fixture
+def tea(room: Any) -> Any:
+    near = [[1, 0, 0], [0.99, 0.1, 0], [0.98, 0.1, 0.1], [0.97, 0.2, 0.1], [0.9, 0.4, 0.1]]
+    said = [
+        "Anna likes green tea very much.",
+        "anna likes GREEN tea, very much",
+        "Anna likes black tea very much.",
+        "Anna does not like green tea very much.",
+        "Anna likes green tea.",
+    ]
+    room.remember(*(Memory(text=text, vector=vector) for text, vector in zip(said, near, strict=True)))
+    room.remember(Memory(text="Bob plays chess.", vector=[0, 1, 0]), Memory(text="far", vector=[-1, 0, 0]))
+    return room
+
+
+def test_what_a_better_hit_says_is_left_out_and_what_contradicts_it_stays(tea: Any) -> None:
+    found = answer(tea, vector=[1, 0, 0])
+    assert texts(found) == [
+        "Anna likes green tea very much.",
+        "Anna likes black tea very much.",
+        "Anna does not like green tea very much.",
+        "Bob plays chess.",
+    ]
+    assert found.similar_left_out == 2
+    everything = answer(tea, vector=[1, 0, 0], with_similar=True)
+    assert (len(everything.hits), everything.similar_left_out) == (6, 0)
+
+
+def test_a_hit_that_says_more_stays_unless_it_is_as_near_as_a_duplicate(room: Any) -> None:
+    room.remember(
+        Memory(text="Anna likes green tea.", vector=[1, 0]),
+        Memory(text="Anna likes green tea with honey.", vector=[1, 0.4]),
+        Memory(text="Anna likes green tea with milk.", vector=[1, 0.1]),
+        Memory(text="far", vector=[-1, 0]),
+    )
+    found = answer(room, vector=[1, 0])
+    assert texts(found) == ["Anna likes green tea.", "Anna likes green tea with honey."]
+    assert found.similar_left_out == 1
+    # The other way about nothing is lost.
+    assert texts(answer(room, vector=[1, 0.5]))[0] == "Anna likes green tea with honey."
+    assert "Anna likes green tea." not in texts(answer(room, vector=[1, 0.5]))
+
+
+def test_left_out_hits_make_room_for_others(room: Any) -> None:
+    room.remember(*(Memory(text="the same apple") for _ in range(4)), Memory(text="another apple pie of ours"))
+    room.remember(Memory(text="zebra"))
+    found = answer(room, text="apple", limit=2)
+    assert sorted(texts(found)) == ["another apple pie of ours", "the same apple"]
+
+
+def test_copies_to_the_letter_are_left_out_without_a_vector_and_silent_memories_are_no_copies(room: Any) -> None:
+    room.remember(Memory(text="apple"), Memory(text="apple"), Memory(text="Apple!"), Memory(text="far", vector=[-1, 0]))
+    assert sorted(texts(answer(room, text="apple"))) == ["Apple!", "apple"]
+    room.remember(*(Memory(vector=vector) for vector in ([1, 0], [1, 0], [1, 0.01])))
+    assert len(answer(room, vector=[1, 0]).hits) == 3
+
+
+def test_versions_of_one_fact_are_all_returned(room: Any) -> None:
+    room.remember(
+        Memory(key="old", text="Anna lives in Rome.", vector=[1, 0]),
+        Memory(key="new", text="Anna lives in Rome!", vector=[1, 0.05]),
+        Memory(key="far", text="far", vector=[-1, 0]),
+    )
+    assert len(answer(room, vector=[1, 0]).hits) == 1
+    room.remember(edges=[Edge(source="new", target="old", type="SUPERSEDES")])
+    hits = answer(room, vector=[1, 0]).hits
+    assert [hit.memory.key for hit in hits] == ["new", "old"]
+    assert [hit.superseded_by for hit in hits] == ["", hits[0].memory.id]
+    # The newer one may be elsewhere.
+    before = Timestamp()
+    before.FromMicroseconds(room.clock.us + 1)
+    room.clock.us += 10
+    room.remember(Memory(key="newest", text="Anna lives in Bern.", vector=[1, 0]))
+    room.remember(edges=[Edge(source="newest", target="new", type="SUPERSEDES")])
+    hits = answer(room, vector=[1, 0], before=before).hits
+    assert [hit.memory.key for hit in hits] == ["new", "old"]
+    assert {hit.superseded_by for hit in hits} == {room.get("newest").memory.id}
+
+
+def test_hits_end_before_the_first_that_would_pass_the_budget(room: Any) -> None:
+    room.remember(
+        Memory(title="Fruit", text="apple apple", vector=[1, 0]),
+        Memory(text="an apple a day and so on", vector=[1, 0.5]),
+        Memory(text="chess", vector=[1, 1]),
+        Memory(text="far", vector=[-1, 0]),
+    )
+    whole = answer(room, vector=[1, 0])
+    assert (len(whole.hits), whole.tokens) == (3, 3 + 7 + 1)
+    assert [answer(room, vector=[1, 0], token_budget=most).tokens for most in (3, 9, 10, 11)] == [3, 3, 10, 11]
+    # The third would fit, but what is left out is never better than what is returned.
+    assert len(answer(room, vector=[1, 0], token_budget=9).hits) == 1
+
+
+def test_a_budget_is_kept_even_if_no_hit_fits_and_the_answer_says_so(tea: Any) -> None:
+    found = answer(tea, vector=[1, 0, 0], token_budget=2)
+    assert (len(found.hits), found.tokens) == (0, 0)
+    assert "7 tokens" in found.notice
+    assert "token_budget of 2" in found.notice
+
+
+def test_only_returned_memories_count_as_recalled(tea: Any) -> None:
+    config = defaults()
+    embedding = TextEmbedding(tea.store, config.embedder)
+    calls = MemoryCalls(tea.store, NoDreams(), embedding, tea.importing(), config.recall)  # pyright: ignore
+
+    async def run() -> list[str]:
+        found = await calls.recall(RecallRequest(space="default", vector=[1, 0, 0], limit=2))
+        await calls.flush_touches()
+        return texts(found)
+
+    returned = asyncio.run(run())
+    assert sorted(returned) == [row[0] for row in tea.rows("SELECT text FROM nodes WHERE access_count>0 ORDER BY text")]

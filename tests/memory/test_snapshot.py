@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dreamsvc import snapshot_files
+from dreamsvc import snapshot_files, two_stage
 from dreamsvc.errors import NotFound
+from dreamsvc.facet_codes import decode_centroid, encode_centroid, encode_facets
 from dreamsvc.memory import loading, snapshot
-from dreamsvc.memory.graph import NEVER, SpaceGraph
-from dreamsvc.v1.memory_pb2 import Edge, Memory
+from dreamsvc.memory.graph import NEVER, NewEdge, NewNode, PackedContainer, SpaceGraph
+from dreamsvc.v1.memory_pb2 import MEMORY_ROLE_CONTAINER, MEMORY_ROLE_FACET, Edge, Memory
 from dreamsvc.v1.memory_service_pb2 import RememberRequest
 
 COLUMNS = (*snapshot._START_NODES, *snapshot._START_EDGES)
@@ -46,6 +49,15 @@ def same(one: SpaceGraph, two: SpaceGraph) -> None:
         if name != "kinds":
             np.testing.assert_array_equal(getattr(one.view, name)[:size], getattr(two.view, name)[:size], name)
     assert kinds(one) == kinds(two)
+    assert one.view.superseded_by == two.view.superseded_by
+    same_vectors(one, two)
+
+
+def same_vectors(one: SpaceGraph, two: SpaceGraph) -> None:
+    rows = np.arange(one.view.n)
+    np.testing.assert_array_equal(one.view.dense.slots[rows] >= 0, two.view.dense.slots[rows] >= 0)
+    if one.view.dense.dimension:
+        np.testing.assert_array_equal(*(two_stage.vectors_of(graph.view.dense, rows) for graph in (one, two)))
 
 
 def kinds(graph: SpaceGraph) -> list[str]:
@@ -222,25 +234,70 @@ def test_any_damage_is_seen_or_harmless(
         np.testing.assert_array_equal(found[name], array)
 
 
-def test_a_dream_reads_the_moment_that_its_number_says(room: Any, held: Any) -> None:
-    room.remember(Memory(key="a", text="1"))
-    with held(room):
-        # These three share one commit.
-        def request(key: str) -> RememberRequest:
-            return RememberRequest(space="default", memories=[Memory(key=key, text="t", kind="k", importance=0.5)])
+def test_containers_and_what_superseded_what_are_as_they_were_after_a_start(tmp_path: Path) -> None:
+    vectors = np.array([[1, 0.1, 0], [1, -0.1, 0], [0, 0, 1], [1, 1, 1]], np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    centroid = encode_centroid(vectors[:2].mean(axis=0))
+    codes = encode_facets(vectors[:2], decode_centroid(centroid), bits=4)
 
-        first = room.store.remember(request("b"))
-        taken = room.store.dream_snapshot("default")
-        last = room.store.remember(request("c"))
-    first.result(10), last.result(10)
-    seq, arrays = taken.result(10)
+    def node(number: int, role: int = 0, into: int = NEVER) -> NewNode:
+        return NewNode(number, True, "note", "", f"word{number}", [], 0.5, 1, NEVER, NEVER, role, into)
+
+    graph = SpaceGraph()
+    facets = [node(i, MEMORY_ROLE_FACET, 9) for i in (1, 2)]
+    graph.add_nodes([*facets, node(3), node(4), node(9, MEMORY_ROLE_CONTAINER)])
+    graph.set_vectors([3, 4], vectors[2:])
+    graph.add_containers({9: PackedContainer([1, 2], codes, 4, centroid)})
+    graph.hide_nodes([4])
+    graph.add_edges([NewEdge(1, 3, 1, 0.5, 1, False, 2, True), NewEdge(2, 2, 1, 0.5, 1, True, 2, True)])
+    snapshot_files.write(tmp_path / "start", 1, snapshot.start_arrays(graph))
+    arrays = snapshot_files.read(tmp_path / "start", 1)
+    assert arrays is not None
+    again = snapshot.restore(arrays)
+    same(graph, again)
+    assert again.view.dense.blocks[4].rows.tolist() == [0, 1]
+    assert again.view.superseded_by == {0: 1}
+    # An edge that was dead comes back, the facets go, and a vector comes where one was taken out.
+    for one in (graph, again):
+        one.set_edges([1, 2], [0.5, 0.5], [True, False])
+        one.hide_nodes([2])
+        one.change_node(node(4))
+        one.set_vectors([4], vectors[:1])
+        assert one.view.superseded_by == {0: 2}
+        assert one.view.dense.blocks[4].rows.tolist() == [0]
+    same(graph, again)
+
+
+def test_a_dream_reads_the_moment_that_its_number_says(room: Any, held: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    room.remember(Memory(key="a", text="1"))
+    queued = threading.Event()
+    write = room.store.database.write
+
+    def noticed(*job: Any, **how: Any) -> Any:
+        future = write(*job, **how)
+        queued.set()
+        return future
+
+    def request(key: str) -> RememberRequest:
+        return RememberRequest(space="default", memories=[Memory(key=key, text="t", kind="k", importance=0.5)])
+
+    with ThreadPoolExecutor(1) as beside:
+        with held(room):
+            # These three share one commit.
+            first = room.store.remember(request("b"))
+            monkeypatch.setattr(room.store.database, "write", noticed)
+            taken = beside.submit(room.store.dream_snapshot, "default")
+            assert queued.wait(10)
+            last = room.store.remember(request("c"))
+        first.result(10), last.result(10)
+        seq, arrays = taken.result(10)
     by_then = [row[0] for row in room.rows("SELECT id FROM nodes WHERE seq <= ? ORDER BY id", seq)]
     assert arrays["node_ids"].tolist() == by_then == [1, 2]
-    assert set(arrays) == {*snapshot_files.DREAM_NODES, *snapshot_files.DREAM_EDGES}
+    assert set(arrays) >= {*snapshot_files.DREAM_NODES, *snapshot_files.DREAM_EDGES}
 
 
 def test_a_dreams_snapshot_is_a_copy(varied: Any) -> None:
-    _, arrays = varied.store.dream_snapshot("default").result(10)
+    _, arrays = varied.store.dream_snapshot("default")
     before = {name: array.copy() for name, array in arrays.items()}
     varied.remember(Memory(key="more", text="m"), edges=[Edge(source="a", target="b", weight=0.1)])
     varied.forget("d")
@@ -249,7 +306,7 @@ def test_a_dreams_snapshot_is_a_copy(varied: Any) -> None:
     assert arrays["sources"].dtype == np.int32
     assert NEVER in arrays["accessed_us"].tolist()
     with pytest.raises(NotFound):
-        varied.store.dream_snapshot("nowhere").result(10)
+        varied.store.dream_snapshot("nowhere")
 
 
 def test_writes_beside_the_end_leave_a_snapshot_that_fits_or_none(room: Any, loads: list[str]) -> None:

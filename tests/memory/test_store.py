@@ -116,7 +116,7 @@ def test_stats_count_what_lives(seven: Any, part: Any) -> None:
     stats = seven.store.stats("default")
     assert (stats.memories, stats.memories_forgotten, stats.edges, stats.edges_pruned) == (7, 1, 1, 1)
     assert (stats.vectors, stats.to_embed, stats.dimension, stats.embedder) == (1, 6, 2, "client")
-    assert (stats.vector_bytes, stats.text_bytes, stats.dreams) == (4, 9, 1)
+    assert (stats.vector_bytes, stats.text_bytes, stats.dreams) == (8, 9, 1)
     assert (stats.database_bytes > 0, list(stats.spaces)) == (True, ["default"])
     assert stats.change_seq == seven.rows("SELECT value FROM meta WHERE key = 'change_seq'")[0][0]
     with pytest.raises(NotFound):

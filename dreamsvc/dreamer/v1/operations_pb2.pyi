@@ -498,6 +498,7 @@ class NodeImage(_message.Message):
     ALIASES_FIELD_NUMBER: _builtins.int
     ACCESS_ADDED_FIELD_NUMBER: _builtins.int
     ACCESSED_AFTER_US_FIELD_NUMBER: _builtins.int
+    PACKED_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     role: _memory_pb2.MemoryRole.ValueType
     merged_into: _builtins.int
@@ -515,6 +516,10 @@ class NodeImage(_message.Message):
     access_added: _builtins.int
     """What the part put in their place; recalls since then stay."""
     accessed_after_us: _builtins.int
+    @_builtins.property
+    def packed(self) -> _memory_pb2.PackedVector:
+        """Its code in the container that had it before; absent where it had none."""
+
     def __init__(
         self,
         *,
@@ -531,10 +536,11 @@ class NodeImage(_message.Message):
         aliases: _builtins.str = ...,
         access_added: _builtins.int = ...,
         accessed_after_us: _builtins.int = ...,
+        packed: _memory_pb2.PackedVector | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["packed", b"packed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_added", b"access_added", "accessed_after_us", b"accessed_after_us", "accessed_us", b"accessed_us", "aliases", b"aliases", "changed_by", b"changed_by", "created_us", b"created_us", "deleted_us", b"deleted_us", "event_end_us", b"event_end_us", "event_us", b"event_us", "id", b"id", "importance", b"importance", "merged_into", b"merged_into", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_added", b"access_added", "accessed_after_us", b"accessed_after_us", "accessed_us", b"accessed_us", "aliases", b"aliases", "changed_by", b"changed_by", "created_us", b"created_us", "deleted_us", b"deleted_us", "event_end_us", b"event_end_us", "event_us", b"event_us", "id", b"id", "importance", b"importance", "merged_into", b"merged_into", "packed", b"packed", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,4 +1,4 @@
-"""NREM: memories are selected, replayed in batches, and the edges at them learn (REQ-DREAM-004 to 006).
+"""The replay: memories are selected, replayed in batches, and the edges at them learn (REQ-DREAM-004 to 006).
 
 A batch is the unit of everything: it wakes its memories, takes the SRC steps, then makes one
 Hebbian update of the edges at them. An interrupted batch never happened, so a dream that is
@@ -6,9 +6,8 @@ resumed from its last batch ends as one that was never interrupted.
 """
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -17,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamsvc import clock, snapshot_files
+from dreamsvc.dreamer.journal import Journal
 from dreamsvc.dreamer.throttle import Stopped, Throttle
 from dreamsvc.dreamer.v1.dreamer_service_pb2 import (
     Checkpoint,
-    Ended,
     Ready,
     RunDreamResponse,
     Start,
@@ -29,7 +28,8 @@ from dreamsvc.dreamer.v1.dreamer_service_pb2 import (
 )
 from dreamsvc.dreamer.v1.operations_pb2 import EdgeWeights, Operations, ReplayMarks
 from dreamsvc.v1 import dream_pb2
-from dreamsvc.v1.dream_pb2 import Progress
+from dreamsvc.v1.dream_pb2 import EndReason, Progress
+from dreamsvc.v1.memory_pb2 import MEMORY_ROLE_CONTAINER
 from kernels import compile_ahead
 from kernels.activation import activate, at_rest, dequantise, quantise
 from kernels.arrays import Graph, HebbianState, SrcInfo, SrcState
@@ -49,10 +49,6 @@ US_PER_HOUR = 3_600_000_000
 SELECTING, ACTIVATING = 0, 1
 
 
-class UnreadableSnapshot(Exception):
-    """The snapshot that the dream should read is not there or damaged."""
-
-
 class _Loaded(NamedTuple):
     """A snapshot on the device, and what is needed to name its rows again."""
 
@@ -66,11 +62,12 @@ class _Loaded(NamedTuple):
     eligible_count: int
 
 
-class Nrem:
-    """One NREM phase over one snapshot."""
+class Replay:
+    """The replay of one NREM phase over one snapshot."""
 
-    def __init__(self, start: Start, staged: Sequence[Operations], throttle: Throttle) -> None:
+    def __init__(self, start: Start, staged: Sequence[Operations], throttle: Throttle, journal: Journal) -> None:
         self._start = start
+        self._journal = journal
         self._config = start.config.nrem
         self._src = start.config.src
         self._throttle = throttle
@@ -80,22 +77,15 @@ class Nrem:
         checkpoint = start.checkpoint
         self._round = checkpoint.round
         self._batch = checkpoint.batch
-        self._next_part = checkpoint.next_part
         self._total = 0
         self._tally = Tally()
         self._tally.CopyFrom(checkpoint.tally)
-        self._before_s = checkpoint.tally.seconds
-        self._before_busy_s = checkpoint.tally.busy_seconds
-        self._began = clock.precise_s()
         self._marks: dict[int, int] = {}
         # Rows of all memories that this dream replayed, its earlier parts included.
         self._replayed: set[int] = set()
 
-    def prepare(self) -> Ready:
-        """Loads the snapshot and compiles everything; raises UnreadableSnapshot. Takes long and cannot be stopped."""
-        arrays = snapshot_files.read(Path(self._start.snapshot))
-        if arrays is None:
-            raise UnreadableSnapshot(f"no whole snapshot at {self._start.snapshot}")
+    def prepare(self, arrays: snapshot_files.Arrays) -> Ready:
+        """Loads a snapshot and compiles everything. Takes long and cannot be stopped."""
         self._compile(len(arrays["node_ids"]), len(arrays["edge_ids"]))
         self._loaded = self._load(arrays)
         weights = np.array(arrays["weights"], np.float32)
@@ -116,26 +106,44 @@ class Nrem:
             nodes_eligible=self._loaded.eligible_count,
         )
 
-    def run(self) -> Iterator[RunDreamResponse]:
-        """The dream: progress, then operations and a checkpoint from time to time and at the end, then how it ended."""
-        self._began = clock.precise_s()
-        self._told_progress = self._told_checkpoint = self._began
+    def run(self, until_s: float) -> Generator[RunDreamResponse, None, EndReason.ValueType]:
+        """Progress, then operations and a checkpoint from time to time and at the end; gives how it ended.
+
+        until_s: seconds of the dream after which it ends with BUDGET.
+        """
+        self._until_s = until_s
+        self._told_progress = self._told_checkpoint = clock.precise_s()
         if self._loaded.eligible_count == 0:
-            yield self._ended(dream_pb2.END_REASON_NOTHING_TO_DO)
-            return
-        reason = dream_pb2.END_REASON_CONVERGED
+            return dream_pb2.END_REASON_NOTHING_TO_DO
+        reason: EndReason.ValueType = dream_pb2.END_REASON_CONVERGED
         try:
             for _ in self._batches():
                 yield from self._news()
-                if self._elapsed() >= self._start.budget_seconds + self._before_s:
+                if self._journal.elapsed_s() >= until_s:
                     reason = dream_pb2.END_REASON_BUDGET
                     break
         except Stopped:
             reason = dream_pb2.END_REASON_ABORTED
         yield self._progressed()
         yield from self._operations()
-        yield RunDreamResponse(checkpoint=self._checkpoint())
-        yield self._ended(reason)
+        yield RunDreamResponse(checkpoint=self.checkpoint())
+        return reason
+
+    def learned(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Weights and liveness of the snapshot's edges as they are now, [m] each."""
+        count = self._loaded.edges
+        weights, living = np.asarray(self._hebbian.weight)[:count], np.asarray(self._hebbian.edge_alive)[:count]
+        # An edge with a dead end is dead to the replay; what it was not asked about stays as it is.
+        return weights.copy(), living.copy()
+
+    @property
+    def replayed(self) -> list[int]:
+        """Rows that this dream replayed, ascending."""
+        return sorted(self._replayed)
+
+    @property
+    def tally(self) -> Tally:
+        return self._tally
 
     # ── the work ────────────────────────────────────────────────────────────────
 
@@ -252,15 +260,16 @@ class Nrem:
         if now - self._told_checkpoint >= self._start.config.resources.checkpoint_seconds:
             self._told_checkpoint = now
             yield from self._operations()
-            yield RunDreamResponse(checkpoint=self._checkpoint())
+            yield RunDreamResponse(checkpoint=self.checkpoint())
 
     def _progressed(self) -> RunDreamResponse:
-        return RunDreamResponse(progress=StepProgress(progress=self._progress(), tally=self._current_tally()))
+        return RunDreamResponse(
+            progress=StepProgress(progress=self._progress(), tally=self._journal.tally(self._tally))
+        )
 
     def _progress(self) -> Progress:
-        elapsed = self._elapsed()
-        budget = self._start.budget_seconds + self._before_s
-        fraction = min(1.0, elapsed / budget)
+        elapsed = self._journal.elapsed_s()
+        fraction = min(1.0, elapsed / self._until_s)
         total = 0
         if self._config.pace == "converge":
             total = self._total
@@ -270,7 +279,7 @@ class Nrem:
             sub_phase=dream_pb2.SUB_PHASE_HEBBIAN_REPLAY,
             done=self._tally.replays,
             total=total,
-            fraction=min(fraction, 1.0),
+            fraction=min(fraction, 1.0) * self._journal.replay_share,
             eta_seconds=elapsed * (1 - fraction) / fraction if fraction > 0 else None,
             round=self._round + 1,
         )
@@ -282,7 +291,7 @@ class Nrem:
         changed = np.flatnonzero((weights != self._told_weights) | (living != self._told_living))
         for start in range(0, len(changed), PART_ROWS):
             rows = changed[start : start + PART_ROWS]
-            yield self._part(
+            yield self._journal.part(
                 Operations(
                     edge_weights=EdgeWeights(
                         edge_ids=self._loaded.edge_ids[rows].tolist(),
@@ -294,7 +303,7 @@ class Nrem:
         marked = sorted(self._marks)
         for start in range(0, len(marked), PART_ROWS):
             rows = marked[start : start + PART_ROWS]
-            yield self._part(
+            yield self._journal.part(
                 Operations(
                     replay_marks=ReplayMarks(
                         node_ids=self._loaded.node_ids[rows].tolist(), counts=[self._marks[row] for row in rows]
@@ -304,12 +313,7 @@ class Nrem:
         self._told_weights, self._told_living = weights.copy(), living.copy()
         self._marks.clear()
 
-    def _part(self, part: Operations) -> RunDreamResponse:
-        part.part = self._next_part
-        self._next_part += 1
-        return RunDreamResponse(operations=part)
-
-    def _checkpoint(self) -> Checkpoint:
+    def checkpoint(self) -> Checkpoint:
         return Checkpoint(
             format=CHECKPOINT_FORMAT,
             seed=self._start.seed,
@@ -317,21 +321,9 @@ class Nrem:
             batch=self._batch,
             src_step=self._steps,
             activation=zlib.compress(np.asarray(self._levels)[: self._loaded.nodes].tobytes(), 1),
-            next_part=self._next_part,
-            tally=self._current_tally(),
+            next_part=self._journal.next_part,
+            tally=self._journal.tally(self._tally),
         )
-
-    def _ended(self, reason: dream_pb2.EndReason.ValueType) -> RunDreamResponse:
-        return RunDreamResponse(ended=Ended(reason=reason, tally=self._current_tally()))
-
-    def _current_tally(self) -> Tally:
-        self._tally.seconds = self._elapsed()
-        self._tally.busy_seconds = self._before_busy_s + self._throttle.busy_s
-        return self._tally
-
-    def _elapsed(self) -> float:
-        """Seconds dreamed, earlier parts of the same dream included."""
-        return self._before_s + clock.precise_s() - self._began
 
     # ── setting up ──────────────────────────────────────────────────────────────
 
@@ -360,7 +352,8 @@ class Nrem:
 
     def _load(self, arrays: snapshot_files.Arrays) -> _Loaded:
         nodes, edges = len(arrays["node_ids"]), len(arrays["edge_ids"])
-        alive = np.array(arrays["alive"], np.bool_)
+        # Containers are read by what they hold, so it is their members that are replayed.
+        alive = np.array(arrays["alive"], np.bool_) & (np.asarray(arrays["roles"]) != MEMORY_ROLE_CONTAINER)
         importance = np.array(arrays["importance"], np.float32)
         graph = pad_graph(
             np.array(arrays["sources"], np.int32),
@@ -388,6 +381,8 @@ class Nrem:
     def _redo(self, weights: NDArray[np.float32], living: NDArray[np.bool_]) -> None:
         """Puts what an earlier part of this dream staged onto the snapshot's columns, in place."""
         for part in self._staged:
+            if part.WhichOneof("kind") not in ("edge_weights", "replay_marks"):
+                continue
             edges = part.edge_weights
             rows = np.searchsorted(self._loaded.edge_ids, np.asarray(edges.edge_ids, np.int64))
             weights[rows] = edges.weights

@@ -1,4 +1,4 @@
-"""One NREM phase by hand, in this process: what it tells, and that an interruption changes nothing of it."""
+"""The replay of one NREM phase by hand, in this process: what it tells, and that an interruption changes nothing of it."""
 
 import logging
 import threading
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dreamsvc import config, snapshot_files
-from dreamsvc.dreamer.nrem import Nrem, UnreadableSnapshot
+from dreamsvc.dreamer.cycle import Cycle, UnreadableSnapshot
 from dreamsvc.dreamer.throttle import Throttle
 from dreamsvc.dreamer.v1.dreamer_service_pb2 import Checkpoint, Ended, Start
 from dreamsvc.dreamer.v1.operations_pb2 import Operations
@@ -53,6 +53,10 @@ def changed(**fields: Any) -> DreamConfig:
     made = config.defaults().dream
     made.nrem.batch_size = BATCH
     made.resources.max_gpu_usage = 1.0
+    # Here only the replay is looked at.
+    for part in (made.redundancy, made.consolidation, made.schema, made.shortcuts):
+        part.enabled = False
+    made.consolidation.topics = False
     for name, value in fields.items():
         setattr(made.nrem if hasattr(made.nrem, name) else made.resources, name, value)
     return made
@@ -69,6 +73,8 @@ def arrays() -> snapshot_files.Arrays:
     return {
         "node_ids": np.arange(NODES, dtype=np.int64) * 3 + 10,
         "alive": alive,
+        "roles": np.zeros(NODES, np.int8),
+        "merged_into": np.full(NODES, -1, np.int32),
         "importance": (0.2 + 0.8 * draw.random(NODES)).astype(np.float32),
         "created_us": (draw.random(NODES) * 100 * HOUR_US).astype(np.int64),
         "accessed_us": np.full(NODES, -1, np.int64),
@@ -76,6 +82,8 @@ def arrays() -> snapshot_files.Arrays:
         "sources": sources,
         "targets": targets,
         "weights": draw.random(EDGES).astype(np.float32),
+        "confidences": np.ones(EDGES, np.float32),
+        "types": np.ones(EDGES, np.int32),
         # As the store leaves it: the edges of a forgotten memory are hidden.
         "edges_alive": edges_alive & alive[sources] & alive[targets],
     }
@@ -109,7 +117,7 @@ def dream(
         checkpoint=checkpoint,
         staged_parts=len(staged),
     )
-    phase = Nrem(start, staged, Throttle(start.config.resources.max_gpu_usage, StopAfter(chunks)))
+    phase = Cycle(start, staged, Throttle(start.config.resources.max_gpu_usage, StopAfter(chunks)))
     phase.prepare()
     messages = list(phase.run())
     return Told(
@@ -304,7 +312,7 @@ def test_a_damaged_snapshot_is_an_error_that_says_so(snapshot: Path, damage: str
 def test_nothing_is_compiled_once_it_is_ready(snapshot: Path, caplog: pytest.LogCaptureFixture) -> None:
     jax.clear_caches()
     start = Start(seed=1, budget_seconds=60, snapshot=str(snapshot), config=changed(), now_us=200 * HOUR_US)
-    phase = Nrem(start, [], Throttle(1.0, StopAfter(NEVER)))
+    phase = Cycle(start, [], Throttle(1.0, StopAfter(NEVER)))
     phase.prepare()
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
         list(phase.run())

@@ -1,0 +1,72 @@
+"""Folds a dream's parts into the memory, one in one transaction; what they were before goes into an image."""
+
+from dreamsvc.dreamer.v1.operations_pb2 import BeforeImages, EdgeWeights, Operations, ReplayMarks
+from dreamsvc.errors import StoreCorrupt
+from dreamsvc.memory import merges, rows
+from dreamsvc.memory.delta import Delta
+from dreamsvc.memory.graph import NewEdge
+from dreamsvc.memory.merges import Fold
+from dreamsvc.memory.operations import Change
+from dreamsvc.memory.sqlite import Connection, next_seq
+
+
+def fold_dream_part(connection: Connection, change: Change, body: bytes, now_us: int, delta: Delta) -> BeforeImages:
+    """Applies one part of a dream; an edge that a user changed since the dream began keeps the user's value."""
+    part = Operations.FromString(body)
+    before = BeforeImages()
+    fold = Fold(connection, change, now_us, next_seq(connection), before, delta)
+    match part.WhichOneof("kind"):
+        case "edge_weights":
+            _fold_weights(fold, part.edge_weights)
+        case "replay_marks":
+            _fold_marks(connection, part.replay_marks, fold.seq, before)
+        case "eliminations":
+            merges.fold_eliminations(fold, part.eliminations)
+        case "containers":
+            merges.fold_containers(fold, part.containers)
+        case "new_memories":
+            merges.fold_memories(fold, part.new_memories)
+        case "new_edges":
+            merges.fold_new_edges(fold, part.new_edges)
+        case None:
+            raise StoreCorrupt(f"a part of change {change.id} is empty, or of a newer dreamsvc")
+    return before
+
+
+def _fold_weights(fold: Fold, edges: EdgeWeights) -> None:
+    connection, change, now_us, seq, before, delta = fold
+    stored = {
+        row[0]: row
+        for row in rows.chosen(
+            connection,
+            "SELECT id, source, target, weight, confidence, deleted_us, changed_by, user_seq FROM edges"
+            " WHERE id IN (%s)",
+            edges.edge_ids,
+        )
+    }
+    updates: list[tuple[float, int | None, int, int, int]] = []
+    for edge, weight, pruned in zip(edges.edge_ids, edges.weights, edges.pruned, strict=True):
+        row = stored.get(edge)
+        if row is None or row[5] is not None or row[7] > change.base_seq:
+            before.skipped.append(edge)
+            continue
+        before.edge_ids.append(edge)
+        before.weights.append(row[3])
+        before.deleted_us.append(row[5] or 0)
+        before.changed_by.append(row[6] or 0)
+        updates.append((weight, now_us if pruned else None, change.id, seq, edge))
+        delta.changed_edges.append(NewEdge(edge, row[1], row[2], weight, row[4], not pruned))
+    connection.executemany("UPDATE edges SET weight=?, deleted_us=?, changed_by=?, seq=? WHERE id=?", updates)
+
+
+def _fold_marks(connection: Connection, marks: ReplayMarks, seq: int, before: BeforeImages) -> None:
+    counts = dict(rows.chosen(connection, "SELECT id, replay_count FROM nodes WHERE id IN (%s)", marks.node_ids))
+    updates: list[tuple[int, int, int]] = []
+    for node, count in zip(marks.node_ids, marks.counts, strict=True):
+        if node not in counts:
+            before.skipped.append(node)
+            continue
+        before.node_ids.append(node)
+        before.replay_counts.append(counts[node])
+        updates.append((count, seq, node))
+    connection.executemany("UPDATE nodes SET replay_count = replay_count + ?, seq=? WHERE id=?", updates)

@@ -1,0 +1,92 @@
+"""Lets go, in slices, of what can be restored no longer (REQ-DREAM-026): after `restore_days` content goes, not before.
+
+Audit rows stay, and so does the row of a memory, without its content: edges and old ids still lead to what stands for
+it. A space on hold is left alone.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from dreamsvc.memory import audit, rows
+from dreamsvc.memory.sqlite import Connection, next_seq
+from dreamsvc.memory.standing import FACET
+
+SLICE = 500
+FREED_PAGES = 256
+
+
+class Purged(NamedTuple):
+    """What a slice let go of."""
+
+    journals: int  # nights that can be reverted no longer
+    memories: int  # forgotten or folded memories whose content is gone
+    vectors: int  # originals of facets, which are read by their codes
+
+    @property
+    def total(self) -> int:
+        return sum(self)
+
+
+def next_slice(connection: Connection, cutoff_us: int, held: Sequence[str], now_us: int) -> Purged:
+    """Purges a slice of what was hidden or merged before `cutoff_us`; all zero once nothing is left."""
+    marks = ",".join("?" * len(held))
+    spaces = f"(SELECT id FROM spaces WHERE name NOT IN ({marks}))"
+    purged = Purged(
+        journals=_journals(connection, cutoff_us, spaces, held, now_us),
+        memories=_memories(connection, cutoff_us, spaces, held),
+        vectors=_vectors(connection, spaces, held),
+    )
+    if purged.total:
+        audit.record(
+            connection,
+            now_us=now_us,
+            actor="service",
+            action="purge",
+            space=None,
+            seq=next_seq(connection),
+            **purged._asdict(),
+        )
+        connection.execute(f"PRAGMA incremental_vacuum({FREED_PAGES})").fetchall()
+    return purged
+
+
+def _journals(connection: Connection, cutoff_us: int, spaces: str, held: Sequence[str], now_us: int) -> int:
+    """One night at a time: from here on it cannot be reverted."""
+    row = connection.execute(
+        "SELECT id FROM changes WHERE kind='dream' AND state IN ('folded', 'reverted') AND purged_us IS NULL"
+        f" AND ended_us < ? AND space IN {spaces} ORDER BY id LIMIT 1",
+        (cutoff_us, *held),
+    ).fetchone()
+    if row is None:
+        return 0
+    connection.execute("UPDATE changes SET purged_us=? WHERE id=?", (now_us, row[0]))
+    connection.execute("DELETE FROM change_parts WHERE change=?", (row[0],))
+    return 1
+
+
+def _memories(connection: Connection, cutoff_us: int, spaces: str, held: Sequence[str]) -> int:
+    found = connection.execute(
+        # What a night hid can be brought back for as long as that night can be reverted.
+        "SELECT n.id FROM nodes n LEFT JOIN changes c ON c.id = n.changed_by WHERE n.deleted_us < ? AND n.purged=0"
+        f" AND (c.id IS NULL OR c.purged_us IS NOT NULL) AND n.space IN {spaces} LIMIT {SLICE}",
+        (cutoff_us, *held),
+    ).fetchall()
+    seq = next_seq(connection) if found else 0
+    connection.executemany(
+        "UPDATE nodes SET key=NULL, title='', text='', aliases='[]', metadata='{}', purged=1, seq=? WHERE id=?",
+        ((seq, node) for (node,) in found),
+    )
+    for table in ("vectors", "packed_vectors", "node_versions"):
+        connection.executemany(f"DELETE FROM {table} WHERE node=?", found)
+    return len(found)
+
+
+def _vectors(connection: Connection, spaces: str, held: Sequence[str]) -> int:
+    found = connection.execute(
+        "SELECT n.id FROM nodes n JOIN changes c ON c.id = n.changed_by JOIN vectors v ON v.node = n.id"
+        f" WHERE n.role={FACET} AND n.deleted_us IS NULL AND c.purged_us IS NOT NULL AND n.space IN {spaces}"
+        f" AND EXISTS (SELECT 1 FROM packed_vectors p WHERE p.node = n.id) LIMIT {SLICE}",
+        held,
+    ).fetchall()
+    rows.chosen(connection, "DELETE FROM vectors WHERE node IN (%s) RETURNING node", (node for (node,) in found))
+    return len(found)

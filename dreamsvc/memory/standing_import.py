@@ -1,0 +1,44 @@
+"""What an import says of containers and facets: a space comes back compressed as it was exported."""
+
+from collections.abc import Sequence
+
+from dreamsvc import entropy
+from dreamsvc.facet_codes import code_bytes
+from dreamsvc.memory import rows, standing
+from dreamsvc.memory.delta import Delta
+from dreamsvc.memory.graph import RoleChange
+from dreamsvc.memory.spaces import Space
+from dreamsvc.memory.sqlite import Connection
+from dreamsvc.memory.standing import CONTAINER, FACET
+from dreamsvc.v1.memory_pb2 import Memory
+
+
+def imported_standing(connection: Connection, space: Space, fresh: Sequence[tuple[int, Memory]], delta: Delta) -> None:
+    """Gives new memories their role; containers stand before their facets in a file.
+
+    A facet whose container is not there, or whose code does not fit it, stands for itself.
+    """
+    made = [(node, memory) for node, memory in fresh if memory.role == CONTAINER and memory.packed.code]
+    standing.put_packed(connection, ((node, memory.packed) for node, memory in made))
+    connection.executemany(f"UPDATE nodes SET role={CONTAINER} WHERE id=?", ((node,) for node, _ in made))
+    members = [(node, memory) for node, memory in fresh if memory.role == FACET and memory.merged_into]
+    wanted = {uid for _, memory in members if (uid := entropy.uuid_bytes(memory.merged_into)) is not None}
+    living = f"space={space.id} AND role={CONTAINER} AND deleted_us IS NULL"
+    query = f"SELECT uid, id FROM nodes WHERE {living} AND uid IN (%s)"
+    holders: dict[bytes, int] = dict(rows.chosen(connection, query, wanted))
+    centroids = standing.read_packed(connection, holders.values())
+    touched: set[int] = set()
+    for node, memory in members:
+        container = holders.get(entropy.uuid_bytes(memory.merged_into) or b"")
+        if container is None or container not in centroids:
+            continue
+        packed, dimension = memory.packed, len(centroids[container].code)
+        if packed.bits not in (1, 2, 4, 8) or len(packed.code) != code_bytes(dimension, packed.bits):
+            continue
+        standing.put_packed(connection, [(node, packed)])
+        connection.execute(f"UPDATE nodes SET role={FACET}, merged_into=? WHERE id=?", (container, node))
+        delta.roles.append(RoleChange(node, FACET, container, True))
+        # It is read by its code; the original lies in the store for the case that it is taken out again.
+        delta.vectors.pop(node, None)
+        touched.add(container)
+    delta.containers |= standing.containers(connection, touched)
