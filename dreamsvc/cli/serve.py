@@ -65,6 +65,9 @@ def _dreamer_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _dreamer(args: argparse.Namespace) -> int:
+    # As above: a product that two threads share stretches a step of a few milliseconds to many times that on a busy
+    # machine, and a wake waits for the step.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # JAX is imported there and nowhere else.
     from dreamsvc.dreamer import server
 

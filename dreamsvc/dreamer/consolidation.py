@@ -36,9 +36,9 @@ ROUNDS = 3
 EDGE_BONUS = 1.0
 NEAREST = 12
 # Pairs whose texts are compared in a night, 0.1 to 0.4 ms each; near pairs beyond stay apart unread.
-COMPARISONS = 100_000
-# Words of texts that are compared in a step: about 3 ms.
-COMPARED_WORDS = 1_500
+COMPARISONS = 50_000
+# Words of texts that are compared in a step: about 4 ms.
+COMPARED_WORDS = 600
 # Clusters looked through for copies in a step.
 LOOKED_THROUGH = 64
 

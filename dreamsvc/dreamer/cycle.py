@@ -10,6 +10,7 @@ How it runs
 A stop is seen between two pieces. A dream that goes on from its checkpoint ends as one that was never interrupted.
 """
 
+import gc
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
@@ -72,6 +73,17 @@ class Cycle:
     def run(self) -> Iterator[RunDreamResponse]:
         """Progress, operations and checkpoints, then how it ended."""
         self._journal.begin()
+        # A collection walks everything that a dream holds, and a wake would wait for it. What dreams makes no circles.
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        try:
+            yield from self._run()
+        finally:
+            gc.enable()
+            gc.unfreeze()
+
+    def _run(self) -> Iterator[RunDreamResponse]:
         budget = self._start.budget_seconds + self._journal.before_s
         reason = self._replay_ended
         if not reason:

@@ -1,9 +1,8 @@
 """Which memories are copies of others, and which of them stays (REQ-DREAM-008).
 
-Copies by text are found without vectors: a rough key brings together what may be one text, and only there texts are
-read. Each such group then stands as one in the search for near vectors, so that a line said a thousand times costs a
-thousand keys and no million pairs. What is near by its vector is a copy only if the evidence has nothing against it.
-A memory is a copy of the one that survives, never of another copy: chains end where they begin to drift.
+Copies by text are found without vectors. Each group of them then stands as one in the search for near vectors, so that
+a line said a thousand times is no million pairs. What is near by its vector is a copy only if the evidence has nothing
+against it. A memory is a copy of the one that survives, never of another copy: chains end where they begin to drift.
 
 n: rows. D: numbers in a vector.
 """
@@ -22,15 +21,13 @@ from dreamsvc.dreamer.memories import NEVER, Memories
 from dreamsvc.dreamer.merging import Search, Step
 from dreamsvc.dreamer.readings import Readings
 from dreamsvc.dreamer.refusals import Refusals
+from dreamsvc.dreamer.same_texts import SameTexts, same_texts
 from dreamsvc.evidence import conflict, same_text
-from dreamsvc.evidence.rough import rough_key
 from dreamsvc.v1.config_pb2 import RedundancyConfig
 from kernels.near_duplicates import find_near_duplicates, room_for
 from kernels.padding import capacity
 
-# Bytes of text for about 5 ms: of rough keys, of signatures, of comparisons.
-KEYED_BYTES = 40_000
-READ_BYTES = 6_000
+# Bytes of text compared in about 5 ms.
 COMPARED_BYTES = 2_500
 # Rows of vectors copied, and pairs of them multiplied, for about as long.
 COPIED_ROWS = 2_048
@@ -38,13 +35,8 @@ COPIED_ROWS = 2_048
 EXACT_ROWS = 4_096
 # Pairs that one step of the search has room for.
 STEP_PLACES = 16_384
-# Texts of the same words that a further one is compared with.
-ORDERS = 8
 # The search takes vectors of half precision, which may lower a cosine by so much.
 HALF_ERROR = 1e-3
-DAY_US = 86_400_000_000
-# Spreads kinds over the rough keys: 2^62 / golden ratio, odd.
-KIND_STRIDE = 0x278DDE6E5FD29F05
 
 
 class CopyGroup(NamedTuple):
@@ -83,7 +75,7 @@ def find_copies(memories: Memories, readings: Readings, config: RedundancyConfig
     if np.count_nonzero(memories.active) < config.min_active:
         return Copies([], 0, 0, refusals, 0)
     rows = np.flatnonzero(memories.findable & ~memories.untouchable & ~memories.apart)
-    texts = yield from _same_texts(memories, readings, rows, config.max_candidates)
+    texts = yield from same_texts(memories, readings, rows, config.max_candidates)
     near = yield from _near(memories, _alone(memories, rows, texts), config, config.max_candidates - texts.pairs, seed)
     accepted = yield from _accepted(memories, readings, near, refusals)
     by_text = yield from _shown_by_text_only(memories, texts, config.similarity_threshold)
@@ -101,112 +93,10 @@ def find_copies(memories: Memories, readings: Readings, config: RedundancyConfig
     )
 
 
-# ── by text ─────────────────────────────────────────────────────────────────────
-
-
-class _Texts(NamedTuple):
-    """Rows that have one text; the first of each list stands for all in the search by vectors, and is its head."""
-
-    members: dict[int, list[int]]  # by head, two and more
-    head: dict[int, int]  # of each row that is in such a list
-    left_out: list[int]  # copies beyond the most that are looked at
-    pairs: int  # of a head and another
-    overflow: int
-
-
-def _same_texts(memories: Memories, readings: Readings, rows: NDArray[np.int64], most: int) -> Search[_Texts]:
-    keys = np.empty(len(rows), np.int64)
-    done = 0
-    for portion in readings.portions(rows.tolist(), KEYED_BYTES):
-        for row in portion:
-            key = hash(memories.words(row)) if readings.is_long(row) else rough_key(memories.words(row))
-            keys[done] = (key + int(memories.kinds[row]) * KIND_STRIDE) & 0x7FFFFFFFFFFFFFFF
-            done += 1
-        yield Step("texts", done, 2 * len(rows))
-    order = np.argsort(keys, kind="stable")
-    yield Step("texts", done, 2 * len(rows))
-    breaks = np.flatnonzero(np.diff(keys[order])) + 1
-    starts, ends = np.concatenate([[0], breaks]), np.concatenate([breaks, [len(order)]])
-    several = np.flatnonzero(ends - starts > 1)
-    yield Step("texts", done, 2 * len(rows))
-    classes: list[list[int]] = []
-    for start, end in zip(starts[several].tolist(), ends[several].tolist(), strict=True):
-        same = _SameText(memories, readings)
-        for portion in readings.portions(rows[order[start:end]].tolist(), READ_BYTES):
-            for row in portion:
-                same.add(row)
-            yield Step("texts", len(rows) + end, 2 * len(rows))
-        classes += [found for found in same.classes if len(found) > 1]
-    return _limited(memories, sorted(classes), most)
-
-
-def _limited(memories: Memories, classes: list[list[int]], most: int) -> _Texts:
-    members: dict[int, list[int]] = {}
-    head: dict[int, int] = {}
-    left_out: list[int] = []
-    pairs = 0
-    for found in classes:
-        first = next((row for row in found if memories.embedded[row]), found[0])
-        others = [row for row in found if row != first]
-        kept = others[: most - pairs]
-        left_out += others[len(kept) :]
-        pairs += len(kept)
-        if kept:
-            members[first] = [first, *kept]
-            head |= dict.fromkeys(members[first], first)
-    return _Texts(members, head, left_out, pairs, len(left_out))
-
-
-class _SameText:
-    """Sorts rows into classes of one text and one kind, each row compared with few others."""
-
-    def __init__(self, memories: Memories, readings: Readings) -> None:
-        self._memories = memories
-        self._readings = readings
-        self._by_letter: dict[tuple[int, str], list[int]] = {}
-        self._buckets: dict[object, list[list[int]]] = {}
-        self.classes: list[list[int]] = []
-
-    def add(self, row: int) -> None:
-        """Rows come in ascending order; what has no word is a copy of nothing."""
-        kind, text = int(self._memories.kinds[row]), self._memories.words(row)
-        found = self._by_letter.get((kind, text))
-        if found is None:
-            found = self._by_letter[kind, text] = self._like(row, kind)
-        found.append(row)
-
-    def _like(self, row: int, kind: int) -> list[int]:
-        """The class of a text that is not there to the letter; a new one where there is none."""
-        if self._readings.is_long(row):
-            return self._new()
-        read = self._readings[row]
-        if not read.key:
-            return []
-        # Equal keys or words are one text; equal words in another order may be.
-        wanted: tuple[object, ...] = (
-            (kind, read.key),
-            (kind, read.words),
-            (kind, frozenset(read.bag.items())),
-            (kind, frozenset(read.key.split()), len(read.key)),
-        )
-        for bucket in wanted:
-            for found in self._buckets.get(bucket, ())[:ORDERS]:
-                if same_text(self._readings[found[0]], read):
-                    return found
-        new = self._new()
-        for bucket in wanted:
-            self._buckets.setdefault(bucket, []).append(new)
-        return new
-
-    def _new(self) -> list[int]:
-        self.classes.append([])
-        return self.classes[-1]
-
-
 # ── by vectors ──────────────────────────────────────────────────────────────────
 
 
-def _alone(memories: Memories, rows: NDArray[np.int64], texts: _Texts) -> NDArray[np.bool_]:
+def _alone(memories: Memories, rows: NDArray[np.int64], texts: SameTexts) -> NDArray[np.bool_]:
     """Rows to be searched by their vectors, [n]: of each text one."""
     wanted = np.zeros(len(memories.node_ids), np.bool_)
     wanted[rows] = True
@@ -300,7 +190,7 @@ def _may_be_one(
     return against is None
 
 
-def _shown_by_text_only(memories: Memories, texts: _Texts, threshold: float) -> Search[int]:
+def _shown_by_text_only(memories: Memories, texts: SameTexts, threshold: float) -> Search[int]:
     """How many pairs of one text are not near by their vectors, or have none."""
     pairs = np.array([(head, row) for head, members in texts.members.items() for row in members[1:]], np.int64).reshape(
         -1, 2
@@ -314,7 +204,7 @@ def _shown_by_text_only(memories: Memories, texts: _Texts, threshold: float) -> 
 
 
 def _by_preference(
-    memories: Memories, texts: _Texts, accepted: dict[int, list[int]], strategy: str
+    memories: Memories, texts: SameTexts, accepted: dict[int, list[int]], strategy: str
 ) -> Search[list[int]]:
     """All rows that have a copy, the one that should survive first; ties end by node id."""
     rows = np.array(sorted(texts.head.keys() | accepted.keys()), np.int64)
@@ -354,7 +244,7 @@ class _Grouping:
         self,
         memories: Memories,
         readings: Readings,
-        texts: _Texts,
+        texts: SameTexts,
         accepted: dict[int, list[int]],
         refusals: Refusals,
     ) -> None:

@@ -171,7 +171,8 @@ class LineReader:
 
     def _check_vectors(self, memories: list[Memory]) -> None:
         for memory in memories:
-            size = len(memory.vector)
+            # A centroid has as many numbers as the vectors that it is the mean of.
+            size = len(memory.vector) or (memory.role == _ROLES["CONTAINER"] and len(memory.packed.code))
             if size and self._dimension and size != self._dimension:
                 raise MalformedLineError(f"vector has {size} values, the first one of the file {self._dimension}")
             self._dimension = self._dimension or size

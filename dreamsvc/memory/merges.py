@@ -133,8 +133,7 @@ def _inherit(fold: Fold, survivor: Standing, copies: Sequence[Standing]) -> Stan
         # New names have to be indexed; the row's vector goes with it.
         fold.delta.changed_nodes.append(heir.live())
         fold.delta.vectors.update(standing.stored_vectors(fold.connection, [heir.id]))
-    else:
-        fold.delta.inherited.append(heir.live())
+    fold.delta.inherited.append(heir.live())
     return heir
 
 

@@ -11,7 +11,7 @@ from dreamsvc import facet_blocks, two_stage
 from dreamsvc.memory.dense import DenseIndex
 from dreamsvc.memory.graph import GraphView, SpaceGraph
 from dreamsvc.memory.lexical import LexicalIndex
-from dreamsvc.snapshot_files import DREAM_EDGES, DREAM_NODES, Arrays
+from dreamsvc.snapshot_files import Arrays
 
 _START_NODES = (
     *("node_ids", "alive", "kinds", "importance", "created_us", "event_us", "accessed_us"),
@@ -21,13 +21,6 @@ _START_EDGES = ("edge_ids", "sources", "targets", "weights", "confidences", "edg
 _DENSE_SLOTS = ("units", "lengths", "holders", "is_container")
 _DENSE = "dense."
 _LEXICAL = "lexical."
-
-
-def dream_arrays(view: GraphView) -> Arrays:
-    """Copies of what a dream reads; call it where nothing changes the graph, i.e. in the writer's thread."""
-    return {name: getattr(view, name)[: view.n].copy() for name in DREAM_NODES} | {
-        name: getattr(view, name)[: view.m].copy() for name in DREAM_EDGES
-    }
 
 
 def start_arrays(graph: SpaceGraph) -> Arrays:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from dreamsvc import entropy
 from dreamsvc.facet_codes import code_bytes
-from dreamsvc.memory import rows, standing
+from dreamsvc.memory import rows, spaces, standing
 from dreamsvc.memory.delta import Delta
 from dreamsvc.memory.graph import RoleChange
 from dreamsvc.memory.spaces import Space
@@ -18,7 +18,12 @@ def imported_standing(connection: Connection, space: Space, fresh: Sequence[tupl
 
     A facet whose container is not there, or whose code does not fit it, stands for itself.
     """
-    made = [(node, memory) for node, memory in fresh if memory.role == CONTAINER and memory.packed.code]
+    # By now the space has the dimension of the file's vectors, if it had none before.
+    dimension = spaces.find(connection, space.name).dimension
+    boxes = [(node, memory) for node, memory in fresh if memory.role == CONTAINER]
+    made = [(node, memory) for node, memory in boxes if 0 < dimension == len(memory.packed.code)]
+    plain = {node for node, _ in boxes} - {node for node, _ in made}
+    delta.changed_nodes += [node.live() for node in standing.find(connection, plain).values()]
     standing.put_packed(connection, ((node, memory.packed) for node, memory in made))
     connection.executemany(f"UPDATE nodes SET role={CONTAINER} WHERE id=?", ((node,) for node, _ in made))
     members = [(node, memory) for node, memory in fresh if memory.role == FACET and memory.merged_into]
@@ -32,7 +37,7 @@ def imported_standing(connection: Connection, space: Space, fresh: Sequence[tupl
         container = holders.get(entropy.uuid_bytes(memory.merged_into) or b"")
         if container is None or container not in centroids:
             continue
-        packed, dimension = memory.packed, len(centroids[container].code)
+        packed = memory.packed
         if packed.bits not in (1, 2, 4, 8) or len(packed.code) != code_bytes(dimension, packed.bits):
             continue
         standing.put_packed(connection, [(node, packed)])

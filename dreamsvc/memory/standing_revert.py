@@ -124,6 +124,7 @@ def _show(connection: Connection, nodes: set[int], containers: set[int], delta: 
         if node.alive:
             # It may have left the index of words; its content puts it back.
             delta.changed_nodes.append(node.live())
+            delta.inherited.append(node.live())
         else:
             into = NEVER if node.merged_into is None else node.merged_into
             delta.roles.append(RoleChange(node.id, node.role, into, False))

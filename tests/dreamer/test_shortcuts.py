@@ -32,9 +32,9 @@ def paths_of(out) -> list[list[int]]:
 def test_a_path_of_three_or_four_edges_that_is_walked_often_gets_an_edge():
     out = found(line(weight=0.9, confidence=0.95))
     assert out.edges == [
-        Shortcut(0, 3, [0, 1, 2, 3], pytest.approx(0.95**3), pytest.approx(0.9**3), 16),
-        Shortcut(1, 4, [1, 2, 3, 4], pytest.approx(0.95**3), pytest.approx(0.9**3), 16),
-        Shortcut(0, 4, [0, 1, 2, 3, 4], pytest.approx(0.95**4), pytest.approx(0.9**4), 16),
+        Shortcut(0, 3, [0, 1, 2, 3], pytest.approx(0.95**3), pytest.approx(0.9**3), 16, [0, 1, 2]),
+        Shortcut(1, 4, [1, 2, 3, 4], pytest.approx(0.95**3), pytest.approx(0.9**3), 16, [1, 2, 3]),
+        Shortcut(0, 4, [0, 1, 2, 3, 4], pytest.approx(0.95**4), pytest.approx(0.9**4), 16, [0, 1, 2, 3]),
     ]
     assert (out.walks, out.paths, out.rejected) == (32, 3, {})
 

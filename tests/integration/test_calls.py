@@ -1,13 +1,16 @@
 """Calls over a real channel: every method answers, every mistake is told so that it can be mended."""
 
+import base64
 import json
 import math
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from google.protobuf import descriptor_pb2, duration_pb2, timestamp_pb2
 from google.rpc import error_details_pb2
@@ -46,6 +49,19 @@ def test_every_method_answers(filling: InThread, space: str) -> None:
     calls = filling.calls
     dream = calls.trigger(space, budget_s=0.05, blocking=True).dream
     header = memories.ImportHeader(space=space, format=memory_pb2.IMPORT_FORMAT_DREAMSVC_JSONL)
+
+    def proposed() -> str:
+        return calls.trigger(space, budget_s=0.05, blocking=True, propose=True).dream.id
+
+    box = {"type": "memory", "id": str(uuid.uuid4()), "title": "box", "role": "CONTAINER"}
+    held = {"type": "memory", "key": "held", "text": "in a box", "role": "FACET", "merged_into": box["id"]}
+    box["packed"] = {"bits": 8, "code": base64.b64encode(bytes([127, 0])).decode(), "scale": 0.01}
+    held["vector"] = base64.b64encode(np.array([1, 0], "<f2").tobytes()).decode()
+    held["packed"] = {"bits": 4, "code": base64.b64encode(bytes([7])).decode(), "scale": 0.1}
+    chunk = "".join(json.dumps(line) + "\n" for line in (box, held)).encode()
+    calls.memories.Import(
+        iter([memories.ImportRequest(header=header), memories.ImportRequest(chunk=chunk)]), timeout=30
+    )
     requests: dict[str, Any] = {
         "Trigger": dreams.TriggerRequest(space=space, dry_run=True, budget=duration_pb2.Duration(nanos=50_000_000)),
         "StreamStatus": dreams.StreamStatusRequest(space=space, dream_id=dream.id),
@@ -53,6 +69,10 @@ def test_every_method_answers(filling: InThread, space: str) -> None:
         "GetDream": dreams.GetDreamRequest(space=space, dream_id=dream.id),
         "ListDreams": dreams.ListDreamsRequest(space=space),
         "Revert": dreams.RevertRequest(space=space, dream_id=dream.id),
+        "EstimateDream": dreams.EstimateDreamRequest(space=space),
+        "ApproveDream": lambda: dreams.ApproveDreamRequest(space=space, dream_id=proposed()),
+        "RejectDream": lambda: dreams.RejectDreamRequest(space=space, dream_id=proposed()),
+        "DiffDream": dreams.DiffDreamRequest(space=space, dream_id=dream.id),
         "GetStatus": dreams.GetStatusRequest(space=space),
         "Remember": memories.RememberRequest(space=space, memories=[Memory(key="new", text="something new")]),
         "Recall": memories.RecallRequest(space=space, text="something new"),
@@ -60,6 +80,7 @@ def test_every_method_answers(filling: InThread, space: str) -> None:
         "ListMemories": memories.ListMemoriesRequest(space=space),
         "Forget": memories.ForgetRequest(space=space, ids=["new"]),
         "Restore": memories.RestoreRequest(space=space, ids=["new"]),
+        "Unmerge": memories.UnmergeRequest(space=space, id="held"),
         "Import": iter([memories.ImportRequest(header=header), memories.ImportRequest(chunk=b"")]),
         "Export": memories.ExportRequest(space=space),
         "GetStats": memories.GetStatsRequest(space=space),
@@ -67,7 +88,7 @@ def test_every_method_answers(filling: InThread, space: str) -> None:
     assert list(requests) == method_names(DREAM_SERVICE) + method_names(MEMORY_SERVICE)
     for name, request in requests.items():
         method = getattr(calls.dreams, name, None) or getattr(calls.memories, name)
-        answer = method(request, timeout=30)
+        answer = method(request() if callable(request) else request, timeout=30)
         if name in ("StreamStatus", "Export"):
             assert list(answer), name
         elif name != "Import":

@@ -30,11 +30,13 @@ def test_a_dream_replays_memories_and_its_counts_are_what_the_store_holds(
     assert report.nodes_replayed == 200
     assert report.nodes == 200
     assert report.edges == len(before) == 800
+    known = {edge: weight for edge, weight in after.items() if edge in before}
     assert report.edges_pruned == len(before.keys() - after.keys())
-    assert report.edges_strengthened == sum(weight > before[edge] for edge, weight in after.items()) > 0
-    assert report.edges_weakened == sum(weight < before[edge] for edge, weight in after.items()) > 0
-    assert (report.rounds, report.src_steps) == (1, 13 * 8)
-    assert (dream.progress.done, dream.progress.total, dream.progress.fraction) == (200, 200, 1.0)
+    assert report.edges_strengthened == sum(weight > before[edge] for edge, weight in known.items()) > 0
+    assert report.edges_weakened == sum(weight < before[edge] for edge, weight in known.items()) > 0
+    assert report.compression.shortcuts.created == len(after) - len(known)
+    assert (report.rounds, report.src_steps, report.replays) == (1, 13 * 8, 200)
+    assert dream.progress.fraction == 1.0
     assert calls.dream(quick_space, dream.id) == dream
 
 
@@ -57,7 +59,8 @@ def test_a_trigger_that_does_not_block_answers_at_once_while_the_dream_runs(call
 def test_a_budget_that_is_used_up_ends_a_dream(calls: Calls, space: str) -> None:
     dream = calls.trigger(space, budget_s=0.3, blocking=True).dream
     assert (dream.state, dream.end_reason) == (Dream.STATE_SUCCEEDED, dream_pb2.END_REASON_BUDGET)
-    assert 0.3 <= dream.report.seconds < 1.0
+    # Up to half of it is kept for what comes after the replay, which needs no more than it needs.
+    assert 0.15 <= dream.report.seconds < 1.0
     assert dream.report.busy_share < 0.35
 
 
@@ -96,8 +99,10 @@ def test_two_clients_see_the_same_moving_state(calls: Calls, space: str, filling
     both = one.keys() & two.keys()
     assert len(both) >= 5
     assert {number: one[number] for number in both} == {number: two[number] for number in both}
-    done = [event.dream.progress.done for event in one.values() if event.HasField("progress_made")]
+    made = [event.dream.progress for event in one.values() if event.HasField("progress_made")]
+    done = [progress.done for progress in made if progress.sub_phase == dream_pb2.SUB_PHASE_HEBBIAN_REPLAY]
     assert done == sorted(done)
+    assert len(done) > 1
     assert done[0] < done[-1]
 
 

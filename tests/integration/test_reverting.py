@@ -39,7 +39,7 @@ def test_nights_are_taken_back_in_the_order_of_the_last_first(converging: InThre
         digests.append(calls.export(quick_space)[1])
     error = refused(lambda: revert(calls, quick_space, nights[0]))
     assert error.reason == "CHANGED_LATER"
-    assert "edges were changed again later" in error.message
+    assert "changed again later" in error.message
     assert calls.export(quick_space)[1] == digests[2]
     revert(calls, quick_space, nights[1])
     assert calls.export(quick_space)[1] == digests[1]

@@ -81,10 +81,10 @@ def decide(
 
 
 def _worst(risks: NDArray[np.float64], sizes: Sequence[int], left: float, *, least: int, most: int) -> frozenset[int]:
-    """The riskiest clusters, without which a share `left` of what all may lose is left; at least and at most so many."""
+    """The riskiest clusters, without which a share `left` of what all may lose is left; so many at least and most."""
     order = np.argsort(-risks, kind="stable")
-    lost = np.cumsum((risks * np.array(sizes))[order])
-    enough = int(np.searchsorted(lost, (1 - left) * lost[-1])) + 1
+    lost: NDArray[np.float64] = np.cumsum((risks * np.array(sizes))[order])
+    enough = int(np.searchsorted(lost, (1 - left) * float(lost[-1]))) + 1
     chosen: list[int] = order[: min(most, max(least, enough))].tolist()
     return frozenset(chosen)
 
