@@ -1,12 +1,14 @@
-"""`make demo`: a real memory is imported, dreams, is woken by a query, dreams on, and keeps what it learned.
+"""`make demo`: a real memory is imported, dreams, is woken by a query, dreams on until it is a tenth of its size, keeps
+what it learned over a restart, and is taken back to what it was.
 
-    python benchmarks/demo.py [--out build/demo.json] [--budget 12]
+    python benchmarks/demo.py [--out build/demo.json] [--budget 30]
 
 Runs `dreamsvc serve` in a directory of its own and talks to it over gRPC only. Ends with 1 and says what went wrong
 if anything that it shows does not hold.
 """
 
 import argparse
+import hashlib
 import json
 import queue
 import signal
@@ -30,9 +32,9 @@ from rich.text import Text
 
 from benchmarks import stdlib_memory
 from dreamsvc import clock
-from dreamsvc.cli import output, watching
+from dreamsvc.cli import compression_text, diff_text, output, watching
 from dreamsvc.v1.dream_pb2 import SLEEP_STATE_AWAKE, WAKE_REASON_USER_QUERY, Dream, DreamReport
-from dreamsvc.v1.dream_service_pb2 import StreamStatusResponse
+from dreamsvc.v1.dream_service_pb2 import DreamEdit, StreamStatusResponse
 from dreamsvc.v1.memory_service_pb2 import GetStatsResponse, RecallResponse
 
 QUESTIONS = (
@@ -48,8 +50,9 @@ EMBED_S = 20.0
 WAKE_AT = 0.35
 PAUSE_BETWEEN_RECALLS_S = 0.2
 
-# Defaults, but for three things: this dream comes when it is called, uses all of its time, and gives up on edges
-# somewhat above the weakest evidence in the file, so that a dozen seconds show what a night does to them.
+EDITS_SHOWN = 3
+# Defaults, but for four things: this dream comes when it is called, uses all of its time and most of a core, and gives
+# up on edges somewhat above the weakest evidence in the file, so that half a minute shows what a night does.
 CONFIG = """\
 [dream.trigger]
 automatic = false
@@ -57,6 +60,9 @@ automatic = false
 [dream.nrem]
 pace = "fill"
 weight_floor = 0.07
+
+[dream.resources]
+max_gpu_usage = 0.8
 """
 
 console = Console(highlight=False, emoji=False)
@@ -220,6 +226,7 @@ def demo(out: Path, budget_s: float, limit: int) -> None:
         with serving(directory) as (server, client):
             console.print(f"  the server listens at {server.target} after {server.start_ms:.0f} ms")
             import_memory(client, file)
+            content_before = content_digest(client, directory / "before.jsonl")
             heading("2  Questions, before the dream")
             before = ask(client, None)
             heading(f"3  A dream of {budget_s:.0f} s that a query may wake")
@@ -232,10 +239,15 @@ def demo(out: Path, budget_s: float, limit: int) -> None:
             stats = client.stats()
             show_report(dream.report, stats, wake_ms, waking_recall_ms, latencies_ms)
             changed = find_changed_edge(client, dream_id, weights)
+            heading("7  What it merged, for a person to read: `dreamsvc diff`")
+            show_diff(client, dream_id)
         with serving(directory) as (_, client):
-            heading("7  The server was ended and started again")
+            heading("8  The server was ended and started again")
             show_kept(client, changed)
+            heading("9  The night is taken back: `dreamsvc revert`")
+            take_back(client, dream_id, content_before, directory / "after.jsonl")
     report = dream.report
+    compression = report.compression
     figures = {
         "nodes": stats.memories,
         "edges": stats.edges,
@@ -254,6 +266,20 @@ def demo(out: Path, budget_s: float, limit: int) -> None:
         "rounds": report.rounds,
         "average_delta": report.average_delta,
         "journal_digest": report.journal_digest,
+        "nodes_before": compression.nodes_before,
+        "nodes_after": compression.nodes_after,
+        "vector_bytes_before": compression.vector_bytes_before,
+        "vector_bytes_after": compression.vector_bytes_after,
+        "containers": stats.containers,
+        "facets": stats.facets,
+        "eliminated": compression.redundancy.eliminated,
+        "shortcuts": compression.shortcuts.created,
+        "schemas": compression.schemas,
+        "not_merged": {refusal.kind: refusal.count for refusal in compression.refusals},
+        "information_loss": compression.retention.information_loss,
+        "information_loss_95": [compression.retention.loss_low, compression.retention.loss_high],
+        "quality_score": report.quality.overall_score,
+        "reverted_to_equal_content": True,
         "embedder": stats.embedder,
         "server_start_ms": round(server.start_ms, 1),
         "demo_seconds": round(clock.precise_s() - began, 1),
@@ -388,12 +414,22 @@ def show_report(
     check(
         stats.edges_pruned == report.edges_pruned, f"{stats.edges_pruned} edges are pruned, not {report.edges_pruned}"
     )
+    compression = report.compression
+    active = stats.memories - stats.facets + stats.containers
+    check(compression.nodes_after == active, f"the report tells of {compression.nodes_after} nodes, the store {active}")
+    if stats.vectors:
+        check(2 * compression.nodes_after < compression.nodes_before, "the memory did not become half as large")
+        check(compression.retention.measured, "the night did not measure what it lost")
+        most = compression.retention.max_information_loss
+        check(compression.retention.loss_high <= most, f"it may lose more than {most:.0%}: {compression.retention}")
     table: Table = watching.report_table(report)
     table.add_row("edges left / pruned in the store", f"{stats.edges} / {stats.edges_pruned}")
     table.add_row("the query that woke it, answered in", f"{waking_recall_ms:.1f} ms")
     table.add_row("awake after", f"{wake_ms:.1f} ms")
     table.add_row("queries during the dream, median", f"{statistics.median(latencies_ms):.1f} ms")
     console.print(table)
+    for part in compression_text.tables(report):
+        console.print(part)
 
 
 def find_changed_edge(client: Client, dream_id: str, weights: dict[tuple[str, str, str], float]) -> Changed:
@@ -417,6 +453,43 @@ def find_changed_edge(client: Client, dream_id: str, weights: dict[tuple[str, st
     return changed
 
 
+def show_diff(client: Client, dream_id: str) -> None:
+    """The first edits of the night, and how many there are."""
+    merged = 0
+    for edit in client.diff(dream_id):
+        if edit.kind not in (DreamEdit.KIND_MERGED, DreamEdit.KIND_ELIMINATED):
+            continue
+        merged += 1
+        if merged <= EDITS_SHOWN:
+            for line in diff_text.edit_lines(edit, diff_text.Detail(edits=None, memories=4, ids=False)):
+                console.print(f"  {line}", markup=False, overflow="ellipsis", no_wrap=True)
+    check(merged > 0 or not client.stats().vectors, "the diff tells of nothing that was merged")
+    console.print(f"  … and {max(0, merged - EDITS_SHOWN)} more")
+
+
+def content_digest(client: Client, file: Path) -> str:
+    """SHA-256 of all that a memory holds, but for who asked for it when: recalls are counted all the while."""
+    client.export_to(file)
+    digest = hashlib.sha256()
+    with file.open(encoding="utf-8") as lines:
+        for line in map(json.loads, lines):
+            kept = {name: value for name, value in line.items() if name not in ("access_time", "access_count")}
+            digest.update(json.dumps(kept, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def take_back(client: Client, dream_id: str, before: str, file: Path) -> None:
+    answer = client.revert(dream_id)
+    check(answer.dream.state == Dream.STATE_REVERTED, f"the night is {watching.state_word(answer.dream)}")
+    after = content_digest(client, file)
+    check(after == before, f"the memory is another one than before the night: {before} and {after}")
+    console.print(
+        f"  {answer.memories_restored:,} memories and {answer.edges_restored:,} edges are as before, "
+        f"{answer.memories_removed:,} memories and {answer.edges_removed:,} edges that it had made are gone"
+    )
+    console.print(f"  SHA-256 of the memory before the night and now: {before[:16]}… = {after[:16]}…")
+
+
 def show_kept(client: Client, changed: Changed) -> None:
     target = client.get(changed.target).memory.id
     edges = client.get(changed.source, with_edges=True).edges
@@ -430,7 +503,7 @@ def main() -> int:
     root = Path(__file__).resolve().parent.parent
     parser = argparse.ArgumentParser(description="Imports, dreams, wakes, dreams on, and reports.")
     parser.add_argument("--out", type=Path, default=root / "build" / "demo.json")
-    parser.add_argument("--budget", type=float, default=12.0, help="seconds of the dream (default: 12)")
+    parser.add_argument("--budget", type=float, default=30.0, help="seconds of the dream (default: 30)")
     parser.add_argument("--limit", type=int, default=stdlib_memory.LIMIT, help="most memories")
     args = parser.parse_args()
     try:

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,11 +21,19 @@ PERCENTILES = (50, 95, 99)
 
 
 class Target(NamedTuple):
-    """The most that a figure may be."""
+    """The most that a figure may be, or the least."""
 
-    most: float
+    most: float | None = None
     # False: it is aimed at, and missing it breaks no promise.
     must: bool = True
+    least: float | None = None
+
+    def is_met(self, value: float) -> bool:
+        return (self.most is None or value <= self.most) and (self.least is None or value >= self.least)
+
+    def __str__(self) -> str:
+        bounds = (("<=", self.most), (">=", self.least))
+        return ", ".join(f"{sign} {bound:g}" for sign, bound in bounds if bound is not None)
 
 
 class Measured(NamedTuple):
@@ -35,14 +43,26 @@ class Measured(NamedTuple):
     detail: Mapping[str, Any]
 
 
+# True asks for the same on a small input: it shows that the benchmark works, and measures nothing.
+type Run = Callable[[bool, Console], Measured]
+
+
+class OnData(NamedTuple):
+    """A run that reads evaluation sets from a directory, which are no part of this project."""
+
+    # Raises `evaluation_sets.DataAbsent`.
+    run: Callable[[bool, Console, Path], Measured]
+
+
 class Benchmark(NamedTuple):
     """What a benchmark's file declares as BENCHMARK."""
 
     # The figures that a run gives, all of them, in the order they are shown.
     figures: Sequence[str]
     targets: Mapping[str, Sequence[Target]]
-    # True asks for the same on a small input: it shows that the benchmark works, and measures nothing.
-    run: Callable[[bool, Console], Measured]
+    run: Run | OnData
+    # Of the figures, those that a run may lack: where something that it can do without is missing.
+    optional: Collection[str] = ()
 
 
 def percentiles(values_ms: Sequence[float]) -> dict[str, float]:
@@ -115,8 +135,7 @@ def save(made: Mapping[str, Any], out: Path) -> None:
 def verdict(value: float, targets: Sequence[Target]) -> str:
     """E.g. "<= 100 met, <= 25 (aim) missed"."""
     return ", ".join(
-        f"<= {target.most:g}{'' if target.must else ' (aim)'} {'met' if value <= target.most else 'missed'}"
-        for target in targets
+        f"{target}{'' if target.must else ' (aim)'} {'met' if target.is_met(value) else 'missed'}" for target in targets
     )
 
 

@@ -12,6 +12,8 @@ import numpy as np
 
 from benchmarks.evaluation_sets import EvaluationSet, Fact, Question
 
+# Words that a sentence may begin with and that are no names: after an opener they are written small.
+_SMALL = re.compile(r"(A|An|And|As|But|He|Her|His|If|In|It|My|On|Our|She|So|That|The|There|They|This|We|When|You)\b")
 OPENERS = (
     "By the way, ",
     "As I said, ",
@@ -69,8 +71,9 @@ def reword(text: str, rng: np.random.Generator) -> str:
     """The same in slightly other words: one or two changes, at least one of which shows."""
     weights = np.array([one.weight for one in _REWORDS])
     chosen = rng.choice(len(_REWORDS), 1 + int(rng.integers(2)), replace=False, p=weights / weights.sum())
+    places: list[int] = np.sort(chosen).tolist()
     new = text
-    for place in sorted(chosen.tolist()):
+    for place in places:
         new = _REWORDS[place].reword(new, rng)
     return new if new != text else _opened(text, rng)
 
@@ -105,7 +108,8 @@ def _shouted(text: str, rng: np.random.Generator) -> str:
 
 
 def _opened(text: str, rng: np.random.Generator) -> str:
-    return OPENERS[int(rng.integers(len(OPENERS)))] + text
+    head = text[0].lower() + text[1:] if _SMALL.match(text) else text
+    return OPENERS[int(rng.integers(len(OPENERS)))] + head
 
 
 def _ended(text: str, rng: np.random.Generator) -> str:

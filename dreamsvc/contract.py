@@ -210,6 +210,8 @@ def _range_violations(limits: _Limits, path: str, value: float) -> list[Violatio
         return [Violation(path, f"is {value:g}{limits.unit}; must be at least {limits.least:g}{limits.unit}")]
     if limits.most is not None and value > limits.most:
         return [Violation(path, f"is {value:g}{limits.unit}; must be at most {limits.most:g}{limits.unit}")]
+    if limits.one_of and f"{value:g}" not in limits.one_of:
+        return [Violation(path, f"is {value:g}{limits.unit}; must be one of {', '.join(limits.one_of)}")]
     return []
 
 

@@ -1,8 +1,13 @@
-"""Every kernel compiled before the dream begins: a first trace in mid-dream would stall the process for a moment."""
+"""Every kernel compiled before the dream begins: a first trace in mid-dream would stall the process for a moment.
+
+What is compiled here is what the steps of a dream call, with the shapes they have. N, E: capacity for nodes and edges.
+D: numbers in a vector.
+"""
 
 # JAX leaves some of its own types out.
 # pyright: reportUnknownMemberType=false
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -12,13 +17,31 @@ import jax.numpy as jnp
 from kernels.activation import activate, at_rest, dequantise, quantise
 from kernels.arrays import Graph, HebbianState, SrcState
 from kernels.hebbian import Rate, hebbian_begin, hebbian_update, touched_by
+from kernels.near_duplicates import (
+    KEY_BITS,
+    RECHECK_PAIRS,
+    SKETCH_BITS,
+    SKETCH_ROWS,
+    SKETCH_WORDS,
+    STRIDE,
+    TILE_COLUMNS,
+    TILE_ROWS,
+    LshPlan,
+    hyperplanes,
+    neighbours_alike,
+    pair_cosines,
+    sketch_rows,
+    sort_table,
+    tile_pairs,
+)
+from kernels.paths import OutEdges, walk_paths
 from kernels.program import Program
 from kernels.sampling import sample_replay
 from kernels.src import src_chunk
 
 
 class Sizes(NamedTuple):
-    """The shapes of a dream; all but the last two from `kernels.padding.capacity`."""
+    """The shapes of a replay; all but the last two from `kernels.padding.capacity`."""
 
     nodes: int
     edges: int
@@ -36,14 +59,16 @@ class Call(NamedTuple):
     scalars: dict[str, Any]
 
 
-def calls(sizes: Sizes, *, learning_rate: Rate) -> tuple[Call, ...]:
-    """The calls a dream of these sizes makes; learning_rate: of the same kind as in the dream."""
+def array(dtype: jax.typing.DTypeLike, *shape: int) -> jax.Array:
+    """A shape in place of an array, as `lower` takes it; the tuples that hold it speak of arrays."""
+    return cast("jax.Array", jax.ShapeDtypeStruct(shape, dtype))
 
-    def array(dtype: jax.typing.DTypeLike, *shape: int) -> jax.Array:
-        # A shape in place of an array, as `lower` takes it; the tuples that hold it speak of arrays.
-        return cast("jax.Array", jax.ShapeDtypeStruct(shape, dtype))
 
-    f32, i32, flag = jnp.float32, jnp.int32, jnp.bool_
+f32, f16, i32, u32, flag = jnp.float32, jnp.float16, jnp.int32, jnp.uint32, jnp.bool_
+
+
+def replay_calls(sizes: Sizes, *, learning_rate: Rate) -> tuple[Call, ...]:
+    """The calls that a replay of these sizes makes; learning_rate: of the same kind as in the dream."""
     nodes, edges, slots, replay, batch = sizes
     graph = Graph(
         importance=array(f32, nodes),
@@ -57,7 +82,7 @@ def calls(sizes: Sizes, *, learning_rate: Rate) -> tuple[Call, ...]:
         dst=array(i32, edges),
         edge_alive=array(flag, edges),
     )
-    key: jax.Array = jax.eval_shape(jax.random.key, 0)
+    key = _key()
     weight, activation = array(f32, edges), array(f32, nodes)
     resting: SrcState = jax.eval_shape(partial(at_rest, nodes))
     learned: HebbianState = jax.eval_shape(partial(hebbian_begin, learning_rate=learning_rate), weight, graph)
@@ -79,7 +104,36 @@ def calls(sizes: Sizes, *, learning_rate: Rate) -> tuple[Call, ...]:
     )
 
 
-def compile_ahead(sizes: Sizes, *, learning_rate: Rate) -> None:
-    """Compiles what a dream of these sizes calls, for the default device; later calls with such shapes find it."""
-    for call in calls(sizes, learning_rate=learning_rate):
+def walk_calls(*, nodes: int, edges: int, rows: int, walkers: int) -> tuple[Call, ...]:
+    """The calls of walks over a graph of capacity N and E, from so many rows at a time."""
+    graph = OutEdges(array(i32, nodes + 1), array(i32, edges), array(i32, edges), array(u32, edges))
+    return (Call("walk_paths", walk_paths, (_key(), array(i32, rows), graph), {"walkers": walkers}),)
+
+
+def near_duplicate_calls(*, nodes: int, dim: int, plan: LshPlan | None, places: int) -> tuple[Call, ...]:
+    """The calls of a search among f16 [N, D]; plan and places as `find_near_duplicates` takes them."""
+    vectors, alive = array(f16, nodes, dim), array(flag, nodes)
+    if plan is None:
+        tile = {"rows": min(TILE_ROWS, nodes), "columns": min(TILE_COLUMNS, nodes), "places": places}
+        return (Call("tile_pairs", tile_pairs, (vectors, alive, 0, 0, 0.9), tile),)
+    planes = array(f32, dim, KEY_BITS * plan.tables + SKETCH_BITS)
+    bits = array(u32, nodes, SKETCH_WORDS)
+    return (
+        Call("hyperplanes", hyperplanes, (_key(),), {"dim": dim, "tables": plan.tables}),
+        Call("sketch_rows", sketch_rows, (vectors, planes, 0), {"rows": min(SKETCH_ROWS, nodes)}),
+        Call("sort_table", sort_table, (array(u32, nodes), bits, alive), {}),
+        Call(
+            "neighbours_alike", neighbours_alike, (array(i32, nodes), bits, 1, 1), {"stride": STRIDE, "places": places}
+        ),
+        Call("pair_cosines", pair_cosines, (vectors, array(i32, RECHECK_PAIRS, 2)), {}),
+    )
+
+
+def _key() -> jax.Array:
+    return jax.eval_shape(partial(jax.random.key, impl="threefry2x32"), 0)
+
+
+def compile_ahead(calls: Iterable[Call]) -> None:
+    """Compiles these for the default device; later calls with such shapes find it."""
+    for call in calls:
         call.program.lower(*call.args, **call.scalars).compile()

@@ -41,13 +41,6 @@ MOST_TABLES = 64
 ALIGNED_BYTES = 64
 
 
-class Sketch(NamedTuple):
-    """The signs of rows against random hyperplanes."""
-
-    keys: jax.Array  # u32[L, N]
-    bits: jax.Array  # u32[N, 8]
-
-
 class NearDuplicates(NamedTuple):
     """What was found."""
 
@@ -82,6 +75,7 @@ def plan_tables(count: int, threshold: float) -> LshPlan:
     )
 
 
+@program(static=("dim", "tables"), donated=())
 def hyperplanes(key: jax.Array, dim: int, tables: int) -> jax.Array:
     """Random directions, f32[D, 32 L + 256]."""
     return jax.random.normal(key, (dim, KEY_BITS * tables + SKETCH_BITS), jnp.float32)
@@ -182,17 +176,25 @@ def tile_pairs(
 
 
 def find_near_duplicates(
-    key: jax.Array, vectors: jax.Array, alive: jax.Array, *, threshold: float, exact: bool, places: int, most: int
+    key: jax.Array,
+    vectors: jax.Array,
+    alive: jax.Array,
+    *,
+    threshold: float,
+    plan: LshPlan | None,
+    places: int,
+    most: int,
 ) -> Generator[None, None, NearDuplicates]:
     """All pairs of living rows with a cosine of at least `threshold`, or nearly all; yields after each step.
 
-    vectors: f32 or f16 [N, D], of unit length where alive. alive: bool[N]. exact: in tiles, which for N below some
-    thousand, or on a GPU, is the faster way. places: pairs kept in one step. most: pairs kept overall, the nearest.
+    vectors: f32 or f16 [N, D], of unit length where alive. alive: bool[N]. plan: from `plan_tables`; None for tiles,
+    which for N below some thousand, or on a GPU, is the faster way. places: pairs kept in one step. most: pairs kept
+    overall, the nearest.
     """
-    if exact:
+    if plan is None:
         pairs, cosines, overflow = yield from _exactly(vectors, alive, threshold, places)
     else:
-        candidates, overflow = yield from _candidates(key, vectors, alive, threshold, places)
+        candidates, overflow = yield from _candidates(key, vectors, alive, plan, places)
         pairs, cosines = yield from _checked(vectors, candidates, threshold)
     order = np.lexsort((pairs[:, 1], pairs[:, 0]))
     # Stable: of equally near pairs the first rows stay.
@@ -232,12 +234,11 @@ def _exactly(vectors: jax.Array, alive: jax.Array, threshold: float, places: int
 
 
 def _candidates(
-    key: jax.Array, vectors: jax.Array, alive: jax.Array, threshold: float, places: int
+    key: jax.Array, vectors: jax.Array, alive: jax.Array, plan: LshPlan, places: int
 ) -> Generator[None, None, tuple[NDArray[np.int64], int]]:
     """Pairs as row x N + row, each once, ascending; and how many had no place."""
     nodes, dim = vectors.shape
-    plan = plan_tables(int(alive.sum()), threshold)
-    planes = hyperplanes(key, dim, plan.tables)
+    planes = hyperplanes(key, dim=dim, tables=plan.tables)
     rows = min(SKETCH_ROWS, nodes)
     keys, bits = np.empty((plan.tables, nodes), np.uint32), np.empty((nodes, SKETCH_WORDS), np.uint32)
     for start in range(0, nodes, rows):
@@ -245,10 +246,10 @@ def _candidates(
         part, sketch = sketch_rows(vectors, planes, first, rows=rows)
         keys[:, first : first + rows], bits[first : first + rows] = np.asarray(part).T, np.asarray(sketch)
         yield
-    whole = Sketch(jnp.asarray(keys), jnp.asarray(bits))
+    whole = jnp.asarray(bits)
     codes, overflow = np.zeros(0, np.int64), 0
     for table in range(plan.tables):
-        order, sorted_bits = sort_table(whole.keys[table], whole.bits, alive)
+        order, sorted_bits = sort_table(jnp.asarray(keys[table]), whole, alive)
         order.block_until_ready()
         yield
         new: list[NDArray[np.int64]] = []

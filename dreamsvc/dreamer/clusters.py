@@ -34,6 +34,7 @@ from dreamsvc.dreamer.merging import (
     Step,
     Units,
     Vectors,
+    gathered,
     grouped,
     joined,
     merge,
@@ -91,7 +92,9 @@ def tight_clusters(vectors: Vectors, unit: Rows, edges: Edges, guard: Guard, pla
     place = np.cumsum(broken) - 1
     pairs = yield from joined([Edges(place[inside.src], place[inside.dst], inside.weight)], len(again))
     limits = Limits(cap=plan.cap, floor=plan.merge_similarity, edge_bonus=0.0, target=0)
-    heads = yield from merge(units.at(again), pairs, guard, limits)
+    means = yield from gathered(units.means, again)
+    rest = Units(units.order, units.ends[again], units.sizes[again], means)
+    heads = yield from merge(rest, pairs, guard, limits)
     found += [again[part] for part in (yield from grouped(heads)) if len(part) > 1]
     return sorted(found, key=lambda part: int(part[0]))
 

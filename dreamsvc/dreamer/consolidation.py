@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dreamsvc.dreamer.clusters import TightPlan, TopicPlan, tight_clusters, topic_clusters
 from dreamsvc.dreamer.memories import Memories
-from dreamsvc.dreamer.merging import GATHERED, Edges, Guard, Rows, Search, Step, Vectors, grouped
+from dreamsvc.dreamer.merging import GATHERED, Edges, Guard, Rows, Search, Step, Vectors, gathered, grouped, let_go
 from dreamsvc.dreamer.readings import Readings
 from dreamsvc.dreamer.refusals import Refusals
 from dreamsvc.dreamer.superseding import SUPERSEDES
@@ -146,7 +146,7 @@ def plan(
     taking = _taking_part(memories, gone)
     if active < min_active or len(taking.rows) < 2:
         return nothing
-    vectors = yield from _gathered(memories.vectors, taking.rows)
+    vectors = yield from gathered(memories.vectors, taking.rows)
     edges = yield from _contracted(memories, taking)
     evidence = _Evidence(memories, readings, taking.rows, vectors, refusals, mix_kinds=config.mix_kinds)
     tight: list[Rows] = []
@@ -154,16 +154,16 @@ def plan(
     if config.enabled:
         limits = TightPlan(config.coupling_threshold, config.merge_similarity, config.max_cluster_size)
         tight = yield from tight_clusters(vectors, taking.unit, edges, evidence.guard(-1.0), limits)
-        inside = np.isin(taking.unit, np.concatenate([*tight, np.zeros(0, np.int64)]))
-        left_out[MERGE_STAGE_CONSERVATIVE] = evidence.left_out(inside)
+        left_out[MERGE_STAGE_CONSERVATIVE] = evidence.left_out(_inside(taking, tight))
+        yield Step("communities", 1, 1)
     groups = tight
     if config.topics and quality.target_compression_ratio > 1:
         target = _target(memories, taking, active, quality.target_compression_ratio)
         groups = yield from _topics(memories, vectors, taking, tight, edges, evidence, config, target, seed)
-        inside = np.isin(taking.unit, np.concatenate([*groups, np.zeros(0, np.int64)]))
-        left_out[MERGE_STAGE_TOPIC] = evidence.left_out(inside)
+        left_out[MERGE_STAGE_TOPIC] = evidence.left_out(_inside(taking, groups))
         yield Step("folding", 0, len(groups))
     clusters = yield from _clusters(memories, vectors, taking, tight, groups, evidence, config)
+    yield from evidence.forget()
     return nothing._replace(clusters=tuple(clusters), left_out=left_out)
 
 
@@ -204,12 +204,12 @@ def _target(memories: Memories, taking: _Taking, active: int, ratio: float) -> i
     return max(1, round(represented / ratio) - (active - len(taking.owners)))
 
 
-def _gathered(vectors: Vectors, rows: Rows) -> Search[Vectors]:
-    out = np.empty((len(rows), vectors.shape[1]), np.float32)
-    for start in range(0, len(rows), GATHERED):
-        out[start : start + GATHERED] = vectors[rows[start : start + GATHERED]]
-        yield Step("vectors", min(start + GATHERED, len(rows)), len(rows))
-    return out
+def _inside(taking: _Taking, groups: list[Rows]) -> Flags:
+    """The members that are in one of these groups of units, [m]."""
+    grouped_units = np.zeros(len(taking.owners), np.bool_)
+    if groups:
+        grouped_units[np.concatenate(groups)] = True
+    return grouped_units[taking.unit]
 
 
 def _contracted(memories: Memories, taking: _Taking) -> Search[Edges]:
@@ -303,9 +303,13 @@ class _Evidence:
 
     def left_out(self, inside: Flags) -> int:
         """How many members were in a refused pair and are in no cluster, since this was last asked."""
-        count = sum(not inside[member] for member in self._refused)
+        count = int(np.count_nonzero(~inside[np.fromiter(self._refused, np.int64, len(self._refused))]))
         self._refused.clear()
         return count
+
+    def forget(self) -> Search[None]:
+        """Lets go of what was said, which is long for a hundred thousand pairs."""
+        yield from let_go(self._said)
 
     def _judged(self, pair: tuple[int, int], cosine: float) -> str:
         if pair in self._superseding:
@@ -364,6 +368,7 @@ def _topics(
     for group in tight:
         head[group] = group[0]
     _, label = np.unique(head, return_inverse=True)
+    yield Step("edges", 0, 1)
     count = int(label.max()) + 1
     lots = np.zeros(count, np.int64)
     if not config.mix_kinds:

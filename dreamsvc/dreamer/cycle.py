@@ -18,6 +18,7 @@ import numpy as np
 
 from dreamsvc import clock, snapshot_files
 from dreamsvc.dreamer import memories as memory_columns
+from dreamsvc.dreamer.compiling import calls_of
 from dreamsvc.dreamer.compression import Compressed, Where, compress
 from dreamsvc.dreamer.journal import Journal
 from dreamsvc.dreamer.replay import PROGRESS_S, Replay
@@ -27,11 +28,13 @@ from dreamsvc.dreamer.v1.operations_pb2 import Operations
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.config_pb2 import DreamConfig
 from dreamsvc.v1.dream_pb2 import Compression, EndReason, Progress
+from kernels.compile_ahead import compile_ahead
 
 # Of the progress, what the replay makes up where there is compression to come.
 REPLAY_SHARE = 0.5
-# Busy time that the compression takes, about; kept for it, up to half of the budget.
-RESERVED_S, RESERVED_A_NODE_S = 1.0, 6e-4
+# Busy time that the compression takes, about: for the cues of its probes, and for each memory. So much is kept for it,
+# up to half of the budget.
+RESERVED_S, RESERVED_A_CUE_S, RESERVED_A_NODE_S = 0.5, 3e-3, 5e-4
 
 
 class UnreadableSnapshot(Exception):
@@ -64,9 +67,11 @@ class Cycle:
         self._compresses = _compresses(self._start.config, arrays)
         self._reserved_s = 0.0
         if self._compresses:
-            busy_s = RESERVED_S + ready.nodes * RESERVED_A_NODE_S
+            cues = min(ready.nodes, self._start.config.quality.probe_cues)
+            busy_s = RESERVED_S + cues * RESERVED_A_CUE_S + ready.nodes * RESERVED_A_NODE_S
             self._reserved_s = busy_s / self._start.config.resources.max_gpu_usage
             self._memories = memory_columns.read(arrays)
+            compile_ahead(calls_of(self._memories, self._start.config))
             self._journal.replay_share = REPLAY_SHARE
         return ready
 

@@ -75,6 +75,23 @@ def grouped(labels: Rows) -> Search[list[Rows]]:
     return groups
 
 
+def gathered(vectors: Vectors, rows: Rows) -> Search[Vectors]:
+    """A copy of these rows."""
+    out = np.empty((len(rows), vectors.shape[1]), np.float32)
+    for start in range(0, len(rows), GATHERED):
+        out[start : start + GATHERED] = vectors[rows[start : start + GATHERED]]
+        yield Step("vectors", min(start + GATHERED, len(rows)), len(rows))
+    return out
+
+
+def let_go(held: dict[Any, Any]) -> Search[None]:
+    """Empties what may hold so much that freeing it at once would take a tenth of a second."""
+    while held:
+        for _ in range(min(len(held), 16 * GATHERED)):
+            held.popitem()
+        yield Step("freeing", 0, 1)
+
+
 def means_of(vectors: Vectors, owner: Rows, sizes: Rows) -> Search[Vectors]:
     """The mean vector of each cluster, [clusters, D]; every cluster has a row."""
     order = np.argsort(owner, kind="stable")
@@ -301,6 +318,8 @@ def merge(units: Units, pairs: Pairs, guard: Guard, limits: Limits) -> Search[Ro
     while state.heap:
         del state.heap[-16 * GATHERED :]
         yield Step("merging", len(means) - state.count, len(means) - limits.target)
+    yield from let_go(state.members)
+    yield from let_go(state.refused)
     return state.head
 
 

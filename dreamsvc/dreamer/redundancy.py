@@ -24,7 +24,7 @@ from dreamsvc.dreamer.refusals import Refusals
 from dreamsvc.dreamer.same_texts import SameTexts, same_texts
 from dreamsvc.evidence import conflict, same_text
 from dreamsvc.v1.config_pb2 import RedundancyConfig
-from kernels.near_duplicates import find_near_duplicates, room_for
+from kernels.near_duplicates import LshPlan, find_near_duplicates, plan_tables, room_for
 from kernels.padding import capacity
 
 # Bytes of text compared in about 5 ms.
@@ -74,7 +74,7 @@ def find_copies(memories: Memories, readings: Readings, config: RedundancyConfig
     refusals = Refusals()
     if np.count_nonzero(memories.active) < config.min_active:
         return Copies([], 0, 0, refusals, 0)
-    rows = np.flatnonzero(memories.findable & ~memories.untouchable & ~memories.apart)
+    rows = np.flatnonzero(_looked_at(memories))
     texts = yield from same_texts(memories, readings, rows, config.max_candidates)
     near = yield from _near(memories, _alone(memories, rows, texts), config, config.max_candidates - texts.pairs, seed)
     accepted = yield from _accepted(memories, readings, near, refusals)
@@ -93,7 +93,29 @@ def find_copies(memories: Memories, readings: Readings, config: RedundancyConfig
     )
 
 
+def _looked_at(memories: Memories) -> NDArray[np.bool_]:
+    """Rows that may be copies, [n]."""
+    return memories.findable & ~memories.untouchable & ~memories.apart
+
+
 # ── by vectors ──────────────────────────────────────────────────────────────────
+
+
+def tables_for(memories: Memories, config: RedundancyConfig) -> LshPlan | None:
+    """How the vectors are searched; None where every one is compared with every other.
+
+    It goes by the rows that there are before those of one text stand as one, so that it is known, and what it needs
+    compiled, before the dream begins.
+    """
+    if capacity(len(memories.node_ids)) <= EXACT_ROWS or jax.default_backend() == "gpu":
+        return None
+    count = int(np.count_nonzero(_looked_at(memories) & memories.embedded))
+    return plan_tables(count, _threshold(config))
+
+
+def _threshold(config: RedundancyConfig) -> float:
+    """The least cosine of the search, whose vectors are rounded."""
+    return config.similarity_threshold - HALF_ERROR
 
 
 def _alone(memories: Memories, rows: NDArray[np.int64], texts: SameTexts) -> NDArray[np.bool_]:
@@ -123,8 +145,8 @@ def _near(
         jax.random.fold_in(key, np.uint32(seed >> 32)),
         jax.device_put(room),
         jax.device_put(alive),
-        threshold=config.similarity_threshold - HALF_ERROR,
-        exact=capacity(n) <= EXACT_ROWS or jax.default_backend() == "gpu",
+        threshold=_threshold(config),
+        plan=tables_for(memories, config),
         places=STEP_PLACES,
         most=most,
     )

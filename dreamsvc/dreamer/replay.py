@@ -30,9 +30,9 @@ from dreamsvc.dreamer.v1.operations_pb2 import EdgeWeights, Operations, ReplayMa
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.dream_pb2 import EndReason, Progress
 from dreamsvc.v1.memory_pb2 import MEMORY_ROLE_CONTAINER
-from kernels import compile_ahead
 from kernels.activation import activate, at_rest, dequantise, quantise
 from kernels.arrays import Graph, HebbianState, SrcInfo, SrcState
+from kernels.compile_ahead import Sizes, compile_ahead, replay_calls
 from kernels.hebbian import hebbian_begin, hebbian_update, touched_by
 from kernels.padding import capacity, pad_column, pad_graph
 from kernels.sampling import sample_replay
@@ -329,14 +329,14 @@ class Replay:
 
     def _compile(self, nodes: int, edges: int) -> None:
         n = capacity(nodes)
-        sizes = compile_ahead.Sizes(
+        sizes = Sizes(
             nodes=n,
             edges=capacity(edges),
             slots=self._slots(n),
             replay=self._config.max_replay_count,
             batch=self._config.batch_size,
         )
-        compile_ahead.compile_ahead(sizes, learning_rate=self._config.learning_rate)
+        compile_ahead(replay_calls(sizes, learning_rate=self._config.learning_rate))
 
     def _warm_up(self) -> None:
         """One step of everything, thrown away: the first batch must not stall on what JAX does at a first call."""

@@ -113,6 +113,11 @@ def find_shortcuts(
     return FoundShortcuts(edges, walks, len(counts), {reason: count for reason, count in rejected.items() if count})
 
 
+def starts_a_step(walkers: int) -> int:
+    """Memories that walks begin at in one step."""
+    return max(1, WALKS // walkers)
+
+
 def _room(memories: Memories) -> int:
     """E of the walks."""
     return capacity(len(memories.edge_ids))
@@ -147,7 +152,7 @@ def _walked(
     table = out_edges(graph.src, graph.dst, graph.weight, walkable, nodes=nodes, edges=edges)
     yield Step("walking", 0, len(starts))
     counts: dict[bytes, int] = {}
-    size = max(1, WALKS // walkers)
+    size = starts_a_step(walkers)
     for number, start in enumerate(range(0, len(starts), size)):
         part = pad_column(starts[start : start + size], nodes, size=size)
         walks = _walks(jax.random.fold_in(key, number), part, table, walkers)

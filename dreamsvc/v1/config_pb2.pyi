@@ -202,7 +202,7 @@ Global___TriggerConfig: _TypeAlias = TriggerConfig  # noqa: Y015
 
 @_typing.final
 class NremConfig(_message.Message):
-    """The NREM phase (REQ-DREAM-004 to 006)."""
+    """The NREM phase (REQ-DREAM-004 to 006): its time, and the replay."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -236,8 +236,8 @@ class NremConfig(_message.Message):
     weight_floor: _builtins.float
     """A replayed edge whose weight falls to this is pruned (soft)."""
     pace: _builtins.str
-    """"converge": end once every due memory was replayed; "fill": go on with new
-    rounds until the budget is used.
+    """"converge": the replay ends once every due memory was replayed; "fill": it goes on with new rounds for as long as
+    the budget has room beside what comes after it.
     """
     src_steps: _builtins.int
     """SRC steps between two Hebbian updates."""
@@ -721,7 +721,7 @@ Global___ShortcutConfig: _TypeAlias = ShortcutConfig  # noqa: Y015
 
 @_typing.final
 class QualityConfig(_message.Message):
-    """What a night must reach (REQ-DREAM-022)."""
+    """What a night must reach, and what it may cost (REQ-DREAM-022)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

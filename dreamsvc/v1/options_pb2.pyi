@@ -55,7 +55,7 @@ class Rule(_message.Message):
     """A regular expression (RE2 subset) the whole text must match."""
     @_builtins.property
     def one_of(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The only texts allowed."""
+        """The only texts allowed; of a number field, the only numbers."""
 
     def __init__(
         self,

@@ -48,7 +48,7 @@ def found(
         jnp.asarray(padded),
         jnp.asarray(living),
         threshold=threshold,
-        exact=exact,
+        plan=None if exact else plan_tables(int(living.sum()), threshold),
         places=places,
         most=most,
     )
