@@ -1,7 +1,7 @@
 """`make demo`: a real memory is imported, dreams, is woken by a query, dreams on until it is a tenth of its size, keeps
 what it learned over a restart, and is taken back to what it was.
 
-    python benchmarks/demo.py [--out build/demo.json] [--budget 30]
+    python benchmarks/demo.py [--out build/demo.json] [--budget 120]
 
 Runs `dreamsvc serve` in a directory of its own and talks to it over gRPC only. Ends with 1 and says what went wrong
 if anything that it shows does not hold.
@@ -47,19 +47,18 @@ SEED = 20
 START_S = 30.0
 EMBED_S = 20.0
 # Where in the dream the query comes that wakes it.
-WAKE_AT = 0.35
+WAKE_AT = 0.1
 PAUSE_BETWEEN_RECALLS_S = 0.2
 
 EDITS_SHOWN = 3
-# Defaults, but for four things: this dream comes when it is called, uses all of its time and most of a core, and gives
-# up on edges somewhat above the weakest evidence in the file, so that half a minute shows what a night does.
+# Defaults, but for three things: this dream comes when it is called, uses most of a core, and gives up on edges somewhat
+# above the weakest evidence in the file, so that half a minute shows what a night does.
 CONFIG = """\
 [dream.trigger]
 automatic = false
 
 [dream.nrem]
-pace = "fill"
-weight_floor = 0.07
+weight_floor = 0.09
 
 [dream.resources]
 max_gpu_usage = 0.8
@@ -229,7 +228,7 @@ def demo(out: Path, budget_s: float, limit: int) -> None:
             content_before = content_digest(client, directory / "before.jsonl")
             heading("2  Questions, before the dream")
             before = ask(client, None)
-            heading(f"3  A dream of {budget_s:.0f} s that a query may wake")
+            heading("3  A dream that a query may wake")
             dream_id, wake_ms, waking_recall_ms = dream_until_woken(client, budget_s)
             heading("4  It goes on; this part is not woken, and queries are answered all the while")
             dream, latencies_ms = dream_on(client, dream_id, budget_s)
@@ -503,7 +502,7 @@ def main() -> int:
     root = Path(__file__).resolve().parent.parent
     parser = argparse.ArgumentParser(description="Imports, dreams, wakes, dreams on, and reports.")
     parser.add_argument("--out", type=Path, default=root / "build" / "demo.json")
-    parser.add_argument("--budget", type=float, default=30.0, help="seconds of the dream (default: 30)")
+    parser.add_argument("--budget", type=float, default=120.0, help="most seconds of the dream (default: 120)")
     parser.add_argument("--limit", type=int, default=stdlib_memory.LIMIT, help="most memories")
     args = parser.parse_args()
     try:

@@ -87,7 +87,7 @@ def gathered(vectors: Vectors, rows: Rows) -> Search[Vectors]:
 def let_go(held: dict[Any, Any]) -> Search[None]:
     """Empties what may hold so much that freeing it at once would take a tenth of a second."""
     while held:
-        for _ in range(min(len(held), 16 * GATHERED)):
+        for _ in range(min(len(held), 4 * GATHERED)):
             held.popitem()
         yield Step("freeing", 0, 1)
 
@@ -316,7 +316,7 @@ def merge(units: Units, pairs: Pairs, guard: Guard, limits: Limits) -> Search[Ro
         yield from state.merge_above(end, guard)
     # A heap of a million takes a tenth of a second to let go.
     while state.heap:
-        del state.heap[-16 * GATHERED :]
+        del state.heap[-4 * GATHERED :]
         yield Step("merging", len(means) - state.count, len(means) - limits.target)
     yield from let_go(state.members)
     yield from let_go(state.refused)

@@ -264,13 +264,15 @@ def read_back(connection: Connection, change: ChangeId) -> ReadBack:
         was = dict(zip(before.edge_ids, np.asarray(before.weights, np.float32).tolist(), strict=True))
         # What a user changed since then is not the dream's any more.
         query = (
-            f"SELECT id, weight, deleted_us FROM edges WHERE changed_by={change} AND user_seq<={row.base_seq}"
+            # An edge that went into hiding with a copy was not pruned.
+            "SELECT id, weight, deleted_us IS NOT NULL AND hidden_by IS NULL FROM edges"
+            f" WHERE changed_by={change} AND user_seq<={row.base_seq}"
             " AND id IN (%s)"
         )
-        for edge, weight, deleted in rows.chosen(connection, query, was):
-            pruned += deleted is not None
-            strengthened += deleted is None and weight > was[edge]
-            weakened += deleted is None and weight < was[edge]
+        for edge, weight, is_pruned in rows.chosen(connection, query, was):
+            pruned += bool(is_pruned)
+            strengthened += not is_pruned and weight > was[edge]
+            weakened += not is_pruned and weight < was[edge]
             total += weight - was[edge]
     changed = strengthened + weakened + pruned
     return ReadBack(strengthened, weakened, pruned, skipped, replayed, total / changed if changed else 0.0)
