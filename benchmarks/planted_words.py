@@ -48,8 +48,8 @@ LISTS: dict[str, tuple[str, ...]] = {
         *("woodcarving", "juggling"),
     ),
     "job": (
-        *("carpenter", "pharmacist", "translator", "pilot", "librarian", "electrician", "surveyor", "journalist"),
-        *("geologist", "accountant", "gardener", "optician"),
+        *("carpenter", "pharmacist", "translator", "pilot", "librarian", "plumber", "surveyor", "journalist"),
+        *("geologist", "baker", "gardener", "goldsmith"),
     ),
     "place": ("museum", "train station", "harbour", "library", "market hall", "botanical garden", "theatre", "stadium"),
     "room": ("kitchen", "hallway", "bedroom", "garage", "bathroom", "study", "attic", "cellar"),
@@ -317,7 +317,7 @@ UPDATES: dict[str, tuple[str, tuple[str, ...], str]] = {
     ),
     "rent": (
         "The rent of {who}'s flat is {large} euros.",
-        ("The rent of {who}'s flat is {large2} euros.", "The rent of {who}'s flat was raised to {large2} euros."),
+        ("The rent of {who}'s flat is {large2} euros.", "The rent of {who}'s flat was changed to {large2} euros."),
         "How much is the rent of {who}'s flat?",
     ),
     "habit": (

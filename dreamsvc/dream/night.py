@@ -25,7 +25,7 @@ import grpc.aio
 
 from dreamsvc import clock, snapshot_files
 from dreamsvc.clock import Clock, to_timestamp
-from dreamsvc.dream import quality
+from dreamsvc.dream import outcome
 from dreamsvc.dream.dreamers import DreamerProcess, Dreamers
 from dreamsvc.dream.state import AWAKE, ENTERING_NREM, NREM, WAKING, follow
 from dreamsvc.dream.watch import Events
@@ -419,19 +419,19 @@ class Night:
             report.journal_digest = operations.journal_digest(parts)
             report.operations = operations.size(parts)
             self._foresee(parts)
-            await assess(self._journal, self.dream, self._plan.config)
+            await outcome.assess(self._journal, self.dream, self._plan.config)
         else:
             self._require_allowed_loss()
             sealed = await asyncio.to_thread(self._journal.compact, self._plan.change)
             report.journal_digest, report.operations = sealed.digest, sealed.operations
-            await note_size(self._journal, self.dream)
+            await outcome.note_size(self._journal, self.dream)
             if self.dream.propose:
                 await self._propose(self._plan.change)
                 return
             await asyncio.wrap_future(self._journal.seal_dream(self._plan.change, self.dream))
             self._sealed = True
-            await fold(self._store, self._journal, self._plan.change, self.dream)
-            await assess(self._journal, self.dream, self._plan.config)
+            await outcome.fold(self._store, self._journal, self._plan.change, self.dream)
+            await outcome.assess(self._journal, self.dream, self._plan.config)
         self.dream.state = Dream.STATE_SUCCEEDED
         self.dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
         if self._plan.change is not None:
@@ -450,7 +450,7 @@ class Night:
 
     async def _propose(self, change: ChangeId) -> None:
         """Waits for somebody's word with everything ready to be applied."""
-        await assess(self._journal, self.dream, self._plan.config)
+        await outcome.assess(self._journal, self.dream, self._plan.config)
         self.dream.state = Dream.STATE_PROPOSED
         self.dream.message = "waits for ApproveDream or RejectDream; nothing of it is applied"
         self.dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
@@ -460,7 +460,7 @@ class Night:
         """What a dry run would have done, against the weights it read."""
         arrays = snapshot_files.read(Path(self._snapshot)) or {}
         foreseen = operations.foresee(parts, arrays["edge_ids"], arrays["weights"])
-        show(self.dream, foreseen)
+        outcome.show(self.dream, foreseen)
 
     async def _fail(self, why: str) -> None:
         if self._staging is not None:
@@ -478,46 +478,3 @@ class Night:
             await self._settle()
         except DreamsvcError as error:
             logger.warning("dream %s could not be written down: %s", self.dream.id, error.message)
-
-
-async def fold(store: Store, journal: Journal, change: ChangeId, dream: Dream) -> None:
-    """Applies a sealed dream to its end and puts what the store then holds into its report."""
-    while await asyncio.wrap_future(store.fold_next(change, dream.space)) is not None:
-        pass
-    show(dream, await asyncio.to_thread(journal.read_back, change))
-    made = await asyncio.to_thread(journal.made, change)
-    compression = dream.report.compression
-    compression.redundancy.eliminated, compression.facets = made.eliminated, made.facets
-    compression.schemas, compression.superseded = made.schemas, made.superseded
-    if made.shortcuts or compression.HasField("shortcuts"):
-        compression.shortcuts.created = made.shortcuts
-    if made.skipped:
-        compression.notices.append(f"{made.skipped} memories and edges were left as users had changed them meanwhile")
-    size = await asyncio.to_thread(journal.size, dream.space)
-    compression.nodes_after, compression.vector_bytes_after = size.active, size.vector_bytes
-    compression.text_bytes_after, compression.edges_after = size.text_bytes, size.linked
-    if made.eliminated or made.facets:
-        await asyncio.wrap_future(await asyncio.to_thread(store.settle, dream.space))
-
-
-async def note_size(journal: Journal, dream: Dream) -> None:
-    """Puts how large the memory is before anything is applied into the report."""
-    size = await asyncio.to_thread(journal.size, dream.space)
-    compression = dream.report.compression
-    compression.nodes_before, compression.vector_bytes_before = size.active, size.vector_bytes
-    compression.text_bytes_before, compression.edges_before = size.text_bytes, size.linked
-
-
-async def assess(journal: Journal, dream: Dream, config: DreamConfig) -> None:
-    """Grades a night by what its report says."""
-    size = await asyncio.to_thread(journal.size, dream.space)
-    folded = await asyncio.to_thread(journal.folded_count, dream.space)
-    memories = size.active - size.containers + size.facets + folded
-    dream.report.quality.CopyFrom(quality.assess(dream.report.compression, memories, config))
-
-
-def show(dream: Dream, done: operations.ReadBack) -> None:
-    report = dream.report
-    report.edges_strengthened, report.edges_weakened = done.strengthened, done.weakened
-    report.edges_pruned, report.edges_skipped = done.pruned, done.skipped
-    report.average_delta = done.average_delta

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from dreamsvc import entropy, snapshot_files
 from dreamsvc.clock import Clock, to_timestamp
-from dreamsvc.dream import night as nights
+from dreamsvc.dream import outcome
 from dreamsvc.dream.night import Plan
 from dreamsvc.memory.dreams import DreamRow
 from dreamsvc.memory.journal import Journal
@@ -64,8 +64,8 @@ class Records:
 
     async def finish(self, row: DreamRow) -> None:
         """Folds a sealed dream that was interrupted after its seal."""
-        await nights.fold(self._store, self._journal, row.change, row.dream)
-        await nights.assess(self._journal, row.dream, row.config)
+        await outcome.fold(self._store, self._journal, row.change, row.dream)
+        await outcome.assess(self._journal, row.dream, row.config)
         row.dream.state = Dream.STATE_SUCCEEDED
         row.dream.message = ""
         row.dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))

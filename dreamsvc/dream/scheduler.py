@@ -234,35 +234,22 @@ class Scheduler:
 
     async def revert(self, request: RevertRequest) -> RevertResponse:
         """Takes a dream back; raises NotFound, DreamInProgress, ChangedLater."""
-        async with self._turn:
-            await self._settled(request.space)
-            if request.space in self._nights:
-                raise DreamInProgress(f'space "{request.space}" dreams; abort that first')
-            # Nothing may begin to dream of what is being taken back.
-            self._nights[request.space] = None
-        taking_back = asyncio.create_task(self._revert(request))
-        self._tasks.add(taking_back)
-        taking_back.add_done_callback(self._tasks.discard)
-        # Shielded: what has begun is not tied to the life of the call.
-        return await asyncio.shield(taking_back)
+        return await self._alone(request.space, self._revert(request))
 
     async def _revert(self, request: RevertRequest) -> RevertResponse:
-        try:
-            answer, row = await asyncio.wrap_future(self._journal.begin_revert(request))
-            if row is not None:
-                return await self._records.take_back(row)
-            answer.dream.CopyFrom(await self.dream(request.space, request.dream_id))
-            return answer
-        finally:
-            del self._nights[request.space]
-            self._history.pop(request.space, None)
+        answer, row = await asyncio.wrap_future(self._journal.begin_revert(request))
+        if row is not None:
+            return await self._records.take_back(row)
+        answer.dream.CopyFrom(await self.dream(request.space, request.dream_id))
+        return answer
 
     async def approve(self, request: ApproveDreamRequest) -> ApproveDreamResponse:
         """Applies a proposal; raises NotFound, DreamInProgress, ChangedLater where it does not wait."""
-        return await self._decided(request.space, self._approve(request))
+        return await self._alone(request.space, self._approve(request))
 
     async def _approve(self, request: ApproveDreamRequest) -> ApproveDreamResponse:
         answer, row = await asyncio.wrap_future(self._journal.approve_dream(request))
+        self._proposed.pop(request.space, None)
         if row is not None:
             await self._records.finish(row)
             answer.dream.CopyFrom(row.dream)
@@ -273,15 +260,16 @@ class Scheduler:
 
     async def reject(self, request: RejectDreamRequest) -> RejectDreamResponse:
         """Gives a proposal up; raises NotFound, DreamInProgress, ChangedLater where it does not wait."""
-        return await self._decided(request.space, self._reject(request))
+        return await self._alone(request.space, self._reject(request))
 
     async def _reject(self, request: RejectDreamRequest) -> RejectDreamResponse:
         answer = await asyncio.wrap_future(self._journal.reject_dream(request))
+        self._proposed.pop(request.space, None)
         await asyncio.to_thread(snapshot_files.remove, self._store.dream_snapshot_path(answer.dream.id))
         return answer
 
-    async def _decided[Answer](self, space: str, deciding: Coroutine[Any, Any, Answer]) -> Answer:
-        """Lets a decision about a space's proposal come to its end while nothing else begins there."""
+    async def _alone[Answer](self, space: str, work: Coroutine[Any, Any, Answer]) -> Answer:
+        """Lets work on a space's dreams come to its end while nothing begins to dream there."""
         try:
             async with self._turn:
                 await self._settled(space)
@@ -290,19 +278,17 @@ class Scheduler:
                     raise DreamInProgress(f'space "{space}" dreams; abort that first')
                 self._nights[space] = None
         except BaseException:
-            deciding.close()
+            work.close()
             raise
-        task = asyncio.create_task(self._free(space, deciding))
+        task = asyncio.create_task(self._then_free(space, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         # Shielded: what has begun is not tied to the life of the call.
         return await asyncio.shield(task)
 
-    async def _free[Answer](self, space: str, deciding: Coroutine[Any, Any, Answer]) -> Answer:
+    async def _then_free[Answer](self, space: str, work: Coroutine[Any, Any, Answer]) -> Answer:
         try:
-            answer = await deciding
-            self._proposed.pop(space, None)
-            return answer
+            return await work
         finally:
             del self._nights[space]
             self._history.pop(space, None)

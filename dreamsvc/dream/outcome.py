@@ -1,0 +1,54 @@
+"""What came of a night: it is folded into the memory, and what the store then holds goes into its report."""
+
+import asyncio
+
+from dreamsvc.dream import quality
+from dreamsvc.memory import operations
+from dreamsvc.memory.journal import Journal
+from dreamsvc.memory.sqlite import ChangeId
+from dreamsvc.memory.store import Store
+from dreamsvc.v1.config_pb2 import DreamConfig
+from dreamsvc.v1.dream_pb2 import Dream
+
+
+async def fold(store: Store, journal: Journal, change: ChangeId, dream: Dream) -> None:
+    """Applies a sealed dream to its end and puts what the store then holds into its report."""
+    while await asyncio.wrap_future(store.fold_next(change, dream.space)) is not None:
+        pass
+    show(dream, await asyncio.to_thread(journal.read_back, change))
+    made = await asyncio.to_thread(journal.made, change)
+    compression = dream.report.compression
+    compression.redundancy.eliminated, compression.facets = made.eliminated, made.facets
+    compression.schemas, compression.superseded = made.schemas, made.superseded
+    if made.shortcuts or compression.HasField("shortcuts"):
+        compression.shortcuts.created = made.shortcuts
+    if made.skipped:
+        compression.notices.append(f"{made.skipped} memories and edges were left as users had changed them meanwhile")
+    size = await asyncio.to_thread(journal.size, dream.space)
+    compression.nodes_after, compression.vector_bytes_after = size.active, size.vector_bytes
+    compression.text_bytes_after, compression.edges_after = size.text_bytes, size.linked
+    if made.eliminated or made.facets:
+        await asyncio.wrap_future(await asyncio.to_thread(store.settle, dream.space))
+
+
+async def note_size(journal: Journal, dream: Dream) -> None:
+    """Puts how large the memory is before anything is applied into the report."""
+    size = await asyncio.to_thread(journal.size, dream.space)
+    compression = dream.report.compression
+    compression.nodes_before, compression.vector_bytes_before = size.active, size.vector_bytes
+    compression.text_bytes_before, compression.edges_before = size.text_bytes, size.linked
+
+
+async def assess(journal: Journal, dream: Dream, config: DreamConfig) -> None:
+    """Grades a night by what its report says."""
+    size = await asyncio.to_thread(journal.size, dream.space)
+    folded = await asyncio.to_thread(journal.folded_count, dream.space)
+    memories = size.active - size.containers + size.facets + folded
+    dream.report.quality.CopyFrom(quality.assess(dream.report.compression, memories, config))
+
+
+def show(dream: Dream, done: operations.ReadBack) -> None:
+    report = dream.report
+    report.edges_strengthened, report.edges_weakened = done.strengthened, done.weakened
+    report.edges_pruned, report.edges_skipped = done.pruned, done.skipped
+    report.average_delta = done.average_delta
