@@ -5,7 +5,7 @@ from dreamsvc.v1.dream_pb2 import Dream
 from dreamsvc.v1.dream_service_pb2 import EstimateDreamResponse
 
 # Rates of a 2-core machine without a GPU, of busy time: `make bench NAME=compress`.
-SECONDS_A_NODE = 4e-4
+SECONDS_A_NODE = 6e-4
 SECONDS_A_REPLAY = 1e-3
 FIXED_SECONDS = 2.0
 # Bytes of a row of the snapshot beside its vector and text, of a row of the journal, and of the dreamer itself.

@@ -79,10 +79,18 @@ class _Merge(NamedTuple):
 
 
 def compress(
-    memories: Memories, replayed: Sequence[int], config: DreamConfig, recall: RecallConfig, *, seed: int
+    memories: Memories, replayed: Sequence[int], config: DreamConfig, recall: RecallConfig, *, seed: int, most: int
 ) -> _Part[Compressed]:
-    """memories: with the weights that the replay left. replayed: rows, ascending."""
+    """memories: with the weights that the replay left. replayed: rows, ascending. most: memories that are merged, the
+    oldest of those that stand for themselves; a large memory becomes smaller night by night (REQ-DREAM-027).
+    """
     found = Compression(nodes_before=int(np.count_nonzero(memories.active)))
+    found.kept_apart = int(np.count_nonzero(memories.apart & memories.alive))
+    later = _later(memories, most)
+    if later.any():
+        count = int(np.count_nonzero(later))
+        found.notices.append(f"{count} younger memories were not looked at for merging; later nights do")
+        memories = memories._replace(apart=memories.apart | later)
     readings = Readings(memories)
     ways = NOTHING_FOUND
     if config.shortcuts.enabled:
@@ -122,6 +130,16 @@ def _at[T](sub_phase: SubPhase.ValueType, begun: float, search: Search[T]) -> _P
         except StopIteration as end:
             return end.value
         yield Where(sub_phase, begun, step)
+
+
+def _later(memories: Memories, most: int) -> NDArray[np.bool_]:
+    """The youngest of the memories that stand for themselves, beyond `most`, [n]."""
+    alone = memories.findable & (memories.roles == MEMORY_ROLE_UNSPECIFIED)
+    later = np.zeros(len(alone), np.bool_)
+    rows = np.flatnonzero(alone)
+    if len(rows) > most:
+        later[rows[np.argsort(memories.created_us[rows], kind="stable")[most:]]] = True
+    return later
 
 
 def _copies(memories: Memories, readings: Readings, config: DreamConfig, seed: int) -> Search[Copies]:
@@ -277,7 +295,6 @@ def _describe(
     pinned = np.flatnonzero(memories.untouchable & memories.alive)
     found.pinned = len(pinned)
     found.pinned_ids.extend(memories.id_of(row) for row in pinned[:PINNED_SHOWN].tolist())
-    found.kept_apart = int(np.count_nonzero(memories.apart & memories.alive))
     in_containers = sum(cluster.units - 1 for cluster in merge.plan.clusters)
     folded = sum(len(fold.copies) for cluster in merge.plan.clusters for fold in cluster.folds)
     # Copies within a container are counted by its units already.

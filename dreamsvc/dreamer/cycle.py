@@ -34,7 +34,9 @@ from kernels.compile_ahead import compile_ahead
 REPLAY_SHARE = 0.5
 # Busy time that the compression takes, about: for the cues of its probes, and for each memory. So much is kept for it,
 # up to half of the budget.
-RESERVED_S, RESERVED_A_CUE_S, RESERVED_A_NODE_S = 0.5, 3e-3, 5e-4
+RESERVED_S, RESERVED_A_CUE_S, RESERVED_A_NODE_S = 0.5, 3e-3, 6e-4
+# Busy time of a dream that does not grow with the memory.
+FIXED_S = 8.0
 
 
 class UnreadableSnapshot(Exception):
@@ -69,7 +71,7 @@ class Cycle:
         if self._compresses:
             cues = min(ready.nodes, self._start.config.quality.probe_cues)
             busy_s = RESERVED_S + cues * RESERVED_A_CUE_S + ready.nodes * RESERVED_A_NODE_S
-            self._reserved_s = busy_s / self._start.config.resources.max_gpu_usage
+            self._reserved_s = busy_s / self._throttle.duty
             self._memories = memory_columns.read(arrays)
             compile_ahead(calls_of(self._memories, self._start.config))
             self._journal.replay_share = REPLAY_SHARE
@@ -108,7 +110,12 @@ class Cycle:
         weights, living = self._replay.learned()
         memories = self._memories._replace(weights=weights, edges_alive=living)
         search = compress(
-            memories, self._replay.replayed, self._start.config, self._start.recall, seed=self._start.seed
+            memories,
+            self._replay.replayed,
+            self._start.config,
+            self._start.recall,
+            seed=self._start.seed,
+            most=self._most(budget),
         )
         try:
             done = yield from self._drive(search, budget)
@@ -124,6 +131,10 @@ class Cycle:
         if replay == dream_pb2.END_REASON_NOTHING_TO_DO and done.parts:
             return dream_pb2.END_REASON_CONVERGED
         return replay
+
+    def _most(self, budget: float) -> int:
+        """Memories that there is time for: a rule of the budget alone, so that equal dreams do the same."""
+        return int(max(0.0, budget * self._throttle.duty - FIXED_S) / RESERVED_A_NODE_S)
 
     def _drive(
         self, search: Generator[Where, None, Compressed], budget: float

@@ -6,6 +6,7 @@ from pathlib import Path
 
 NICE = 10
 CACHE = "DREAMSVC_CACHE"
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def give_way() -> None:
@@ -16,6 +17,28 @@ def give_way() -> None:
         cores = sorted(os.sched_getaffinity(0))
         if len(cores) > 1:
             os.sched_setaffinity(0, cores[1:])
+
+
+def core_count() -> float:
+    """Cores that this machine, or the container that this runs in, lets us have; before `give_way`."""
+    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    try:
+        quota, period = QUOTA.read_text(encoding="ascii").split()
+        return cores if quota == "max" else min(cores, float(quota) / float(period))
+    except (OSError, ValueError):
+        # No such limit here.
+        return cores
+
+
+def thread_share(device_share: float, cores: float) -> float:
+    """How much of its time the dreaming thread may be busy, so that the device is for at most `device_share` of it.
+
+    Of a GPU that is the share itself. Without one the device is all cores together, of which a dream keeps one busy.
+    """
+    import jax  # not before the environment is set up
+
+    on_gpu = jax.default_backend() != "cpu"
+    return device_share if on_gpu else min(1.0, device_share * cores)
 
 
 def cache_compiled() -> Path:

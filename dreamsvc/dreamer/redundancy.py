@@ -74,7 +74,7 @@ def find_copies(memories: Memories, readings: Readings, config: RedundancyConfig
     refusals = Refusals()
     if np.count_nonzero(memories.active) < config.min_active:
         return Copies([], 0, 0, refusals, 0)
-    rows = np.flatnonzero(_looked_at(memories))
+    rows = np.flatnonzero(memories.findable & ~memories.untouchable & ~memories.apart)
     texts = yield from same_texts(memories, readings, rows, config.max_candidates)
     near = yield from _near(memories, _alone(memories, rows, texts), config, config.max_candidates - texts.pairs, seed)
     accepted = yield from _accepted(memories, readings, near, refusals)
@@ -93,23 +93,18 @@ def find_copies(memories: Memories, readings: Readings, config: RedundancyConfig
     )
 
 
-def _looked_at(memories: Memories) -> NDArray[np.bool_]:
-    """Rows that may be copies, [n]."""
-    return memories.findable & ~memories.untouchable & ~memories.apart
-
-
 # ── by vectors ──────────────────────────────────────────────────────────────────
 
 
 def tables_for(memories: Memories, config: RedundancyConfig) -> LshPlan | None:
     """How the vectors are searched; None where every one is compared with every other.
 
-    It goes by the rows that there are before those of one text stand as one, so that it is known, and what it needs
-    compiled, before the dream begins.
+    It goes by all rows that have a vector, also where fewer are looked at in this night, so that it is known, and what
+    it needs compiled, before the dream begins.
     """
     if capacity(len(memories.node_ids)) <= EXACT_ROWS or jax.default_backend() == "gpu":
         return None
-    count = int(np.count_nonzero(_looked_at(memories) & memories.embedded))
+    count = int(np.count_nonzero(memories.findable & memories.embedded))
     return plan_tables(count, _threshold(config))
 
 

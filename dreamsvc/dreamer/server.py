@@ -33,7 +33,9 @@ POLL_S = 0.001
 class Dreamer(DreamerServiceServicer):
     """Runs dreams one after the other; a stop is seen within one chunk, or at once while it still prepares."""
 
-    def __init__(self) -> None:
+    def __init__(self, cores: float) -> None:
+        """cores: how many there are, of which a dream without a GPU has its share."""
+        self._cores = cores
         self._device = threading.Lock()
 
     def RunDream(
@@ -70,7 +72,8 @@ class Dreamer(DreamerServiceServicer):
                 from dreamsvc.dreamer.cycle import Cycle  # imports JAX, which takes its time
 
                 with self._device:
-                    phase = Cycle(start, staged, Throttle(start.config.resources.max_gpu_usage, stop))
+                    share = placement.thread_share(start.config.resources.max_gpu_usage, self._cores)
+                    phase = Cycle(start, staged, Throttle(share, stop))
                     outcome.put((phase, phase.prepare()))
             except Exception as error:
                 outcome.put(error)
@@ -104,11 +107,12 @@ def _end_with_parent() -> None:
 
 def run(socket_path: str) -> int:
     """Serves on a Unix socket until standard input closes."""
+    cores = placement.core_count()
     placement.give_way()
     placement.cache_compiled()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=8), options=UNLIMITED)
-    add_DreamerServiceServicer_to_server(Dreamer(), server)
+    add_DreamerServiceServicer_to_server(Dreamer(cores), server)
     server.add_insecure_port(f"unix:{socket_path}")
     server.start()
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -22,7 +22,8 @@ class Throttle:
     """
 
     def __init__(self, max_share: float, stop: threading.Event) -> None:
-        self._duty = min(1.0, max_share * MARGIN if max_share < 1 else 1.0)
+        """max_share: of the thread's time, up to 1 for no rest at all."""
+        self.duty = min(1.0, max_share * MARGIN if max_share < 1 else 1.0)
         self._stop = stop
         self._step_s = CHUNK_S
         self.busy_s = 0.0
@@ -55,5 +56,5 @@ class Throttle:
 
     def _rest(self, busy: float) -> None:
         self.busy_s += busy
-        if self._stop.wait(busy * (1 / self._duty - 1)):
+        if self._stop.wait(busy * (1 / self.duty - 1)):
             raise Stopped

@@ -428,7 +428,7 @@ class ResourcesConfig(_message.Message):
     DREAMER_START_SECONDS_FIELD_NUMBER: _builtins.int
     CHECKPOINT_SECONDS_FIELD_NUMBER: _builtins.int
     max_gpu_usage: _builtins.float
-    """Largest share of the device (or, without a GPU, of one core)."""
+    """Largest share of the device; without a GPU that is all cores together, of which a dream keeps at most one busy."""
     wake_latency_ms: _builtins.float
     """A dreamer that has not stopped within this is killed."""
     dreamer_idle_seconds: _builtins.float

@@ -424,7 +424,7 @@ class DreamReport(_message.Message):
     wake_latency_ms: _builtins.float
     seconds: _builtins.float
     busy_seconds: _builtins.float
-    """Time the device was busy, and its share of the time the dream ran."""
+    """Time the device was busy, and its share of the time the dream ran; without a GPU that is a share of one core."""
     busy_share: _builtins.float
     device: _builtins.str
     """Where the kernels ran, e.g. "cpu" or "NVIDIA H200"."""

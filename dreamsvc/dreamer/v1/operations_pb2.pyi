@@ -428,6 +428,9 @@ class BeforeImages(_message.Message):
     EDGES_FIELD_NUMBER: _builtins.int
     BORN_NODES_FIELD_NUMBER: _builtins.int
     BORN_EDGES_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    seq: _builtins.int
+    """The change number at which the part was folded: what users changed after it is theirs."""
     @_builtins.property
     def edge_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -472,10 +475,11 @@ class BeforeImages(_message.Message):
         edges: _abc.Iterable[Global___EdgeImage] | None = ...,
         born_nodes: _abc.Iterable[_builtins.int] | None = ...,
         born_edges: _abc.Iterable[_builtins.int] | None = ...,
+        seq: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["born_edges", b"born_edges", "born_nodes", b"born_nodes", "changed_by", b"changed_by", "deleted_us", b"deleted_us", "edge_ids", b"edge_ids", "edges", b"edges", "node_ids", b"node_ids", "nodes", b"nodes", "replay_counts", b"replay_counts", "skipped", b"skipped", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["born_edges", b"born_edges", "born_nodes", b"born_nodes", "changed_by", b"changed_by", "deleted_us", b"deleted_us", "edge_ids", b"edge_ids", "edges", b"edges", "node_ids", b"node_ids", "nodes", b"nodes", "replay_counts", b"replay_counts", "seq", b"seq", "skipped", b"skipped", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
