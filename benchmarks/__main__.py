@@ -35,6 +35,8 @@ ENTRIES = {
     "import": Entry("imports", "items a second of both import formats, and recalls meanwhile (2 min)"),
     "retention": Entry("retention", "facts still found after nights at 2, 5 and 10 to 1; needs --data (15 min)"),
     "planted": Entry("planted", "copies, near misses and updates of a made-up memory, after one night (1 min)"),
+    "probe": Entry("probe", "the self-probe against what questions lose, in 140 configurations; needs --data (20 min)"),
+    "compress": Entry("compress", "time and memory of each part of a night at 100K, beside plainer ways (5 min)"),
 }
 
 
@@ -69,7 +71,7 @@ def run(name: str, data: Path | None, out: Path | None, *, quick: bool) -> int:
     except ServerFailed as error:
         console.print(f"{name} could not be measured: {error}", markup=False)
         return 1
-    made = harness.result(name, measured, quick=quick)
+    made = harness.result(name, measured, quick=quick, on_data=isinstance(benchmark.run, harness.OnData))
     console.print(harness.figure_table(made, benchmark))
     target = out or (None if quick else harness.RESULTS / f"{name}.json")
     if target is not None:

@@ -1,5 +1,6 @@
 """One evaluation set in one space of a running server: filled, asked, and put to sleep."""
 
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -169,11 +170,13 @@ class Space:
         return nights
 
 
-def write(given: EvaluationSet, file: Path) -> None:
-    """As DREAMSVC_JSONL, without vectors."""
+def write(given: EvaluationSet, embedder: str, vectors: NDArray[np.float32], file: Path) -> None:
+    """As DREAMSVC_JSONL. vectors: [facts, D], which `embedder`, an id, has made of them."""
     with file.open("w", encoding="utf-8") as lines:
-        for fact in given.facts:
+        lines.write(json.dumps({"type": "space", "embedder": embedder}) + "\n")
+        for fact, vector in zip(given.facts, vectors.astype("<f2"), strict=True):
             line = {"type": "memory", "key": fact.key, "title": fact.title, "text": fact.text}
+            line["vector"] = base64.b64encode(vector.tobytes()).decode("ascii")
             if fact.event_time:
                 line["event_time"] = fact.event_time
             lines.write(json.dumps(line, ensure_ascii=False) + "\n")

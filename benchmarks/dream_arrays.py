@@ -1,15 +1,17 @@
 """The arrays of a dream's snapshot, made without a store: what a night reads, for benchmarks that need nothing else."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dreamsvc import facet_blocks
+from dreamsvc import facet_blocks, snapshot_files
+from dreamsvc.dreamer import memories as memory_columns
+from dreamsvc.dreamer.memories import NEVER, NOWHERE, Memories
 from dreamsvc.snapshot_files import Arrays
 
-NEVER, NOWHERE = -1, -1
 SECOND_US = 1_000_000
 KIND = "note"
 
@@ -30,7 +32,7 @@ NO_EDGES = MadeEdges(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0), 
 def dream_arrays(
     titles: Sequence[str], texts: Sequence[str], vectors: NDArray[np.floating], edges: MadeEdges = NO_EDGES
 ) -> Arrays:
-    """Memories in this order, created a second apart, none compressed yet; vectors: [n, D], zero where there is none."""
+    """Memories in this order, a second apart, none of them compressed; vectors: [n, D], zero where there is none."""
     n, e = len(texts), len(edges.sources)
     return {
         "node_ids": np.arange(1, n + 1, dtype=np.int64),
@@ -61,6 +63,14 @@ def dream_arrays(
         "type_names": np.frombuffer(f"\0{edges.type_name}".encode(), np.uint8),
         "dreamt_edges": np.zeros(0, np.int64),
     }
+
+
+def read_memories(directory: Path) -> Memories:
+    """A snapshot as a dream reads it."""
+    arrays = snapshot_files.read(directory)
+    if arrays is None:
+        raise FileNotFoundError(f"no whole snapshot at {directory}")
+    return memory_columns.read(arrays)
 
 
 def _packed(texts: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -116,12 +116,13 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def result(name: str, measured: Measured, *, quick: bool) -> dict[str, Any]:
+def result(name: str, measured: Measured, *, quick: bool, on_data: bool = False) -> dict[str, Any]:
+    options = (" --data DIR" if on_data else "") + (" --quick" if quick else "")
     return {
         "name": name,
         "commit": commit(),
         "machine": machine(),
-        "command": f"python -m benchmarks {name}{' --quick' if quick else ''}",
+        "command": f"python -m benchmarks {name}{options}",
         "figures": {key: round(value, 4) for key, value in measured.figures.items()},
         "detail": measured.detail,
     }

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks import harness, minilm_weights, repeats, scatter
+from benchmarks import evaluation_sets, harness, minilm_weights, repeats, scatter
 from benchmarks.dream_arrays import dream_arrays
-from benchmarks.evaluation_sets import DataAbsent, EvaluationSet, Fact, Question, read
+from benchmarks.evaluation_sets import EvaluationSet
 from dreamsvc import config as configuration
 from dreamsvc import two_stage
 from dreamsvc.cli import output
@@ -48,7 +48,7 @@ SETS = {"locomo_dev": 512, "hotpotqa": 1024}
 TIMES = 3
 VECTORS = harness.ROOT / "build" / "vectors"
 # Rows ranked for a question at first; more where its budget is not used up by them.
-RANKED = 128
+RANKED = 32
 ROUNDING = 1e-5
 EMBEDDED = 256
 
@@ -67,11 +67,9 @@ WAYS = (
     *(Way("topics", ratio) for ratio in (2, 3, 5, 7, 10, 15)),
     *(Way("topics", 10, bits=bits) for bits in (8, 2, 1)),
     *(Way("topics", ratio, opened=5) for ratio in (3, 10)),
-    Way("topics", 15, bits=1, opened=5),
-    *(Way("topics", ratio, keeps="three", bits=8) for ratio in (5, 10, 15)),
-    *(Way("topics", ratio, keeps="one") for ratio in (2, 3, 5, 10)),
+    *(Way("topics", ratio, keeps="three", bits=8) for ratio in (3, 10)),
+    *(Way("topics", ratio, keeps="one") for ratio in (2, 5)),
     *(Way("random", ratio) for ratio in (2, 5, 10)),
-    Way("random", 10, opened=5),
 )
 FEW_WAYS = (Way("topics", 3), Way("topics", 5, keeps="three"), Way("topics", 5, keeps="one"), Way("random", 5))
 
@@ -113,31 +111,26 @@ class Point(NamedTuple):
 class _Merged(NamedTuple):
     """A memory after a night."""
 
-    index: Index
+    found_by: Index
     stands_for: NDArray[np.int32]  # [n]
 
 
-class _Night:
+class Night:
     """What all ways to merge one set have in common: the memory, what was found in it before, and the cues."""
 
-    def __init__(self, asked: Asked, probe_cues: int) -> None:
+    def __init__(self, asked: Asked) -> None:
         self.asked = asked
         facts = asked.given.facts
         arrays = dream_arrays([fact.title for fact in facts], [fact.text for fact in facts], asked.vectors)
         self.memories: Memories = memory_columns.read(arrays)
         self.config: Config = configuration.defaults()
-        self.config.dream.quality.probe_cues = probe_cues
         self._readings = Readings(self.memories)
-        self._copies = _done(
-            find_copies(self.memories, self._readings, self.config.dream.redundancy, seed=SEED)
-        ).groups
+        self._copies = _done(find_copies(self.memories, self._readings, self.config.dream.redundancy, seed=SEED)).groups
         self.before = _done(index_before(self.memories))
         self.cues: Cues = _done(
-            self_probe.calibrate(
-                self.memories, self.before, self.config.dream.quality, self.config.recall, seed=SEED
-            )
+            self_probe.calibrate(self.memories, self.before, self.config.dream.quality, self.config.recall, seed=SEED)
         )
-        self._truth = _Truth(self.memories, asked, self.config.recall.similar)
+        self._truth = Truth(self.memories, asked, self.config.recall.similar)
         self.true_before = self._truth.share(self.before, self.config.recall.open_containers)
         self._plans: dict[int, Sequence[consolidation.Cluster]] = {}
 
@@ -145,7 +138,7 @@ class _Night:
         merged = self._merged(way)
         recall = self.config.recall
         recall.open_containers = way.opened
-        reading = _done(self_probe.measure(self.memories, self.cues, merged.index, merged.stands_for, recall))
+        reading = _done(self_probe.measure(self.memories, self.cues, merged.found_by, merged.stands_for, recall))
         bound = self.config.dream.quality.max_information_loss
         report = _done(self_probe.retention(self.cues, reading, max_information_loss=bound))
         return Point(
@@ -153,9 +146,9 @@ class _Night:
             embedder=self.asked.embedder,
             way=way,
             nodes_before=self.before.size,
-            nodes_after=merged.index.size,
+            nodes_after=merged.found_by.size,
             true_before=self.true_before,
-            true_after=self._truth.share(merged.index, way.opened),
+            true_after=self._truth.share(merged.found_by, way.opened),
             probe_before=report.before,
             probe_after=report.after,
             probe_loss=report.information_loss,
@@ -172,7 +165,7 @@ class _Night:
             stands[group.copies] = group.survivor
         clusters: list[NDArray[np.int64]] = []
         if way.clusters == "random":
-            clusters += _random(np.flatnonzero(stands == np.arange(n)), way.ratio)
+            clusters += random_clusters(np.flatnonzero(stands == np.arange(n)), way.ratio)
         else:
             for cluster in self._planned(way.ratio):
                 for fold in cluster.folds:
@@ -185,7 +178,7 @@ class _Night:
         for rows in clusters:
             if len(rows) > 1:
                 alone[rows] = False
-                blocks[n + len(blocks)] = _block(memories.vectors[rows], rows, way)
+                blocks[n + len(blocks)] = block_of(memories.vectors[rows], rows, way)
         return _Merged(_done(index_of(memories, alone, blocks, n + len(blocks))), stands)
 
     def _planned(self, ratio: int) -> Sequence[consolidation.Cluster]:
@@ -204,13 +197,13 @@ class _Night:
         return self._plans[ratio]
 
 
-def _random(rows: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+def random_clusters(rows: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
     """Clusters of so many memories that have nothing to do with each other, ascending."""
     drawn = np.random.default_rng([SEED, size]).permutation(rows)
     return [np.sort(drawn[start : start + size]) for start in range(0, len(drawn), size)]
 
 
-def _block(vectors: NDArray[np.float32], rows: NDArray[np.int64], way: Way) -> Block:
+def block_of(vectors: NDArray[np.float32], rows: NDArray[np.int64], way: Way) -> Block:
     """A container of which only some facets are left; a single one is read by the centroid alone."""
     centroid = encode_centroid(vectors.mean(axis=0))
     middle = decode_centroid(centroid)
@@ -233,7 +226,7 @@ def _done[T](search: Search[T]) -> T:
 # ── the truth ───────────────────────────────────────────────────────────────────
 
 
-class _Truth:
+class Truth:
     """Which gold facts of real questions are read; written apart from the probe's reader, and by the same rules."""
 
     def __init__(self, memories: Memories, asked: Asked, similar: float) -> None:
@@ -242,7 +235,7 @@ class _Truth:
         self._budget = asked.given.token_budget
         self._queries = asked.queries
         words = [memories.words(row) for row in range(self._n)]
-        self._tokens = [count_tokens(text) for text in words]
+        self._tokens: list[int] = [count_tokens(text) for text in words]
         said = [signature(text).key for text in words]
         tellings: dict[str, set[int]] = {}
         for row, key in enumerate(said):
@@ -267,8 +260,8 @@ class _Truth:
         scores = two_stage.score(index, query, self._n, opened=opened)
         # A facet's own text stands in its container; a container has none.
         ranked = np.where(scores.known, scores.values, np.float32(-np.inf))
-        order = np.argsort(-ranked, kind="stable")[: int(scores.known.sum())]
-        read = list[int]()
+        order: NDArray[np.int64] = np.argsort(-ranked, kind="stable")[: int(scores.known.sum())]
+        read: list[int] = []
         vectors = np.zeros((0, index.dimension), np.float32)
         used = 0
         for start in range(0, len(order), RANKED):
@@ -276,7 +269,8 @@ class _Truth:
             together = np.concatenate([vectors, two_stage.vectors_of(index, part)])
             near = together @ together.T >= self._similar
             taken = list(range(len(vectors)))
-            for place, row in enumerate(part.tolist(), len(vectors)):
+            rows: list[int] = part.tolist()
+            for place, row in enumerate(rows, len(vectors)):
                 if near[place, taken].any():
                     continue
                 used += self._tokens[row]
@@ -291,13 +285,13 @@ class _Truth:
 # ── the sets ────────────────────────────────────────────────────────────────────
 
 
-def _embedders(console: Console) -> Iterator[tuple[str, Embedder]]:
+def _embedders(quick: bool, console: Console) -> Iterator[tuple[str, Embedder]]:
     """Those that can be had; the others are named."""
     kinds: tuple[tuple[str, Callable[[], str]], ...] = (
         ("wordllama", lambda: ""),
         ("minilm", minilm_weights.directory),
     )
-    for kind, path in kinds:
+    for kind, path in kinds[:1] if quick else kinds:
         try:
             embedder = open_embedder(kind, path=path(), url="", model="", api_key_env="", timeout_s=0.0)
         except EmbedderUnavailable as error:
@@ -307,58 +301,47 @@ def _embedders(console: Console) -> Iterator[tuple[str, Embedder]]:
             yield kind, embedder
 
 
-def _embedded(embedder: Embedder, texts: Sequence[str], tell: Callable[[int], None]) -> NDArray[np.float32]:
-    """Vectors of texts, [n, D], kept in build/ since some embedders take minutes."""
+def _embedded(
+    embedder: Embedder, texts: Sequence[str], title: str, console: Console, *, kept: bool
+) -> NDArray[np.float32]:
+    """Vectors of texts, [n, D]; kept: in build/, for embedders that take minutes."""
     name = hashlib.sha256("\0".join([embedder.id, *texts]).encode()).hexdigest()[:24]
     file = VECTORS / f"{name}.npy"
-    if not file.is_file():
-        parts: list[NDArray[np.float32]] = []
+    if kept and file.is_file():
+        return np.load(file)
+    parts: list[NDArray[np.float32]] = []
+    with harness.bar(console) as progress:
+        task = progress.add_task(title, total=len(texts))
         for start in range(0, len(texts), EMBEDDED):
             parts.append(embedder.embed(texts[start : start + EMBEDDED]))
-            tell(start)
+            progress.advance(task, len(parts[-1]))
+    vectors = np.concatenate(parts)
+    if kept:
         VECTORS.mkdir(parents=True, exist_ok=True)
-        np.save(file, np.concatenate(parts))
-    return np.load(file)
+        np.save(file, vectors)
+    return vectors
 
 
-def _read_sets(data: Path | None, console: Console) -> Iterator[Asked]:
-    if data is None:
-        raise DataAbsent(f"probe reads {', '.join(SETS)} from a directory: give it by --data")
-    plain = [read(data, name, budget) for name, budget in SETS.items()]
+def _read_sets(quick: bool, console: Console, data: Path) -> Iterator[Asked]:
+    plain = [evaluation_sets.read(data, name, budget) for name, budget in SETS.items()]
     sets = [made for given in plain for made in (given, repeats.repeated(given, TIMES, seed=SEED))]
-    for kind, embedder in _embedders(console):
-        for given in sets:
-            facts = [f"{fact.title}\n{fact.text}" for fact in given.facts]
-            questions = [question.text for question in given.questions]
-            with harness.bar(console) as progress:
-                task = progress.add_task(f"{kind} reads {given.name}", total=len(facts))
-                vectors = _embedded(embedder, facts, lambda done, task=task: progress.update(task, completed=done))
-                queries = _embedded(embedder, questions, lambda _: None)
+    for kind, embedder in _embedders(quick, console):
+        kept = kind == "minilm"
+        for given in sets[:1] if quick else sets:
+            title = f"{kind} reads {given.name}"
+            facts, questions = [f"{fact.title}\n{fact.text}" for fact in given.facts], given.questions
+            vectors = _embedded(embedder, facts, title, console, kept=kept)
+            queries = _embedded(embedder, [question.text for question in questions], title, console, kept=kept)
             yield Asked(given, kind, vectors, queries)
-
-
-def _made_set() -> Asked:
-    """A small memory out of nothing, that shows that the benchmark works: topics, and a question near each fact."""
-    topics, each, dim = 24, 12, 32
-    rng = np.random.default_rng(SEED)
-    centres = rng.standard_normal((topics, dim))
-    vectors = np.repeat(centres, each, axis=0) + 0.8 * rng.standard_normal((topics * each, dim))
-    facts = tuple(Fact(str(row), "", f"{_WORDS[row % each]} of place {row} " * 4, "") for row in range(len(vectors)))
-    asked = np.arange(0, len(vectors), 2)
-    questions = tuple(Question(facts[row].text, ((facts[row].key,),)) for row in asked.tolist())
-    queries = vectors[asked] + 0.8 * rng.standard_normal((len(asked), dim))
-    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    given = EvaluationSet("made", facts, questions, token_budget=160)
-    return Asked(given, "none", vectors.astype(np.float32), queries.astype(np.float32))
-
-
-_WORDS = ("lake", "road", "house", "field", "bridge", "tower", "market", "garden", "harbour", "mill", "school", "forest")
 
 
 # ── the figures ─────────────────────────────────────────────────────────────────
 
 
 def _pearson(left: Sequence[float], right: Sequence[float]) -> float:
+    """0 where one of the two is always the same."""
+    if len(set(left)) < 2 or len(set(right)) < 2:
+        return 0.0
     return float(np.corrcoef(left, right)[0, 1])
 
 
@@ -427,19 +410,21 @@ def _drawn(points: Iterable[Point], bound: float) -> str:
     dots = [
         scatter.Dot(100 * point.true_loss, 100 * point.probe_loss, f"{point.set}, {point.embedder}") for point in points
     ]
-    return scatter.drawn(dots, x="true loss in %", y="loss that the self-probe tells, in %", most=100, bound=100 * bound)
+    return scatter.drawn(
+        dots, x="true loss in %", y="loss that the self-probe tells, in %", most=100, bound=100 * bound
+    )
 
 
-def run(quick: bool, console: Console, data: Path | None = None) -> harness.Measured:
-    sets, ways, probe_cues = (iter([_made_set()]), FEW_WAYS, 100) if quick else (_read_sets(data, console), WAYS, 1000)
+def run(quick: bool, console: Console, data: Path) -> harness.Measured:
+    ways = FEW_WAYS if quick else WAYS
     bound = configuration.defaults().dream.quality.max_information_loss
     points: list[Point] = []
     cues: dict[str, Any] = {}
-    for asked in sets:
+    for asked in _read_sets(quick, console, data):
         with harness.bar(console) as progress:
             name = f"{asked.given.name}, {asked.embedder}"
             task = progress.add_task(name, total=len(ways))
-            night = _Night(asked, probe_cues)
+            night = Night(asked)
             cues[name] = {
                 "cues": len(night.cues.golds),
                 "s": round(night.cues.s, 3),
@@ -460,6 +445,6 @@ def run(quick: bool, console: Console, data: Path | None = None) -> harness.Meas
 
 BENCHMARK = harness.Benchmark(
     figures=["pearson", "mae_pct", "false_accept_pct", "false_reject_pct", "configurations"],
-    targets={},
-    run=run,
+    targets={"pearson": (harness.Target(least=0.93, must=False),)},
+    run=harness.OnData(run),
 )

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kernels.activation import activate, at_rest, dequantise, quantise
 from kernels.arrays import Graph, HebbianState, SrcState
@@ -135,5 +136,11 @@ def _key() -> jax.Array:
 
 def compile_ahead(calls: Iterable[Call]) -> None:
     """Compiles these for the default device; later calls with such shapes find it."""
+    handed_over: set[tuple[tuple[int, ...], np.dtype[Any]]] = set()
     for call in calls:
         call.program.lower(*call.args, **call.scalars).compile()
+        shapes = [leaf for leaf in jax.tree.leaves(call.args) if isinstance(leaf, jax.ShapeDtypeStruct)]
+        handed_over |= {(one.shape, one.dtype) for one in shapes if one.dtype in (i32, u32)}
+    for shape, dtype in handed_over:
+        # `jnp.asarray` runs a little program of its own for each shape.
+        jnp.asarray(np.zeros(shape, dtype))

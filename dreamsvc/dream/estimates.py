@@ -27,13 +27,18 @@ def estimate(nodes: int, edges: int, dimension: int, last: Dream | None, config:
     # A facet's code, and its row.
     code = dimension * config.consolidation.facet_bits // 8 + ROW_BYTES
     touched = nodes if merges else replays
+    # A fact supersedes one at most, a memory lies in one container, of which there is one schema.
+    compresses = merges or config.schema.enabled or config.shortcuts.enabled
+    made = nodes * (1 + config.schema.enabled) if compresses else 0
+    made += config.shortcuts.max_shortcuts_per_cycle * config.shortcuts.enabled
+    moved = edges if merges else 0
     return EstimateDreamResponse(
         nodes=nodes,
         nodes_touched=touched,
         edges=edges,
-        edges_touched=edges,
+        edges_touched=edges + made + moved,
         snapshot_bytes=nodes * (NODE_BYTES + 2 * dimension + TEXT_BYTES) + edges * EDGE_BYTES,
-        journal_bytes=edges * ROW_BYTES + (nodes * code if merges else replays * ROW_BYTES),
+        journal_bytes=(edges + made) * ROW_BYTES + (nodes * code if merges else replays * ROW_BYTES),
         memory_bytes=DREAMER_BYTES + nodes * (4 * dimension * 2 + NODE_BYTES) + edges * EDGE_BYTES * 4,
         seconds=min(busy / share, config.nrem.duration_minutes * 60),
         basis=basis,

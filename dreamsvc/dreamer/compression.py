@@ -1,52 +1,56 @@
 """What comes after the replay: shortcuts, copies, contradictions, containers and schemas, held by the gate.
 
-1. Paths that the replay walks often get an edge of their own.
-2. Copies are found by text and by vector, and facts that newer ones contradict.
-3. The self-probe asks its cues of the memory as it is; clusters are planned and built, and the same cues are asked
-   again. What loses too much is dropped, or all of it.
-4. Schemas are read off the containers.
-5. The pair probe measures what the night does to trusted edges.
+Step by step, each told when all of it has been found and measured:
 
-Only then is anything told: all of it or nothing becomes part of the journal, so one that was interrupted begins anew
-with the same seed and comes to the same end.
+1. Paths that the replay walks often get an edge of their own; facts that newer ones contradict are superseded.
+2. The self-probe asks its cues of the memory as the night found it. Copies are found by text and by vector, and folded
+   if the same cues still find what they did.
+3. Tile after tile, the oldest memories first, containers are planned and built, and the same cues are asked again:
+   what the night lost so far must stay within the bound, or the tile's worst clusters are dropped, or all of them.
+4. Schemas are read off the containers, and the pair probe measures what the night does to trusted edges.
+
+A step that is interrupted begins anew, with the same seed; those before it are in the journal. So a memory that is
+often asked gets on, and a dream that was interrupted ends as one that was not.
 """
 
 from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dreamsvc.dreamer import consolidation, schemas, shortcuts
+from dreamsvc.dreamer import consolidation, findings, schemas, shortcuts
 from dreamsvc.dreamer.consolidation import Cluster, Plan
 from dreamsvc.dreamer.containers import Built, build_all
 from dreamsvc.dreamer.memories import Memories
+from dreamsvc.dreamer.merged import Merged
 from dreamsvc.dreamer.merging import Search, Step
 from dreamsvc.dreamer.probes import gate, pair_probe, self_probe
 from dreamsvc.dreamer.probes.self_probe import Cues
-from dreamsvc.dreamer.reading_index import index_before, index_of
+from dreamsvc.dreamer.reading_index import index_before
 from dreamsvc.dreamer.readings import Readings
 from dreamsvc.dreamer.redundancy import Copies, CopyGroup, find_copies
 from dreamsvc.dreamer.refusals import Refusals
 from dreamsvc.dreamer.schemas import Schema
 from dreamsvc.dreamer.shortcuts import FoundShortcuts
-from dreamsvc.dreamer.superseding import SUPERSEDES, Superseding, find_superseded
+from dreamsvc.dreamer.superseding import find_superseded
 from dreamsvc.dreamer.telling import Telling
 from dreamsvc.dreamer.ties import ties_of
+from dreamsvc.dreamer.tiles import Tile, tiles_of
 from dreamsvc.dreamer.v1.operations_pb2 import Operations
-from dreamsvc.two_stage import Block, Index
+from dreamsvc.two_stage import Index
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.config_pb2 import DreamConfig, RecallConfig
-from dreamsvc.v1.dream_pb2 import Compression, Redundancy, Retention, Shortcuts, SubPhase
-from dreamsvc.v1.memory_pb2 import MEMORY_ROLE_UNSPECIFIED
+from dreamsvc.v1.dream_pb2 import Compression, Retention, SubPhase
 
-PINNED_SHOWN = 100
 _SHORTCUTS = dream_pb2.SUB_PHASE_SHORTCUTS
 _REDUNDANCY = dream_pb2.SUB_PHASE_REDUNDANCY_ELIMINATION
 _CONSOLIDATION = dream_pb2.SUB_PHASE_CONSOLIDATION
 _SCHEMAS = dream_pb2.SUB_PHASE_SCHEMA_EXTRACTION
 _PROBES = dream_pb2.SUB_PHASE_PROBES
-NOTHING_FOUND = FoundShortcuts(edges=[], walks=0, paths=0, rejected={})
+# Shares of the whole at which the copies, the tiles and the end begin.
+_COPIES_AT, _TILES_AT, _END_AT = 0.08, 0.35, 0.93
+# Steps besides the tiles: shortcuts and facts, copies, and the end.
+_BEFORE_TILES = 2
 
 
 class Where(NamedTuple):
@@ -60,66 +64,210 @@ class Where(NamedTuple):
 type _Part[T] = Generator[Where, None, T]
 
 
-class Compressed(NamedTuple):
-    """What a night would do after its replay."""
+class Night:
+    """One compression of one snapshot; steps are taken in order, each once."""
 
-    parts: list[Operations]
-    found: Compression
+    def __init__(
+        self,
+        memories: Memories,
+        replayed: Sequence[int],
+        config: DreamConfig,
+        recall: RecallConfig,
+        seed: int,
+        staged: Sequence[Operations],
+        found: Compression,
+    ) -> None:
+        """memories: with the weights that the replay left. replayed: rows, ascending.
+
+        staged: what earlier steps of the same dream told; found: what they had to say of it, which is added to.
+        """
+        self.found = found
+        self._memories = memories
+        self._replayed = np.asarray(replayed, np.int32)
+        self._config = config
+        self._recall = recall
+        self._seed = seed
+        self._readings = Readings(memories)
+        self._merged = Merged.of(memories, staged)
+        self._tiles = tiles_of(memories) if config.consolidation.enabled or config.consolidation.topics else []
+        self._before: Index | None = None
+        self._cues: Cues | None = None
+        self._ways: FoundShortcuts | None = None
+
+    @property
+    def steps(self) -> int:
+        """How many there are."""
+        return _BEFORE_TILES + len(self._tiles) + 1
+
+    def take(self, number: int) -> _Part[list[Operations]]:
+        """Takes step `number`, 0 .. steps - 1, and gives what it tells."""
+        telling = Telling(self._memories)
+        if number == 0:
+            findings.begin(self.found, self._memories)
+            yield from self._shorten(telling)
+        elif number == 1:
+            yield from self._fold_copies(telling)
+        elif number < _BEFORE_TILES + len(self._tiles):
+            yield from self._merge_tile(number - _BEFORE_TILES, telling)
+        else:
+            yield from self._end(telling)
+        # Not in one piece: a tile of 20,000 memories would take 30 ms.
+        begun = _COPIES_AT if number == 0 else min(_END_AT, self._begun(number - 1))
+        parts: list[Operations] = []
+        for part in telling.parts():
+            parts.append(part)
+            yield Where(_PROBES, begun, Step("telling", len(parts), len(parts)))
+        return parts
+
+    # ── the steps ───────────────────────────────────────────────────────────────
+
+    def _shorten(self, telling: Telling) -> _Part[None]:
+        ways = yield from self._shortcuts()
+        telling.shorten(ways.edges)
+        facts = yield from _at(_REDUNDANCY, 0.02, find_superseded(self._memories, self._readings, self._merged.gone))
+        telling.supersede(facts.pairs)
+        findings.shortened(self.found, ways)
+        findings.superseded(self.found, facts)
+
+    def _fold_copies(self, telling: Telling) -> _Part[None]:
+        config, memories = self._config, self._memories
+        cues = yield from self._asked()
+        copies = Copies(groups=[], pairs=0, pairs_by_text=0, refusals=Refusals(), overflow=0)
+        if config.redundancy.enabled:
+            search = find_copies(memories, self._readings, config.redundancy, seed=self._seed)
+            copies = yield from _at(_REDUNDANCY, _COPIES_AT, search)
+        after = self._merged.with_groups(copies.groups)
+        index = yield from _at(_PROBES, _TILES_AT, after.index_after())
+        reading = yield from _at(
+            _PROBES, _TILES_AT, self_probe.measure(memories, cues, index, after.stands_for(), self._recall)
+        )
+        bound = config.quality.max_information_loss
+        loss = yield from _at(_PROBES, _TILES_AT, self_probe.retention(cues, reading, max_information_loss=bound))
+        # Copies to the letter lose nothing that a probe could find; without cues there is no other kind.
+        if not loss.measured or loss.loss_high <= bound:
+            self._merged = after
+            telling.eliminate(copies.groups)
+            findings.folded(self.found, memories, copies)
+        else:
+            loss.refused = True
+            findings.folded(self.found, memories, copies._replace(groups=[]))
+        self.found.retention.CopyFrom(loss)
+
+    def _merge_tile(self, number: int, telling: Telling) -> _Part[None]:
+        tile, begun = self._tiles[number], self._begun(number)
+        cues = yield from self._asked()
+        refusals = Refusals()
+        planned = yield from _at(_CONSOLIDATION, begun, self._planned(tile, refusals))
+        passed, retention = yield from _at(_PROBES, begun, self._gated(planned, cues))
+        built = [planned.built[id(cluster)] for cluster in passed.clusters if id(cluster) in planned.built]
+        groups = list(_folds(passed.clusters))
+        self._merged = self._merged.with_groups(groups).with_clusters(passed.clusters, built)
+        telling.eliminate(groups)
+        telling.contain(built)
+        findings.merged(self.found, self._memories, passed, built, retention, refusals)
+
+    def _end(self, telling: Telling) -> _Part[None]:
+        memories = self._memories
+        held = [block.rows.astype(np.int64) for block in self._merged.blocks.values()]
+        made: list[Schema] = []
+        if self._config.schema.enabled:
+            made = yield from _at(_SCHEMAS, _END_AT, schemas.extract(memories, held, self._config.schema))
+        telling.abstract(made, first=self._merged.next_number)
+        findings.abstracted(self.found, made)
+        ways = yield from self._shortcuts()
+        before = yield from self._index_before()
+        after = yield from _at(_PROBES, _END_AT, self._merged.index_after())
+        ties = yield from _at(_PROBES, _END_AT, ties_of(memories, self._merged.groups, ways.edges))
+        lift = pair_probe.measure_lift(
+            *(memories, ties, memories.trusted, before, after, self._merged.stands_for(), self._recall),
+            seed=self._seed,
+        )
+        self.found.lift.CopyFrom((yield from _at(_PROBES, _END_AT, lift)))
+
+    # ── what several of them need ───────────────────────────────────────────────
+
+    def _begun(self, tile: int) -> float:
+        return _TILES_AT + (_END_AT - _TILES_AT) * tile / max(1, len(self._tiles))
+
+    def _shortcuts(self) -> _Part[FoundShortcuts]:
+        """Found once, or once more where the dream was interrupted meanwhile."""
+        if self._ways is None:
+            self._ways = FoundShortcuts(edges=[], walks=0, paths=0, rejected={})
+            if self._config.shortcuts.enabled:
+                search = shortcuts.find_shortcuts(
+                    self._memories, self._replayed, self._config.shortcuts, seed=self._seed
+                )
+                self._ways = yield from _at(_SHORTCUTS, 0.0, search)
+        return self._ways
+
+    def _index_before(self) -> _Part[Index]:
+        if self._before is None:
+            self._before = yield from _at(_PROBES, _COPIES_AT, index_before(self._memories))
+        return self._before
+
+    def _asked(self) -> _Part[Cues]:
+        """The cues, asked of the memory as the night found it."""
+        if self._cues is None:
+            before = yield from self._index_before()
+            search = self_probe.calibrate(self._memories, before, self._config.quality, self._recall, seed=self._seed)
+            self._cues = yield from _at(_PROBES, _COPIES_AT, search)
+        return self._cues
+
+    def _planned(self, tile: Tile, refusals: Refusals) -> Search["_Planned"]:
+        """The containers that there could be in a tile."""
+        config = self._config
+        plan = yield from consolidation.plan(
+            *(tile.of(self._memories, self._merged), self._readings, self._merged.gone),
+            *(config.consolidation, config.quality, config.redundancy.min_active, refusals),
+            seed=self._seed,
+        )
+        built = yield from build_all(
+            self._memories, plan.clusters, config.consolidation, first=self._merged.next_number
+        )
+        return _Planned(plan, {id(one.cluster): one for one in built})
+
+    def _gated(self, planned: "_Planned", cues: Cues) -> Search[tuple[Plan, Retention]]:
+        """Lets pass what does not lose too much, together with what the night merged before."""
+        clusters = planned.plan.clusters
+
+        def without(dropped: frozenset[int]) -> Search[Index]:
+            kept = [cluster for place, cluster in enumerate(clusters) if place not in dropped]
+            built = [planned.built[id(cluster)] for cluster in kept if id(cluster) in planned.built]
+            return self._merged.with_groups(list(_folds(kept))).with_clusters(kept, built).index_after()
+
+        verdict = yield from gate.decide(
+            *(self._memories, [cluster.rows for cluster in clusters], without, cues),
+            *(self._merged.with_groups(list(_folds(clusters))).stands_for(), self._recall),
+            max_information_loss=self._config.quality.max_information_loss,
+        )
+        kept = set(verdict.kept)
+        passed = planned.plan.without({place for place in range(len(clusters)) if place not in kept})
+        retention = verdict.retention
+        if retention.refused:
+            # What would have been lost is not what was.
+            self.found.notices.append(
+                f"{len(clusters)} clusters were not merged: the loss would be {retention.information_loss:.1%}, and may"
+                f" be {retention.loss_high:.1%}"
+            )
+            index = yield from self._merged.index_after()
+            stands = self._merged.stands_for()
+            reading = yield from self_probe.measure(self._memories, cues, index, stands, self._recall)
+            bound = self._config.quality.max_information_loss
+            now = yield from self_probe.retention(cues, reading, max_information_loss=bound)
+            now.refused, now.retries, now.clusters_dropped = True, retention.retries, retention.clusters_dropped
+            retention = now
+        return passed, retention
 
 
-class _Merge(NamedTuple):
-    """What passed the gate."""
-
-    groups: list[CopyGroup]  # copies, also those within containers
+class _Planned(NamedTuple):
     plan: Plan
-    built: list[Built]
-    index_after: Index
-    stands_for: NDArray[np.int32]  # [n]
-    retention: Retention
+    built: dict[int, Built]  # by the identity of its cluster
 
 
-def compress(
-    memories: Memories, replayed: Sequence[int], config: DreamConfig, recall: RecallConfig, *, seed: int, most: int
-) -> _Part[Compressed]:
-    """memories: with the weights that the replay left. replayed: rows, ascending. most: memories that are merged, the
-    oldest of those that stand for themselves; a large memory becomes smaller night by night (REQ-DREAM-027).
-    """
-    found = Compression(nodes_before=int(np.count_nonzero(memories.active)))
-    found.kept_apart = int(np.count_nonzero(memories.apart & memories.alive))
-    later = _later(memories, most)
-    if later.any():
-        count = int(np.count_nonzero(later))
-        found.notices.append(f"{count} younger memories were not looked at for merging; later nights do")
-        memories = memories._replace(apart=memories.apart | later)
-    readings = Readings(memories)
-    ways = NOTHING_FOUND
-    if config.shortcuts.enabled:
-        rows = np.asarray(replayed, np.int32)
-        ways = yield from _at(_SHORTCUTS, 0.0, shortcuts.find_shortcuts(memories, rows, config.shortcuts, seed=seed))
-        found.shortcuts.CopyFrom(_shortcuts(ways))
-    before = yield from _at(_PROBES, 0.08, index_before(memories))
-    copies = yield from _at(_REDUNDANCY, 0.10, _copies(memories, readings, config, seed))
-    gone = _gone(memories, copies.groups)
-    facts = yield from _at(_REDUNDANCY, 0.25, find_superseded(memories, readings, gone))
-    cues = yield from _at(_PROBES, 0.35, self_probe.calibrate(memories, before, config.quality, recall, seed=seed))
-    planned = yield from _at(_CONSOLIDATION, 0.5, _planned(memories, readings, copies, config, seed))
-    merge = yield from _at(_PROBES, 0.85, _gated(memories, copies, planned, cues, config, recall))
-    found.retention.CopyFrom(merge.retention)
-    kept = [cluster.rows for cluster in merge.plan.clusters if cluster.is_container]
-    made = yield from _at(_SCHEMAS, 0.93, _schemas(memories, kept, config))
-    telling = Telling(memories)
-    telling.eliminate(merge.groups)
-    telling.contain(merge.built)
-    telling.supersede(facts.pairs)
-    telling.shorten(ways.edges)
-    telling.abstract(made, first=1 + max((one.message.number for one in merge.built), default=0))
-    ties = yield from _at(_PROBES, 0.95, ties_of(memories, merge.groups, ways.edges))
-    lift = pair_probe.measure_lift(
-        *(memories, ties, memories.trusted, before, merge.index_after, merge.stands_for, recall), seed=seed
-    )
-    found.lift.CopyFrom((yield from _at(_PROBES, 0.96, lift)))
-    _describe(found, memories, copies, merge, facts, made)
-    return Compressed(list(telling.parts()), found)
+def _folds(clusters: Sequence[Cluster]) -> Iterator[CopyGroup]:
+    for cluster in clusters:
+        for fold in cluster.folds:
+            yield CopyGroup(fold.survivor, list(fold.copies), list(fold.cosines))
 
 
 def _at[T](sub_phase: SubPhase.ValueType, begun: float, search: Search[T]) -> _Part[T]:
@@ -130,182 +278,3 @@ def _at[T](sub_phase: SubPhase.ValueType, begun: float, search: Search[T]) -> _P
         except StopIteration as end:
             return end.value
         yield Where(sub_phase, begun, step)
-
-
-def _later(memories: Memories, most: int) -> NDArray[np.bool_]:
-    """The youngest of the memories that stand for themselves, beyond `most`, [n]."""
-    alone = memories.findable & (memories.roles == MEMORY_ROLE_UNSPECIFIED)
-    later = np.zeros(len(alone), np.bool_)
-    rows = np.flatnonzero(alone)
-    if len(rows) > most:
-        later[rows[np.argsort(memories.created_us[rows], kind="stable")[most:]]] = True
-    return later
-
-
-def _copies(memories: Memories, readings: Readings, config: DreamConfig, seed: int) -> Search[Copies]:
-    if not config.redundancy.enabled:
-        return Copies(groups=[], pairs=0, pairs_by_text=0, refusals=Refusals(), overflow=0)
-    return (yield from find_copies(memories, readings, config.redundancy, seed=seed))
-
-
-def _gone(memories: Memories, groups: Sequence[CopyGroup]) -> NDArray[np.bool_]:
-    gone = np.zeros(len(memories.node_ids), np.bool_)
-    for group in groups:
-        gone[group.copies] = True
-    return gone
-
-
-def _stands_for(memories: Memories, groups: Sequence[CopyGroup]) -> NDArray[np.int32]:
-    """For each row the one that is read instead of it, [n]; a survivor that folds into another leads to that."""
-    stands = np.arange(len(memories.node_ids), dtype=np.int32)
-    for group in groups:
-        stands[group.copies] = group.survivor
-    while not np.array_equal(further := stands[stands], stands):
-        stands = further
-    return stands
-
-
-def _planned(
-    memories: Memories, readings: Readings, copies: Copies, config: DreamConfig, seed: int
-) -> Search["_After"]:
-    """The containers that there could be."""
-    plan = yield from consolidation.plan(
-        *(memories, readings, _gone(memories, copies.groups), config.consolidation, config.quality),
-        *(config.redundancy.min_active, copies.refusals),
-        seed=seed,
-    )
-    built = yield from build_all(memories, plan.clusters, config.consolidation)
-    return _After(memories, copies.groups, plan, {id(one.cluster): one for one in built})
-
-
-def _gated(
-    memories: Memories, copies: Copies, after: "_After", cues: Cues, config: DreamConfig, recall: RecallConfig
-) -> Search[_Merge]:
-    """Lets pass what does not lose too much."""
-    bound, plan, block_of = config.quality.max_information_loss, after.plan, after.built
-    stands = _stands_for(memories, [*copies.groups, *_folds(plan.clusters)])
-    verdict = yield from gate.decide(
-        *(memories, [cluster.rows for cluster in plan.clusters], after.without, cues, stands, recall),
-        max_information_loss=bound,
-    )
-    kept = set(verdict.kept)
-    passed = plan.without({place for place in range(len(plan.clusters)) if place not in kept})
-    groups = [*copies.groups, *_folds(passed.clusters)]
-    retention = verdict.retention
-    if retention.refused and copies.groups:
-        # Even without a container something may be lost: where copies were no copies.
-        groups, retention = yield from _only_copies(memories, copies, after, cues, recall, bound, retention)
-    index = yield from after.without(frozenset(range(len(plan.clusters))) - kept, groups=groups)
-    survivors = [block_of[id(cluster)] for cluster in passed.clusters if id(cluster) in block_of]
-    return _Merge(groups, passed, survivors, index, _stands_for(memories, groups), retention)
-
-
-def _only_copies(
-    memories: Memories,
-    copies: Copies,
-    after: "_After",
-    cues: Cues,
-    recall: RecallConfig,
-    bound: float,
-    refused: Retention,
-) -> Search[tuple[list[CopyGroup], Retention]]:
-    """What eliminating copies alone costs; none are eliminated where that is too much."""
-    index = yield from after.without(frozenset(range(len(after.plan.clusters))))
-    stands = _stands_for(memories, copies.groups)
-    reading = yield from self_probe.measure(memories, cues, index, stands, recall)
-    alone = yield from self_probe.retention(cues, reading, max_information_loss=bound)
-    alone.refused, alone.retries, alone.clusters_dropped = True, refused.retries, refused.clusters_dropped
-    return (copies.groups if alone.measured and alone.loss_high <= bound else []), alone
-
-
-class _After(NamedTuple):
-    """The memory after the night, less some of what was planned."""
-
-    memories: Memories
-    groups: list[CopyGroup]
-    plan: Plan
-    built: dict[int, Built]  # by the identity of its cluster
-
-    def without(self, dropped: frozenset[int], *, groups: Sequence[CopyGroup] | None = None) -> Search[Index]:
-        memories = self.memories
-        n = len(memories.node_ids)
-        alone = memories.findable & memories.embedded & (memories.roles == MEMORY_ROLE_UNSPECIFIED)
-        gone = _gone(memories, self.groups if groups is None else groups)
-        blocks = dict(memories.containers)
-        new: dict[int, Block] = {}
-        for place, cluster in enumerate(self.plan.clusters):
-            if place in dropped:
-                continue
-            for fold in cluster.folds:
-                gone[list(fold.copies)] = True
-            for container in cluster.replaces.tolist():
-                blocks.pop(container, None)
-            if id(cluster) in self.built:
-                alone[cluster.rows] = False
-                # Containers that are not stored yet have rows past the end.
-                new[n + len(new)] = self.built[id(cluster)].block
-            if place % 512 == 0:
-                yield Step("index", place, len(self.plan.clusters))
-        for container, block in list(blocks.items()):
-            lost = block.rows[gone[block.rows]]
-            if len(lost):
-                blocks[container] = block.without(lost.tolist())
-        return (yield from index_of(memories, alone & ~gone, blocks | new, n + len(new)))
-
-
-def _folds(clusters: Sequence[Cluster]) -> Iterator[CopyGroup]:
-    for cluster in clusters:
-        for fold in cluster.folds:
-            yield CopyGroup(fold.survivor, list(fold.copies), list(fold.cosines))
-
-
-def _schemas(memories: Memories, clusters: list[NDArray[np.int64]], config: DreamConfig) -> Search[list[Schema]]:
-    if not config.schema.enabled:
-        return []
-    return (yield from schemas.extract(memories, clusters, config.schema))
-
-
-def _shortcuts(ways: FoundShortcuts) -> Shortcuts:
-    return Shortcuts(walks=ways.walks, paths=ways.paths, created=len(ways.edges), rejected=ways.rejected)
-
-
-def _describe(
-    found: Compression,
-    memories: Memories,
-    copies: Copies,
-    merge: _Merge,
-    facts: Superseding,
-    made: Sequence[Schema],
-) -> None:
-    """The report, as far as a dream knows it; what the store says afterwards counts more."""
-    gone = _gone(memories, merge.groups)
-    found.redundancy.CopyFrom(
-        Redundancy(
-            pairs=copies.pairs,
-            pairs_by_text=copies.pairs_by_text,
-            eliminated=int(np.count_nonzero(gone)),
-            survivors=len(merge.groups),
-            overflow=copies.overflow,
-        )
-    )
-    found.merging.extend(merge.plan.merging())
-    found.facets = sum(len(one.cluster.rows) for one in merge.built)
-    found.schemas, found.superseded = len(made), len(facts.pairs)
-    found.refusals.extend(copies.refusals.to_messages(memories))
-    pinned = np.flatnonzero(memories.untouchable & memories.alive)
-    found.pinned = len(pinned)
-    found.pinned_ids.extend(memories.id_of(row) for row in pinned[:PINNED_SHOWN].tolist())
-    in_containers = sum(cluster.units - 1 for cluster in merge.plan.clusters)
-    folded = sum(len(fold.copies) for cluster in merge.plan.clusters for fold in cluster.folds)
-    # Copies within a container are counted by its units already.
-    found.nodes_after = found.nodes_before - (int(np.count_nonzero(gone & memories.active)) - folded) - in_containers
-    found.nodes_after += len(made)
-    if copies.overflow:
-        found.notices.append(
-            f"{copies.overflow} pairs beyond dream.redundancy.max_candidates were not looked at; a later night does"
-        )
-    if facts.pinned:
-        found.notices.append(f"{len(facts.pinned)} pinned memories are out of date and stay as they are")
-
-
-__all__ = ["SUPERSEDES", "Compressed", "compress"]

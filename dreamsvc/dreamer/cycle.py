@@ -3,9 +3,8 @@
 How it runs
 1. The snapshot is read and every kernel compiled.
 2. The replay runs until all that is due was replayed, or its share of the budget is used.
-3. The compression runs on what the replay left, in pieces of a few milliseconds. Its operations are told when all of it
-   has been found and measured; where time runs out before, none of it is.
-4. The last checkpoint holds all of it.
+3. The compression runs on what the replay left, in steps of which each is made of pieces of a few milliseconds. What a
+   step found is told when it is over, with a checkpoint; where time runs out in a step, nothing of that one is.
 
 A stop is seen between two pieces. A dream that goes on from its checkpoint ends as one that was never interrupted.
 """
@@ -19,7 +18,7 @@ import numpy as np
 from dreamsvc import clock, snapshot_files
 from dreamsvc.dreamer import memories as memory_columns
 from dreamsvc.dreamer.compiling import calls_of
-from dreamsvc.dreamer.compression import Compressed, Where, compress
+from dreamsvc.dreamer.compression import Night, Where
 from dreamsvc.dreamer.journal import Journal
 from dreamsvc.dreamer.replay import PROGRESS_S, Replay
 from dreamsvc.dreamer.throttle import Stopped, Throttle
@@ -35,8 +34,6 @@ REPLAY_SHARE = 0.5
 # Busy time that the compression takes, about: for the cues of its probes, and for each memory. So much is kept for it,
 # up to half of the budget.
 RESERVED_S, RESERVED_A_CUE_S, RESERVED_A_NODE_S = 0.5, 3e-3, 6e-4
-# Busy time of a dream that does not grow with the memory.
-FIXED_S = 8.0
 
 
 class UnreadableSnapshot(Exception):
@@ -56,7 +53,9 @@ class Cycle:
         self._journal = Journal(start.checkpoint, throttle)
         self._replay = Replay(start, staged, throttle, self._journal)
         self._replay_ended = start.checkpoint.replay_ended
-        self._compressed = start.checkpoint.steps_done > 0
+        self._staged = staged
+        self._steps_done = start.checkpoint.steps_done
+        self._told = sum(part.WhichOneof("kind") not in ("edge_weights", "replay_marks") for part in staged)
         self._found = Compression()
         self._found.CopyFrom(start.checkpoint.compression)
 
@@ -81,14 +80,11 @@ class Cycle:
         """Progress, operations and checkpoints, then how it ended."""
         self._journal.begin()
         # A collection walks everything that a dream holds, and a wake would wait for it. What dreams makes no circles.
-        gc.collect()
-        gc.freeze()
         gc.disable()
         try:
             yield from self._run()
         finally:
             gc.enable()
-            gc.unfreeze()
 
     def _run(self) -> Iterator[RunDreamResponse]:
         budget = self._start.budget_seconds + self._journal.before_s
@@ -97,10 +93,9 @@ class Cycle:
             reason = yield from self._replay.run(budget - min(self._reserved_s, budget / 2))
             if reason != dream_pb2.END_REASON_ABORTED:
                 self._replay_ended = reason
-        if self._compresses and not self._compressed and reason != dream_pb2.END_REASON_ABORTED:
+        if self._compresses and reason != dream_pb2.END_REASON_ABORTED:
             yield RunDreamResponse(checkpoint=self._checkpoint())
             reason = yield from self._compress(reason, budget)
-            yield RunDreamResponse(checkpoint=self._checkpoint())
         tally = self._journal.tally(self._replay.tally)
         yield RunDreamResponse(ended=Ended(reason=reason, tally=tally, compression=self._found))
 
@@ -108,37 +103,40 @@ class Cycle:
         self, replay: EndReason.ValueType, budget: float
     ) -> Generator[RunDreamResponse, None, EndReason.ValueType]:
         weights, living = self._replay.learned()
-        memories = self._memories._replace(weights=weights, edges_alive=living)
-        search = compress(
-            memories,
+        night = Night(
+            self._memories._replace(weights=weights, edges_alive=living),
             self._replay.replayed,
             self._start.config,
             self._start.recall,
-            seed=self._start.seed,
-            most=self._most(budget),
+            self._start.seed,
+            self._staged,
+            self._found,
         )
-        try:
-            done = yield from self._drive(search, budget)
-        except Stopped:
-            return dream_pb2.END_REASON_ABORTED
-        except _OutOfTime:
-            self._found.notices.append("the budget ended before the merging did, so nothing was merged")
-            return dream_pb2.END_REASON_BUDGET
-        for part in done.parts:
-            yield self._journal.part(part)
-        self._compressed = True
-        self._found.CopyFrom(done.found)
-        if replay == dream_pb2.END_REASON_NOTHING_TO_DO and done.parts:
+        while self._steps_done < night.steps:
+            # What a step that is broken off has written down of itself does not count.
+            found = Compression()
+            found.CopyFrom(self._found)
+            try:
+                parts = yield from self._drive(night.take(self._steps_done), budget)
+            except Stopped:
+                self._found.CopyFrom(found)
+                return dream_pb2.END_REASON_ABORTED
+            except _OutOfTime:
+                self._found.CopyFrom(found)
+                left = night.steps - self._steps_done
+                self._found.notices.append(f"the budget ended {left} of {night.steps} steps before the end")
+                # Not to be told again by the night that is over.
+                return dream_pb2.END_REASON_BUDGET
+            for part in parts:
+                self._told += 1
+                yield self._journal.part(part)
+            self._steps_done += 1
+            yield RunDreamResponse(checkpoint=self._checkpoint())
+        if replay == dream_pb2.END_REASON_NOTHING_TO_DO and self._told:
             return dream_pb2.END_REASON_CONVERGED
         return replay
 
-    def _most(self, budget: float) -> int:
-        """Memories that there is time for: a rule of the budget alone, so that equal dreams do the same."""
-        return int(max(0.0, budget * self._throttle.duty - FIXED_S) / RESERVED_A_NODE_S)
-
-    def _drive(
-        self, search: Generator[Where, None, Compressed], budget: float
-    ) -> Generator[RunDreamResponse, None, Compressed]:
+    def _drive[T](self, search: Generator[Where, None, T], budget: float) -> Generator[RunDreamResponse, None, T]:
         """Runs a search piece by piece, each in the dream's share of the device; raises Stopped and _OutOfTime."""
         told = clock.precise_s()
         while True:
@@ -167,7 +165,7 @@ class Cycle:
     def _checkpoint(self) -> Checkpoint:
         checkpoint = self._replay.checkpoint()
         checkpoint.replay_ended = self._replay_ended
-        checkpoint.steps_done = int(self._compressed)
+        checkpoint.steps_done = self._steps_done
         checkpoint.compression.CopyFrom(self._found)
         return checkpoint
 

@@ -3,6 +3,7 @@
 It ends when the process that started it ends: its standard input closes then.
 """
 
+import gc
 import logging
 import os
 import sys
@@ -118,5 +119,8 @@ def run(socket_path: str) -> int:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # JAX is imported now and not with the first dream; queries are served by the other process meanwhile.
     import_module("dreamsvc.dreamer.cycle")
+    # No collection looks at all that again: it would take a tenth of a second, and a wake in the meantime would wait.
+    gc.collect()
+    gc.freeze()
     server.wait_for_termination()
     return 0

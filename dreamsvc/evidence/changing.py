@@ -2,18 +2,20 @@
 
 The rule: each text is one statement, made now (no question, no "was", "might" or "if"), of an attribute that holds one
 value at a time; subject and attribute are the same words; neither value says the other and more. An attribute holds one
-value when a table below says so: a verb frame (lives in, works at, is 34 years old), a head noun (phone number, status,
-anything favourite or current), a time at which something definite is, a state and its opposite (open, closed), or
-something that is done and then no longer is. What people like, own, know or visit they can do twice: that is no change.
+value when `attributes` or a table below says so: a verb frame (lives in, works at, is 34 years old), a head noun (phone
+number, dentist, anything favourite or current), a status (approved, on hold), a time at which something definite is, a
+state and its opposite (up, down), or something that is done and then no longer is. What people like, own, know or visit
+they can do twice: that is no change.
 
 Only the words are known here. "I live in Oslo" of two speakers is the caller's to tell apart.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from itertools import pairwise
 from typing import NamedTuple
 
+from dreamsvc.evidence import attributes
 from dreamsvc.evidence.lexicon import GLUE, MOODS, NEGATORS, PERSONS, TIME_WORDS, WEEKDAYS, listed
 from dreamsvc.evidence.quantities import MOMENT, is_number
 from dreamsvc.evidence.reading import Signature
@@ -32,7 +34,7 @@ class Statement(NamedTuple):
     """What a text says of something that has one value at a time."""
 
     subject: tuple[str, ...]  # words, as they stand
-    attribute: str  # "lives in", "when", or empty where the subject says it: user favourite colour
+    attribute: str  # "lives in", "status", "when", or empty where the subject says it: user favourite colour
     value: tuple[str, ...]
 
 
@@ -46,28 +48,6 @@ class Doing(NamedTuple):
 _WORDS = 24  # a longer text tells more than one thing
 _VALUE_WORDS = 6
 
-_VERBS = {
-    (verb, link): attribute
-    for attribute, verbs, links in (
-        ("lives in", "live lives living reside resides residing moved relocated", "in at to"),
-        ("works at", "work works working employed", "at for"),
-        ("works as", "work works working employed", "as"),
-        ("studies at", "study studies studying enrolled", "at"),
-        ("is married to", "married engaged", "to"),
-        ("is located in", "based located situated headquartered", "in at"),
-        ("reports to", "report reports reporting", "to"),
-    )
-    for verb in verbs.split()
-    for link in links.split()
-}
-_AMOUNTS = {
-    "weighs": "weight",
-    "weigh": "weight",
-    "costs": "price",
-    "cost": "price",
-    "earns": "salary",
-    "earn": "salary",
-}
 _SCHEDULED = frozenset(
     listed("scheduled due set planned moved rescheduled postponed pushed shifted delayed happening starts begins ends")
 )
@@ -76,17 +56,6 @@ _CHANGED = frozenset(
 )
 _LINKS = frozenset(listed("to on at for in until till from back"))
 _IS = frozenset(listed("is are am equals"))
-_NOUNS = """
-name surname nickname username age birthday birthdate height weight size address phone number email mail password pin
-passcode plan subscription tier status state deadline budget price cost salary income rent job title role position
-occupation profession employer boss manager supervisor landlord city hometown home residence capital version port url
-host timezone colour color husband wife spouse partner fiance fiancee girlfriend boyfriend date time location venue
-place owner leader ceo cto cfo coo president chairman chairwoman chair captain coach mayor principal director
-headquarters score rating balance limit quota goal target priority severity assignee stage phase mode level rank
-diagnosis dosage dose seat gate room floor temperature speed
-"""
-_ONE_VALUED = frozenset(_NOUNS.split())
-_ONE_VALUED_ADJECTIVES = frozenset(listed("favourite favorite fav current primary main default preferred"))
 _FRESH = frozenset(listed("new current currently now updated latest recently just already actually anymore officially"))
 _FILLERS = _FRESH | frozenset(listed("has have had been being will be really very update correction fyi news"))
 _SEVERAL = frozenset(listed("also too another second sometimes often usually both either every used or"))
@@ -155,8 +124,8 @@ def _statement(text: Signature) -> Statement | None:
         return None
     if any(word in MOODS and word != "will" for word in found) or ("was" in found[:-1] and _plain_past(found)):
         return None
-    said = [word for word in found if word not in _FILLERS]
-    return _by_verb(said) or _by_noun(said) or _by_time(said) or _by_state(said)
+    said = [word for word in found if word not in _FILLERS or word == "current"]
+    return _by_verb(said) or _by_noun(said, text.names) or _by_time(said) or _by_status(found) or _by_state(said)
 
 
 def _one_clause(text: Signature) -> list[str] | None:
@@ -169,9 +138,11 @@ def _one_clause(text: Signature) -> list[str] | None:
         del clauses[0]
     while len(clauses) > 1 and (clauses[-1][0] == "not" or clauses[-1][:2] == ["no", "longer"]):
         del clauses[-1]
-    if any(len(clause) > 2 for clause in clauses[1:]) and not (len(clauses) == 2 and text.colons and _head(clauses[0])):
+    if any(len(clause) > 2 for clause in clauses[1:]) and not (
+        len(clauses) == 2 and text.colons and _is_about(clauses[0])
+    ):
         return None
-    if len(clauses) == 2 and text.colons and _head(clauses[0]) and _IS.isdisjoint((*clauses[0], *clauses[1])):
+    if len(clauses) == 2 and text.colons and _is_about(clauses[0]) and _IS.isdisjoint((*clauses[0], *clauses[1])):
         clauses[0].append("is")  # "Status: open"
     return [word for clause in clauses for word in clause]
 
@@ -182,49 +153,52 @@ def _plain_past(found: Sequence[str]) -> bool:
 
 def _by_verb(said: Sequence[str]) -> Statement | None:
     for at in range(1, len(said) - 1):
-        if (attribute := _VERBS.get((said[at], said[at + 1]))) is not None:
+        if (attribute := attributes.VERBS.get((said[at], said[at + 1]))) is not None:
             value = said[at + 2 :]
             if _is_time(value):
                 return None  # the meeting moved to Thursday
             return _checked(said[:at], attribute, value)
-        if said[at] in _AMOUNTS and is_number(said[at + 1]):
-            return _checked(said[:at], _AMOUNTS[said[at]], said[at + 1 :])
+        if said[at] in attributes.AMOUNTS and is_number(said[at + 1]):
+            return _checked(said[:at], attributes.AMOUNTS[said[at]], said[at + 1 :])
     for at in range(1, len(said)):
         if said[at].endswith(" year") and said[at - 1] in _IS and said[at + 1 :] == ["old"]:
-            return _checked(said[: at - 1], "age", [said[at].partition(" ")[0]])
+            return _checked(said[: at - 1], attributes.AGE, [said[at]])
         if said[at - 1] == "turned" and said[at].isdigit():
-            return _checked(said[: at - 1], "age", [said[at]])
+            return _checked(said[: at - 1], attributes.AGE, [said[at]])
     return None
 
 
-def _by_noun(said: Sequence[str]) -> Statement | None:
+def _by_noun(said: Sequence[str], names: Set[str]) -> Statement | None:
     at = next((place for place, word in enumerate(said) if word in _IS or word in _CHANGED or word == "was"), 0)
     if not 0 < at < len(said) - 1:
         return None
     before, after = said[:at], said[at + 1 :]
-    while len(after) > 1 and (after[0] in _CHANGED or after[0] in _LINKS):
-        after = after[1:]
-    if _head(before):
-        return _checked(before, "", after)
-    if said[at] in _IS and after[0] in _POSSESSED and _head(after):
-        return _checked(after, "", before)
-    if said[at] in _IS and len(after) > 1 and _is_possessive(after) and _head(after):
-        return _checked(after, "", before)
-    return None
+    if (about := attributes.noun(before)) is not None:
+        is_moved = said[at] in _CHANGED or after[0] in _CHANGED
+        while len(after) > 1 and (
+            after[0] in _CHANGED or (after[0] in _LINKS and (is_moved or attributes.has_a_place(about)))
+        ):
+            after = after[1:]
+        return _of_noun(before, about, after) if attributes.may_be(about, after, names) else None
+    if said[at] not in _IS or not (after[0] in _POSSESSED or (len(after) > 1 and _is_possessive(after))):
+        return None
+    return None if (about := attributes.noun(after)) is None else _of_noun(after, about, before)
 
 
 def _is_possessive(phrase: Sequence[str]) -> bool:
     """user favourite colour, which was "the user's" before: a favourite is always somebody's."""
-    return not _ONE_VALUED_ADJECTIVES.isdisjoint(phrase)
+    return not attributes.ADJECTIVES.isdisjoint(phrase)
 
 
-def _head(phrase: Sequence[str]) -> bool:
-    """Whether what the phrase is about has one value at a time: its last word before any "of" or "for" decides."""
-    cut = next((at for at, word in enumerate(phrase) if word in {"of", "for", "in", "at", "on"}), len(phrase))
-    first = phrase[:cut]
-    if not first or "one" in first:
-        return False
-    return first[-1] in _ONE_VALUED or not _ONE_VALUED_ADJECTIVES.isdisjoint(first)
+def _of_noun(phrase: Sequence[str], about: str, value: Sequence[str]) -> Statement | None:
+    """What "the price of the boat" and "the boat's price" have in common with "the boat costs"."""
+    if (attribute := attributes.TOLD_BY.get(about)) is None:
+        return _checked(phrase, "", value)
+    at = phrase.index(about)
+    whose = [*phrase[:at], *phrase[at + 1 :]]
+    if not _subject(whose):  # "Status: open"
+        return _checked(phrase, "", value)
+    return _checked(whose, attribute, value)
 
 
 def _by_time(said: Sequence[str]) -> Statement | None:
@@ -241,6 +215,16 @@ def _by_time(said: Sequence[str]) -> Statement | None:
     return _checked(said[:at], kind, times)
 
 
+def _by_status(found: Sequence[str]) -> Statement | None:
+    """The boat is on hold; the boat has been sold."""
+    at = next((place for place, word in enumerate(found) if word in _IS or word == "been"), 0)
+    value = [word for word in found[at + 1 :] if word not in _FRESH and word != "still"]
+    subject = [word for word in found[:at] if word not in _FILLERS]
+    if not subject or subject[-1] in PERSONS or subject[-1] == "user" or not attributes.is_status(value):
+        return None
+    return _checked(subject, attributes.STATUS, value)
+
+
 def _by_state(said: Sequence[str]) -> Statement | None:
     if len(said) < 3 or said[-2] not in _IS:
         return None
@@ -253,15 +237,19 @@ def _checked(subject: Sequence[str], attribute: str, value: Sequence[str]) -> St
         return None
     if attribute not in ("when", "end", "") and any(word in TIME_WORDS for word in value):
         return None  # works at Acme on weekdays
-    told = tuple(word for word in value[:cut] if word not in GLUE)
+    told = tuple(attributes.in_one_wording(attribute, [word for word in value[:cut] if word not in GLUE]))
     if attribute.endswith((" in", " at")) and any(word[0] == MOMENT or is_number(word) for word in told):
         return None  # moved to Oslo in 2010: when it was said tells nothing about which is newer
-    who = tuple(
-        PERSONS.get(word, word) for word in subject if word in PERSONS or (word not in GLUE and word not in _FRESH)
-    )
+    who = _subject(subject)
     if not who or not told or len(told) > _VALUE_WORDS or not _NOBODY.isdisjoint(subject):
         return None
     return Statement(who, attribute, told)
+
+
+def _subject(phrase: Iterable[str]) -> tuple[str, ...]:
+    return tuple(
+        PERSONS.get(word, word) for word in phrase if word in PERSONS or (word not in GLUE and word not in _FRESH)
+    )
 
 
 def _differ(ours: Statement, theirs: Statement) -> bool:

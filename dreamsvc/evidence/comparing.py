@@ -7,7 +7,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import NamedTuple
 
-from dreamsvc.evidence import order, quantities
+from dreamsvc.evidence import order, persons, quantities
 from dreamsvc.evidence.lexicon import GLUE, MOODS, NEGATORS, PERSONS, PURE_NEGATORS, TIME_WORDS, listed
 from dreamsvc.evidence.reading import Signature
 from dreamsvc.evidence.variants import are_opposites, keys, speaks_of_the_past, without_accents
@@ -146,6 +146,11 @@ class _Difference:
         return most <= _SMALL or most <= len(self.common[0].words) // 2
 
     @cached_property
+    def is_turned_to_passive(self) -> bool:
+        by_one = ("by" in self.left) != ("by" in self.right)
+        return by_one and not _AUXILIARIES.isdisjoint((*self.left, *self.right))
+
+    @cached_property
     def is_addition(self) -> bool:
         """Whether one text has the content words of the other in their order, and more between them."""
         if self.left_content and self.right_content:
@@ -216,7 +221,8 @@ def _same_in_another_order(left: Signature, right: Signature) -> bool:
     return order.is_same(
         order.Text(left.words, frozenset(left.stops), frozenset(left.ends)),
         order.Text(right.words, frozenset(right.stops), frozenset(right.ends)),
-        sorted(left.denied) == sorted(right.denied),
+        left.names | right.names,
+        denied_alike=sorted(left.denied) == sorted(right.denied),
     )
 
 
@@ -297,7 +303,18 @@ def _persons(found: _Difference) -> Conflict | None:
     only_theirs = [word for person, word in theirs.items() if person not in ours]
     if only_ours and only_theirs:
         return Conflict(Kind.ROLE, *found.pieces(only_ours, only_theirs))
-    return None
+    return _exchanged_persons(found)
+
+
+def _exchanged_persons(found: _Difference) -> Conflict | None:
+    if found.is_turned_to_passive or all(word not in PERSONS for word in (*found.left, *found.right)):
+        return None
+    ours, theirs = found.common
+    if ours.words != theirs.words:
+        return None
+    renamed = [found.renamed.get(word, word) for word in found.b.words]
+    pieces = persons.exchanged(found.a.words, renamed, ours.words)
+    return Conflict(Kind.ROLE, *found.pieces(*pieces)) if pieces else None
 
 
 def _tense(found: _Difference) -> Conflict | None:
@@ -353,11 +370,15 @@ def _roles(found: _Difference) -> Conflict | None:
     ours, theirs = found.common
     if sorted(ours.words) != sorted(theirs.words):
         return None
-    passive = ("by" in found.left) != ("by" in found.right) and not _AUXILIARIES.isdisjoint((*found.left, *found.right))
     if found.left_content or found.right_content:  # what was added may have moved the rest about
-        swapped = found.is_close and not found.is_addition and not passive and order.is_swapped(ours, theirs)
+        swapped = (
+            found.is_close
+            and not found.is_addition
+            and not found.is_turned_to_passive
+            and order.is_swapped(ours, theirs)
+        )
     else:
-        swapped = not order.is_same_content(ours, theirs, passive)
+        swapped = not order.is_same_content(ours, theirs, found.is_turned_to_passive)
     return _misplaced(found.a, found.b) if swapped else None
 
 

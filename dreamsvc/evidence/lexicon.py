@@ -56,8 +56,11 @@ i me my mine myself we us our ours ourselves
 you your yours yourself
 he him his himself
 she her hers herself
+they them their theirs themselves
 """
 PERSONS = {word: line.split()[0] for line in _PERSONS.strip().split("\n") for word in line.split()}
+# Of these "her" may be somebody and may be whose.
+OWNERS = frozenset(listed("my mine our ours your yours his her hers their theirs"))
 
 # Each line is two sets of words that cannot stand for one another.
 _OPPOSITES = """

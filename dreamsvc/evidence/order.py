@@ -2,8 +2,8 @@
 
 A role swap (dog bites man, A owes B) keeps the frame and exchanges what stands in it; it must never pass. What passes:
 the same sentences in another order, one block moved from one end to the other, a block with a preposition or a single
-time word moved, the two sides of `is`, the members of one `and` or `or`, and words so thoroughly shuffled that no frame
-is left which two of them could have exchanged places in.
+time word moved, the two sides of `is`, the members of one `and` or `or`, or of a list with commas, and words so
+thoroughly shuffled that no frame is left which two of them could have exchanged places in.
 """
 
 from collections import Counter
@@ -11,8 +11,10 @@ from collections.abc import Sequence, Set
 from itertools import pairwise
 from typing import NamedTuple
 
+from dreamsvc.evidence import adjuncts
 from dreamsvc.evidence.lexicon import TIME_WORDS, listed
 from dreamsvc.evidence.quantities import MOMENT, is_number
+from dreamsvc.evidence.variants import speaks_of_the_past
 
 _JOINS = frozenset(listed("and or"))
 _PREPOSITIONS = frozenset(
@@ -24,6 +26,18 @@ _NOT_ADVERBS = frozenset(
 )
 _COPULAS = frozenset(listed("is are was were"))
 _DEFINITE = frozenset(listed("the my your his her our their its user"))
+_DETERMINERS = _DEFINITE | {"a", "an", "this", "that"} - {"user"}
+# Where one of these stands, the order of a list says which is which.
+_ORDERED = frozenset(listed("respectively order sequence ranked ranking alphabetical"))
+# What has one of these is a clause and no member of a list.
+_CLAUSE = frozenset(
+    listed("""
+    is are was were be been am has have had will would can could should must may might when while if because since
+    although though that which who whom whose where not no never to from than as but then by
+    """)
+)
+_MEMBER_WORDS = 4
+_LIST_WORDS = 24
 _SHUFFLED_WORDS = 6  # fewer words have no frame to lose: a man bites dog
 _SHUFFLED_NAMES = 8  # the same when names or numbers changed their order too
 _SHUFFLED = 4  # at most one pair of neighbours, and one place, in four is still the same
@@ -38,10 +52,10 @@ class Text(NamedTuple):
     ends: Set[int]
 
 
-def is_same(left: Text, right: Text, denied_alike: bool) -> bool:
+def is_same(left: Text, right: Text, names: Set[str], *, denied_alike: bool) -> bool:
     """Whether two texts of the same words, glue included, say the same.
 
-    `denied_alike`: their negators stand before the same words. Sentences that are moved whole keep theirs.
+    `names`: words that either writes like names. `denied_alike`: their negators stand before the same words. Sentences that are moved whole keep theirs.
     """
     ours, theirs = tuple(left.words), tuple(right.words)
     if ours == theirs:
@@ -54,11 +68,17 @@ def is_same(left: Text, right: Text, denied_alike: bool) -> bool:
     is_long = len(ours) >= _TURNED_WORDS
     if (is_long or (denied_alike and not spaceless and len(ours) > 2)) and _is_turned(left, right):
         return True
-    if spaceless or not denied_alike:
+    if not denied_alike:
+        return False
+    if adjuncts.is_moved(ours, left.stops, theirs, right.stops):
+        return True
+    if spaceless:
         return False
     head, tail = common_ends(ours, theirs)
     inner, other = ours[head : len(ours) - tail], theirs[head : len(theirs) - tail]
-    if _JOINS & set(inner) and _members(inner) == _members(other):
+    if _JOINS & set(inner) and _members(inner) == _members(other) and not _is_count(ours, head - 1):
+        return True
+    if _is_relisted(left, right, names):
         return True
     turn = _turn(inner, other)
     if turn and (_is_adjunct(inner[:turn]) or _is_adjunct(inner[turn:])):
@@ -133,6 +153,63 @@ def _parts(words: Sequence[str], ends: Set[int]) -> Counter[tuple[str, ...]]:
         if part or word not in _JOINS:
             part.append(word)
     return Counter(part for part in (*parts, tuple(part)) if part)
+
+
+def _is_relisted(left: Text, right: Text, names: Set[str]) -> bool:
+    """Whether the members of one list, "tea, milk and juice", are told in another order."""
+    count = len(left.words)
+    head, tail = common_ends(left.words, right.words)
+    if count - tail - head > _LIST_WORDS or _JOINS.isdisjoint(left.words[head:]) or not _ORDERED.isdisjoint(left.words):
+        return False
+    # Members that begin or end alike, and the last ones where they kept their place, are members all the same.
+    for start in range(head, max(head - _MEMBER_WORDS, -1), -1):
+        for end in range(count - tail, min(count - tail + _MEMBER_WORDS + 1, count) + 1):
+            ours = _listed(left, start, end, names)
+            if ours and ours == _listed(right, start, end, names):
+                return True
+    return False
+
+
+def _listed(text: Text, start: int, end: int, names: Set[str]) -> Counter[tuple[str, ...]] | None:
+    """Members of the list that stands there, and there only; None where it could be something else.
+
+    "Ann, the boss, and Bob" may be two people, so that after a comma "and" is believed only between words of one sort.
+    """
+    words = text.words
+    breaks = [at for at in range(start + 1, end) if at in text.stops or words[at] in _JOINS]
+    if len(breaks) < 2 or words[breaks[-1]] not in _JOINS or not text.ends.isdisjoint(breaks):
+        return None
+    if any(words[at] in _JOINS for at in breaks[:-1]) or _is_count(words, start - 1):
+        return None
+    members = [tuple(words[first:last]) for first, last in pairwise((start, *breaks[:-1]))]
+    members += [tuple(words[breaks[-2] : breaks[-1]]), tuple(words[breaks[-1] + 1 : end])]
+    if not all(_may_be_member(member) for member in members) or sum(map(_tells_of_the_past, members)) > 1:
+        return None
+    if len({member[0] in _DETERMINERS for member in members}) > 1:
+        return None
+    if breaks[-1] in text.stops:
+        sizes = {len(member) for member in members}
+        if len(sizes) > 1 or members[0][0] in _DETERMINERS or (sizes != {1} and not names.isdisjoint(words[start:end])):
+            return None
+    return Counter(members)
+
+
+def _may_be_member(member: Sequence[str]) -> bool:
+    if not 0 < len(member) <= _MEMBER_WORDS or not _CLAUSE.isdisjoint(member):
+        return False
+    return not all(is_number(word) or word[0] == MOMENT for word in member)  # "3, 5 and 7" are told in their order
+
+
+def _tells_of_the_past(member: Sequence[str]) -> bool:
+    """She came, saw and won: one after the other."""
+    return any(map(speaks_of_the_past, member))
+
+
+def _is_count(words: Sequence[str], at: int) -> bool:
+    """Whether what follows is counted: 3 cats and dogs are not 3 dogs and cats; a year counts nothing."""
+    if at < 0 or not is_number(words[at]):
+        return False
+    return not (len(words[at]) == 4 and at > 0 and words[at - 1] in _PREPOSITIONS)
 
 
 def _is_turned(left: Text, right: Text) -> bool:

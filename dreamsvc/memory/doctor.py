@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dreamsvc.errors import DreamsvcError
-from dreamsvc.memory import audit, operations, rows
+from dreamsvc.facet_codes import code_bytes
+from dreamsvc.memory import audit, operations, rows, standing
 from dreamsvc.memory.sqlite import Connection, open_read_only
+from dreamsvc.memory.standing import CONTAINER, FACET, FOLDED, PLAIN, REPLACED
 
 MOST_SHOWN = 5
 
@@ -69,6 +71,75 @@ def _vectors(connection: Connection) -> Iterator[str]:
             yield f"the vector of row {node} has {len(body) // 2} values, its space {dimension}"
 
 
+def _packed(connection: Connection) -> Iterator[str]:
+    query = (
+        "SELECT p.node, p.bits, p.scale, p.body, p.crc, n.role, s.dimension FROM packed_vectors p"
+        " LEFT JOIN nodes n ON n.id = p.node LEFT JOIN spaces s ON s.id = n.space"
+    )
+    for *row, role, dimension in connection.execute(query):
+        node, bits, _, body, _ = row
+        if dimension is None or role == PLAIN:
+            yield f"the packed vector of row {node} has no memory that needs one"
+            continue
+        try:
+            list(standing.unpack_rows([row]))
+        except DreamsvcError as error:
+            yield error.message
+        centroid = role in (CONTAINER, REPLACED)
+        if len(body) != (dimension if centroid else code_bytes(dimension, bits)) or (centroid and bits != 8):
+            yield f"the packed vector of row {node} has {len(body)} bytes of {bits} bits, its space {dimension} values"
+    query = (
+        f"SELECT id FROM nodes WHERE role IN ({CONTAINER}, {FACET}) AND deleted_us IS NULL"
+        " AND id NOT IN (SELECT node FROM packed_vectors)"
+    )
+    for (node,) in connection.execute(query):
+        yield f"row {node} lies in a container or is one, and has no packed vector"
+    query = f"SELECT v.node FROM vectors v JOIN nodes n ON n.id = v.node WHERE n.role IN ({CONTAINER}, {REPLACED})"
+    for (node,) in connection.execute(query):
+        yield f"row {node} is a container and has a vector of its own"
+    query = (
+        "SELECT n.merged_into FROM nodes n JOIN packed_vectors p ON p.node = n.id"
+        f" WHERE n.role = {FACET} AND n.deleted_us IS NULL GROUP BY n.merged_into HAVING count(DISTINCT p.bits) > 1"
+    )
+    for (node,) in connection.execute(query):
+        yield f"the facets of container {node} have codes of several widths"
+
+
+def _standing(connection: Connection) -> Iterator[str]:
+    query = (
+        "SELECT f.id FROM nodes f LEFT JOIN nodes c ON c.id = f.merged_into AND c.space = f.space"
+        f" WHERE f.role = {FACET} AND f.deleted_us IS NULL"
+        f" AND NOT ifnull(c.role = {CONTAINER} AND c.deleted_us IS NULL, 0)"
+    )
+    for (node,) in connection.execute(query):
+        yield f"facet {node} lies in no living container"
+    query = f"SELECT id FROM nodes WHERE role IN ({FOLDED}, {REPLACED}) AND deleted_us IS NULL"
+    for (node,) in connection.execute(query):
+        yield f"row {node} is stood for by another and is not hidden"
+    query = (
+        f"SELECT id FROM nodes WHERE (role IN ({FACET}, {FOLDED})) <> (merged_into IS NOT NULL) AND role <> {REPLACED}"
+    )
+    for (node,) in connection.execute(query):
+        yield f"row {node} does not say what stands for it, or says so without need"
+    query = "SELECT id FROM nodes WHERE purged = 1 AND (deleted_us IS NULL OR text <> '' OR title <> '')"
+    for (node,) in connection.execute(query):
+        yield f"row {node} was purged and still has content"
+    yield from _circles(dict(connection.execute("SELECT id, merged_into FROM nodes WHERE merged_into IS NOT NULL")))
+
+
+def _circles(merged_into: dict[int, int]) -> Iterator[str]:
+    sound: set[int] = set()
+    for start in merged_into:
+        way: list[int] = []
+        at = start
+        while at in merged_into and at not in sound and at not in way:
+            way.append(at)
+            at = merged_into[at]
+        if at in way:
+            yield f"row {at} stands for itself in the end"
+        sound.update(way)
+
+
 def _edges(connection: Connection) -> Iterator[str]:
     query = (
         "SELECT e.id FROM edges e JOIN nodes s ON s.id = e.source JOIN nodes t ON t.id = e.target"
@@ -92,6 +163,13 @@ def _reversal(connection: Connection) -> Iterator[str]:
     for change, part, before, digest in connection.execute(query):
         if hashlib.sha256(before).digest() != digest:
             yield f"part {part} of change {change} does not match its reversal hash"
+    query = (
+        "SELECT p.change, p.part FROM change_parts p JOIN changes c ON c.id = p.change AND c.generation = p.generation"
+        " WHERE c.kind = 'dream' AND p.before IS NULL AND (c.state IN ('folded', 'reverting', 'reverted')"
+        " OR (c.state = 'sealed' AND p.part < c.fold_cursor))"
+    )
+    for change, part in connection.execute(query):
+        yield f"part {part} of change {change} was applied and has no image of what was before"
 
 
 def _parts(connection: Connection) -> Iterator[str]:
@@ -103,6 +181,8 @@ def _parts(connection: Connection) -> Iterator[str]:
                     yield f"part {part} of change {change.id} does not match its checksum"
             if state == "sealed":
                 yield f"change {change.id} is sealed and not yet folded; the next start finishes it"
+    for change in operations.in_state(connection, "reverting"):
+        yield f"change {change.id} is taken back in part; the next start finishes it"
 
 
 def _counters(connection: Connection) -> Iterator[str]:
@@ -119,6 +199,8 @@ def _counters(connection: Connection) -> Iterator[str]:
 _CHECKS: tuple[tuple[str, Callable[[Connection], Iterator[str]]], ...] = (
     ("the database is whole", _integrity),
     ("vectors match their checksums and memories", _vectors),
+    ("packed vectors match their checksums and memories", _packed),
+    ("what stands for others lives", _standing),
     ("living edges have living ends", _edges),
     ("the audit chain is unbroken", _audit),
     ("reversal hashes match", _reversal),

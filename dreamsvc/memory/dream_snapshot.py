@@ -17,7 +17,8 @@ from dreamsvc.v1 import memory_pb2
 
 NEVER = -1
 _TRUSTED = (memory_pb2.EDGE_ORIGIN_USER_CREATED, memory_pb2.EDGE_ORIGIN_IMPORTED_DATA)
-_DREAMT = "SELECT id FROM edges WHERE space=? AND origin NOT IN (?, ?) AND deleted_us IS NULL"
+# In the order in which they lie: by an index of the space every row would be looked up by itself.
+_DREAMT = "SELECT id FROM edges NOT INDEXED WHERE space=? AND origin NOT IN (?, ?) AND deleted_us IS NULL"
 SLICE = 2_000
 
 

@@ -67,9 +67,12 @@ def _memories(connection: Connection, space: Space) -> Iterator[bytes]:
 
 def _edges(connection: Connection, space: Space) -> Iterator[bytes]:
     query = f"{rows.EDGE_QUERY} WHERE e.space = ? AND e.deleted_us IS NULL ORDER BY s.uid, t.uid, k.name"
+    hidden: set[str] | None = None
     for row in connection.execute(query, (space.id,)):
         _, source, target, kind, weight, confidence, origin, created, _, _, detail = row
         more = rows.read_edges(connection, [row])[0] if detail else Edge()
+        if more.path and hidden is None:
+            hidden = _hidden(connection, space)
         yield _line(
             {
                 "type": "edge",
@@ -81,12 +84,18 @@ def _edges(connection: Connection, space: Space) -> Iterator[bytes]:
                 "origin": EdgeOrigin.Name(origin).removeprefix("EDGE_ORIGIN_") if origin else None,
                 "create_time": iso(created),
                 "is_amortized_shortcut": more.is_amortized_shortcut,
-                "path": list(more.path),
+                # One that leads over a memory that is not in the file could not be read back.
+                "path": [] if hidden and hidden.intersection(more.path) else list(more.path),
                 "evidence": more.evidence,
                 "valid_from": iso(from_timestamp(more.valid_from)) if more.HasField("valid_from") else None,
                 "valid_to": iso(from_timestamp(more.valid_to)) if more.HasField("valid_to") else None,
             }
         )
+
+
+def _hidden(connection: Connection, space: Space) -> set[str]:
+    query = "SELECT uid FROM nodes WHERE space = ? AND deleted_us IS NOT NULL"
+    return {entropy.uuid_text(uid) for (uid,) in connection.execute(query, (space.id,))}
 
 
 def _packed(node: int, row: list[Any]) -> dict[str, Any]:

@@ -2,10 +2,10 @@
 
 from dreamsvc.dreamer.v1.operations_pb2 import BeforeImages, EdgeWeights, Operations, ReplayMarks
 from dreamsvc.errors import StoreCorrupt
-from dreamsvc.memory import merges, rows
+from dreamsvc.memory import merged_edges, merges, rows
 from dreamsvc.memory.delta import Delta
+from dreamsvc.memory.fold import Fold
 from dreamsvc.memory.graph import NewEdge
-from dreamsvc.memory.merges import Fold
 from dreamsvc.memory.operations import Change
 from dreamsvc.memory.sqlite import Connection, next_seq
 
@@ -13,8 +13,8 @@ from dreamsvc.memory.sqlite import Connection, next_seq
 def fold_dream_part(connection: Connection, change: Change, body: bytes, now_us: int, delta: Delta) -> BeforeImages:
     """Applies one part of a dream; an edge that a user changed since the dream began keeps the user's value."""
     part = Operations.FromString(body)
-    before = BeforeImages()
-    fold = Fold(connection, change, now_us, next_seq(connection), before, delta)
+    before = BeforeImages(seq=next_seq(connection))
+    fold = Fold(connection, change, now_us, before.seq, before, delta)
     match part.WhichOneof("kind"):
         case "edge_weights":
             _fold_weights(fold, part.edge_weights)
@@ -27,7 +27,7 @@ def fold_dream_part(connection: Connection, change: Change, body: bytes, now_us:
         case "new_memories":
             merges.fold_memories(fold, part.new_memories)
         case "new_edges":
-            merges.fold_new_edges(fold, part.new_edges)
+            merged_edges.fold_new_edges(fold, part.new_edges)
         case None:
             raise StoreCorrupt(f"a part of change {change.id} is empty, or of a newer dreamsvc")
     return before

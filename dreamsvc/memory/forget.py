@@ -7,12 +7,11 @@ from dreamsvc.errors import InvalidFields, Violation
 from dreamsvc.memory import rows, standing
 from dreamsvc.memory.delta import Delta
 from dreamsvc.memory.edges import revive_edges
-from dreamsvc.memory.graph import NewEdge
+from dreamsvc.memory.graph import NEVER, NewEdge, RoleChange
 from dreamsvc.memory.known import Author, Known, find_nodes
-from dreamsvc.memory.remember import put_vectors
 from dreamsvc.memory.spaces import Space
 from dreamsvc.memory.sqlite import Connection
-from dreamsvc.memory.standing import CONTAINER, FACET, PLAIN, REPLACED, Standing
+from dreamsvc.memory.standing import CONTAINER, FACET, FOLDED, PLAIN, REPLACED, Standing
 
 
 class Outcome(NamedTuple):
@@ -34,14 +33,43 @@ def forget(connection: Connection, space: Space, names: Sequence[str], author: A
             "UPDATE nodes SET deleted_us=?, seq=?, user_seq=? WHERE id=?",
             (author.now_us, author.seq, author.seq, node),
         )
-        hidden = connection.execute(
-            "UPDATE edges SET deleted_us=?, hidden_by=?, seq=?, user_seq=? WHERE (source=? OR target=?)"
-            " AND deleted_us IS NULL RETURNING id, source, target, weight, confidence",
-            (author.now_us, node, author.seq, author.seq, node, node),
-        ).fetchall()
-        delta.changed_edges += [NewEdge(*edge, alive=False) for edge in hidden]
+        _hide_edges(connection, node, author, delta)
     delta.hidden_nodes += living
+    # A revert would bring back what is wanted gone.
+    connection.executemany(
+        "UPDATE nodes SET seq=?, user_seq=? WHERE id=?",
+        ((author.seq, author.seq, node.id) for node in found if node.deleted and node.role == FOLDED),
+    )
     return Outcome(len(living), sum(nodes.values()))
+
+
+def _hide_edges(connection: Connection, node: int, author: Author, delta: Delta) -> None:
+    """A memory takes its edges along."""
+    hidden = connection.execute(
+        "UPDATE edges SET deleted_us=?, hidden_by=?, seq=?, user_seq=? WHERE (source=? OR target=?)"
+        " AND deleted_us IS NULL RETURNING id, source, target, weight, confidence",
+        (author.now_us, node, author.seq, author.seq, node, node),
+    ).fetchall()
+    delta.changed_edges += [NewEdge(*edge, alive=False) for edge in hidden]
+
+
+def close(connection: Connection, container: int, author: Author, delta: Delta) -> None:
+    """A container that was taken apart goes, with the edges that were its own."""
+    connection.execute(
+        f"UPDATE nodes SET role={REPLACED}, merged_into=NULL, deleted_us=?, seq=?, user_seq=? WHERE id=?",
+        (author.now_us, author.seq, author.seq, container),
+    )
+    _hide_edges(connection, container, author, delta)
+    delta.roles.append(RoleChange(container, REPLACED, NEVER, False))
+
+
+def close_if_empty(connection: Connection, container: int | None, author: Author, delta: Delta) -> None:
+    """After a facet has left for good; one that was only forgotten may come back."""
+    box = standing.find(connection, [container]).get(container) if container is not None else None
+    if box is None or box.role != CONTAINER or not box.alive:
+        return
+    if not any(row.role == FACET and not row.purged for row in standing.merged_into(connection, [box.id])):
+        close(connection, box.id, author, delta)
 
 
 def restore(connection: Connection, space: Space, names: Sequence[str], author: Author, delta: Delta) -> Outcome:
@@ -49,9 +77,9 @@ def restore(connection: Connection, space: Space, names: Sequence[str], author: 
     found = _require(connection, space, names)
     nodes = {node.id: node.deleted for node in found}
     rows_ = standing.find(connection, nodes)
-    _refuse_unrestorable(connection, names, found, rows_)
+    _refuse_unrestorable(names, found, rows_)
     hidden = [node for node, deleted in nodes.items() if deleted]
-    hidden += _forgotten_with(connection, [rows_[node] for node in hidden], set(hidden))
+    hidden += forgotten_with(connection, [rows_[node] for node in hidden], set(hidden))
     stand_up(connection, hidden, author, delta)
     return Outcome(len(hidden), len(nodes) - sum(nodes.values()))
 
@@ -76,19 +104,14 @@ def stand_up(connection: Connection, hidden: Sequence[int], author: Author, delt
 
 def alone(connection: Connection, row: Standing, author: Author) -> bool:
     """From here on a facet or a copy stands for itself; True where its vector had to be read back from its code."""
-    approximate = False
-    if row.role == FACET and row.id not in standing.stored_vectors(connection, [row.id]):
-        packed = standing.read_packed(connection, [row.id, row.merged_into or 0])
-        if row.id in packed and row.merged_into in packed:
-            vector = standing.decoded(packed[row.merged_into], packed[row.id])
-            put_vectors(connection, {row.id: rows.pack_vector(vector, "vector")})
-            approximate = True
+    remembered = standing.remembered(connection, [row]) if row.role == FACET else {}
+    rows.put_vectors(connection, remembered)
     standing.drop_packed(connection, [row.id])
     connection.execute(
         f"UPDATE nodes SET role={PLAIN}, merged_into=NULL, changed_by=NULL, seq=?, user_seq=? WHERE id=?",
         (author.seq, author.seq, row.id),
     )
-    return approximate
+    return bool(remembered)
 
 
 def show(connection: Connection, nodes: Sequence[int], delta: Delta) -> None:
@@ -102,28 +125,31 @@ def show(connection: Connection, nodes: Sequence[int], delta: Delta) -> None:
     delta.containers.update(standing.containers(connection, sorted(boxes)))
 
 
-def _forgotten_with(connection: Connection, found: Sequence[Standing], already: set[int]) -> list[int]:
+def forgotten_with(connection: Connection, found: Sequence[Standing], already: set[int]) -> list[int]:
     """What was forgotten together with some containers."""
     times = {row.id: row.deleted_us for row in found if row.role == CONTAINER}
     return [
         row.id
         for row in standing.merged_into(connection, times)
-        if row.role == FACET and row.deleted_us == times[row.merged_into or 0] and row.id not in already
+        if row.role == FACET
+        and row.deleted_us == times[row.merged_into or 0]
+        and not row.purged
+        and row.id not in already
     ]
 
 
-def _refuse_unrestorable(
-    connection: Connection, names: Sequence[str], found: Sequence[Known], nodes: dict[int, Standing]
-) -> None:
-    purged = {row[0] for row in rows.chosen(connection, "SELECT id FROM nodes WHERE purged=1 AND id IN (%s)", nodes)}
+def _refuse_unrestorable(names: Sequence[str], found: Sequence[Known], nodes: dict[int, Standing]) -> None:
     place = {name: i for i, name in reversed(list(enumerate(names)))}
     wrong: list[Violation] = []
     for name, known in zip(names, found, strict=True):
-        if known.id in purged:
+        if nodes[known.id].purged:
             wrong.append(Violation(f"ids[{place[name]}]", "was purged: its content is gone"))
         elif nodes[known.id].role == REPLACED:
             wrong.append(
-                Violation(f"ids[{place[name]}]", "is a container that another replaced; revert that dream instead")
+                Violation(
+                    f"ids[{place[name]}]",
+                    "is a container that another replaced, or that was taken apart; a dream is taken back by Revert",
+                )
             )
     if wrong:
         raise InvalidFields(wrong)

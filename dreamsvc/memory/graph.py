@@ -46,6 +46,7 @@ class NewNode(NamedTuple):
     accessed_us: int
     role: int = MEMORY_ROLE_UNSPECIFIED
     merged_into: int = NEVER  # row id of the container, or of the memory that stands for it
+    event_end_us: int = NEVER  # where it stands for what happened at several times
 
 
 class NewEdge(NamedTuple):
@@ -90,6 +91,7 @@ class GraphView(NamedTuple):
     importance: NDArray[np.float32]  # [N], 0..1
     created_us: NDArray[np.int64]  # [N], wall clock
     event_us: NDArray[np.int64]  # [N], event time, or NEVER
+    event_end_us: NDArray[np.int64]  # [N], last event time of what stands for several, or NEVER
     accessed_us: NDArray[np.int64]  # [N], wall clock, or NEVER
     roles: NDArray[np.int8]  # [N], MemoryRole
     merged_into: NDArray[np.int32]  # [N], row, NEVER for none
@@ -127,7 +129,7 @@ class Rebuilt(NamedTuple):
 
 
 _NODE_COLUMNS = (
-    *("node_ids", "alive", "kinds", "importance", "created_us", "event_us", "accessed_us"),
+    *("node_ids", "alive", "kinds", "importance", "created_us", "event_us", "event_end_us", "accessed_us"),
     *("roles", "merged_into"),
 )
 _EDGE_COLUMNS = ("edge_ids", "sources", "targets", "weights", "confidences", "edges_alive", "types")
@@ -154,6 +156,7 @@ class SpaceGraph:
             importance=np.zeros(SMALLEST, np.float32),
             created_us=np.zeros(SMALLEST, np.int64),
             event_us=np.full(SMALLEST, NEVER, np.int64),
+            event_end_us=np.full(SMALLEST, NEVER, np.int64),
             accessed_us=np.full(SMALLEST, NEVER, np.int64),
             roles=np.zeros(SMALLEST, np.int8),
             merged_into=np.full(SMALLEST, NEVER, np.int32),
@@ -211,6 +214,7 @@ class SpaceGraph:
         view.importance[at] = [node.importance for node in nodes]
         view.created_us[at] = [node.created_us for node in nodes]
         view.event_us[at] = [node.event_us for node in nodes]
+        view.event_end_us[at] = [node.event_end_us for node in nodes]
         view.accessed_us[at] = [node.accessed_us for node in nodes]
         view.roles[at] = [node.role for node in nodes]
         view.merged_into[at] = NEVER
@@ -241,6 +245,7 @@ class SpaceGraph:
         view.kinds[row] = kinds.setdefault(node.kind, len(kinds))
         view.importance[row] = node.importance
         view.event_us[row] = node.event_us
+        view.event_end_us[row] = node.event_end_us
         view.roles[row] = node.role
         view.merged_into[row] = into
         view.alive[row] = node.alive
@@ -256,6 +261,7 @@ class SpaceGraph:
         self._now.importance[rows] = [node.importance for node in nodes]
         self._now.created_us[rows] = [node.created_us for node in nodes]
         self._now.event_us[rows] = [node.event_us for node in nodes]
+        self._now.event_end_us[rows] = [node.event_end_us for node in nodes]
         self._now.accessed_us[rows] = [node.accessed_us for node in nodes]
 
     def hide_nodes(self, node_ids: Sequence[int]) -> None:

@@ -208,11 +208,11 @@ class LineReader:
         known = (*_PLAIN, *_STANDING)
         memory = _parsed({name: value[name] for name in known if value.get(name) is not None}, Memory())
         role = value.get("role")
-        if role not in _ROLES:
+        if not (role is None or isinstance(role, str)) or role not in _ROLES:
             raise MalformedLineError(f'"role" is {role!r:.40}; must be CONTAINER or FACET, or absent')
         memory.role = _ROLES[role]
-        if memory.HasField("packed"):
-            _check_packed(memory)
+        if memory.role or memory.HasField("packed"):
+            _check_packed(memory, vector=bool(value.get("vector")))
         if not memory.id and not memory.key:
             raise MalformedLineError('needs an "id" or a "key", so that importing again changes nothing')
         if memory.id:
@@ -223,7 +223,7 @@ class LineReader:
         for name in (memory.id, memory.key):
             if name and name in self._names:
                 raise MalformedLineError(f'repeats the memory of line {self._names[name]}: "{name[:80]}"')
-        if not (memory.title or memory.text or value.get("vector")):
+        if not (memory.title or memory.text or value.get("vector") or memory.packed.code):
             raise MalformedLineError('needs a "text", a "title" or a "vector"')
         if max(memory.access_count, memory.replay_count) > MOST_COUNTED:
             raise MalformedLineError('"access_count" or "replay_count" is beyond 2**63 - 1')
@@ -321,14 +321,18 @@ def _own_edge(value: dict[str, Any]) -> Edge:
     return edge
 
 
-def _check_packed(memory: Memory) -> None:
+def _check_packed(memory: Memory, *, vector: bool) -> None:
     packed = memory.packed
     if packed.bits not in (1, 2, 4, 8) or not packed.code or len(packed.code) > 65536:
         raise MalformedLineError('"packed" needs "bits" of 1, 2, 4 or 8 and a "code"')
     if not 0 <= packed.scale <= 65504:
         raise MalformedLineError('"packed" has a scale outside 0 to 65504')
-    if memory.role == memory_pb2.MEMORY_ROLE_CONTAINER and packed.bits != 8:
-        raise MalformedLineError("a container's centroid has 8 bits")
+    if memory.role == memory_pb2.MEMORY_ROLE_CONTAINER and (packed.bits != 8 or vector):
+        raise MalformedLineError("a container has a centroid of 8 bits and no vector of its own")
+    if not memory.role:
+        raise MalformedLineError('"packed" is of a CONTAINER or a FACET only')
+    if memory.role == memory_pb2.MEMORY_ROLE_FACET and entropy.uuid_bytes(memory.merged_into) is None:
+        raise MalformedLineError('a facet needs the id of its container as "merged_into"')
 
 
 def _time(value: Any, name: str) -> int:

@@ -227,12 +227,17 @@ class Journal:
         return self._database.write(job)
 
     def approve_dream(self, request: ApproveDreamRequest) -> Future[tuple[ApproveDreamResponse, DreamRow | None]]:
-        """Seals a proposal; None where the request id is known. Raises NotFound, ChangedLater for no proposal."""
+        """Seals a proposal; None where the request id is known.
+
+        Raises NotFound, and ChangedLater for no proposal, or for one of a memory that was taken back since.
+        """
         rows: list[DreamRow] = []
 
         def job(connection: Connection) -> tuple[ApproveDreamResponse, DreamRow | None]:
             def approve() -> ApproveDreamResponse:
                 row = self._proposal(connection, request.space, request.dream_id)
+                if operations.reverted_since(connection, operations.find(connection, row.change).space, row.base_seq):
+                    raise ChangedLater("an earlier dream was taken back since this one was proposed; reject it")
                 row.dream.state = Dream.STATE_FOLDING
                 row.dream.message = ""
                 operations.seal(connection, row.change, COMPACTED, self._clock.now_us())
@@ -283,18 +288,18 @@ class Journal:
     def diff(self, request: DiffDreamRequest) -> DiffDreamResponse:
         """Raises NotFound, ChangedLater where the journal was let go, InvalidFields for a foreign page token."""
         scope = paging.scope("diff", request.space, request.dream_id, request.with_weights)
-        after = paging.read(request.page_token, scope)
+        first = paging.read(request.page_token, scope)
 
         def run(connection: Connection) -> DiffDreamResponse:
             row = dreams.get(connection, spaces.find(connection, request.space), request.dream_id)
             change = operations.find(connection, row.change)
             limit = request.page_size + 1
-            found = diff.edits(connection, change, weights=request.with_weights, after=after, limit=limit)
+            found = diff.edits(connection, change, weights=request.with_weights, first=first, limit=limit)
             more = len(found) > request.page_size
             return DiffDreamResponse(
                 dream=row.dream,
-                edits=found[: request.page_size],
-                next_page_token=paging.write(after + request.page_size, scope) if more else "",
+                edits=[edit for _, edit in found[: request.page_size]],
+                next_page_token=paging.write(found[-1][0], scope) if more else "",
             )
 
         return self._database.read(run)

@@ -34,8 +34,9 @@ def load(connection: Connection, space: Space) -> SpaceGraph:
 def _load_nodes(connection: Connection, space: Space, graph: SpaceGraph) -> None:
     cursor = connection.execute(
         "SELECT id, deleted_us IS NULL, kind, title, text, aliases, importance, created_us, ifnull(event_us, ?),"
-        " ifnull(accessed_us, ?), role, ifnull(merged_into, ?) FROM nodes WHERE space = ? ORDER BY id",
-        (NEVER, NEVER, NEVER, space.id),
+        " ifnull(accessed_us, ?), role, ifnull(merged_into, ?), ifnull(event_end_us, ?) FROM nodes WHERE space = ?"
+        " ORDER BY id",
+        (NEVER, NEVER, NEVER, NEVER, space.id),
     )
     for rows in batched(cursor, SLICE):
         graph.add_nodes([NewNode._make((*row[:5], json.loads(row[5]), *row[6:])) for row in rows])

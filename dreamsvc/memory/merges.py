@@ -6,56 +6,29 @@ an image of what it was, every row that is made is listed: `reverting` needs no 
 """
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 
-from dreamsvc import entropy
 from dreamsvc.dreamer.v1.operations_pb2 import (
-    BeforeImages,
     Container,
     Containers,
-    EdgeImage,
     Elimination,
     Eliminations,
-    NewEdges,
     NewMemories,
     NewMemory,
     NodeImage,
 )
+from dreamsvc.facet_codes import code_bytes
 from dreamsvc.memory import rows, standing
-from dreamsvc.memory.delta import Delta
-from dreamsvc.memory.edges import SUPERSEDES, type_ids
-from dreamsvc.memory.graph import NEVER, NewEdge, NewNode, RoleChange
-from dreamsvc.memory.operations import Change
+from dreamsvc.memory.fold import Fold, memory_id
+from dreamsvc.memory.graph import NEVER, NewNode, RoleChange
+from dreamsvc.memory.merged_edges import move_edges
 from dreamsvc.memory.sqlite import Connection, take_ids
 from dreamsvc.memory.standing import CONTAINER, FACET, FOLDED, PLAIN, REPLACED, Standing
 from dreamsvc.v1.memory_pb2 import PackedVector
 
 MOST_ALIASES = 64
-
-
-class Fold(NamedTuple):
-    """What folding a part works with."""
-
-    connection: Connection
-    change: Change
-    now_us: int
-    seq: int
-    before: BeforeImages
-    delta: Delta
-
-    def may_change(self, node: Standing | None) -> bool:
-        """Whether a node is still as the dream found it."""
-        return node is not None and node.alive and not node.pinned and node.user_seq <= self.change.base_seq
-
-
-def memory_id(change: Change, number: int) -> bytes:
-    """The id of a memory that a dream makes: it follows from the dream's, so that a later part can name it."""
-    made = entropy.uuid_bytes(entropy.uuid_for(entropy.uuid_text(change.uid), str(number)))
-    assert made is not None
-    return made
 
 
 def image_of(node: Standing, packed: PackedVector | None = None) -> NodeImage:
@@ -89,17 +62,19 @@ def fold_eliminations(fold: Fold, part: Eliminations) -> None:
 
 def _eliminate(fold: Fold, elimination: Elimination, nodes: dict[int, Standing]) -> None:
     survivor = nodes.get(elimination.survivor)
-    copies = [nodes[copy] for copy in elimination.copies if fold.may_change(nodes.get(copy))]
+    wanted = sorted(set(elimination.copies) - {elimination.survivor})
+    copies = [nodes[copy] for copy in wanted if fold.may_change(nodes.get(copy))]
     copies = [copy for copy in copies if copy.role in (PLAIN, FACET)]
-    fold.before.skipped.extend(set(elimination.copies) - {copy.id for copy in copies})
+    fold.before.skipped.extend(sorted(set(wanted) - {copy.id for copy in copies}))
     if survivor is None or not fold.may_change(survivor) or survivor.role not in (PLAIN, FACET):
         fold.before.skipped.extend([elimination.survivor, *(copy.id for copy in copies)])
         return
     if not copies:
         return
     nodes[survivor.id] = _inherit(fold, survivor, copies)
+    codes = _take_along(fold, copies)
     for copy in copies:
-        fold.before.nodes.append(image_of(copy))
+        fold.before.nodes.append(image_of(copy, codes.get(copy.id)))
         nodes[copy.id] = copy._replace(deleted_us=fold.now_us)
     fold.connection.executemany(
         f"UPDATE nodes SET role={FOLDED}, merged_into=?, deleted_us=?, changed_by=?, seq=? WHERE id=?",
@@ -107,6 +82,16 @@ def _eliminate(fold: Fold, elimination: Elimination, nodes: dict[int, Standing])
     )
     fold.delta.roles += [RoleChange(copy.id, FOLDED, survivor.id, False) for copy in copies]
     move_edges(fold, [copy.id for copy in copies], survivor.id)
+
+
+def _take_along(fold: Fold, copies: Sequence[Standing]) -> dict[int, PackedVector]:
+    """Facets whose originals were purged get what their codes remember: once folded they know no container any more.
+
+    Gives the codes of these: an image with a code says that the vector was made here.
+    """
+    remembered = standing.remembered(fold.connection, [copy for copy in copies if copy.role == FACET])
+    rows.put_vectors(fold.connection, remembered)
+    return standing.read_packed(fold.connection, sorted(remembered))
 
 
 def _inherit(fold: Fold, survivor: Standing, copies: Sequence[Standing]) -> Standing:
@@ -162,168 +147,6 @@ def _names(survivor: Standing, copies: Sequence[Standing]) -> str:
     return json.dumps(own, ensure_ascii=False)
 
 
-# ── edges ───────────────────────────────────────────────────────────────────────
-
-
-class _EdgeRow(NamedTuple):
-    id: int
-    source: int
-    target: int
-    type: int
-    weight: float
-    confidence: float
-    origin: int
-    created_us: int
-    deleted_us: int | None
-    hidden_by: int | None
-    changed_by: int | None
-    detail: bytes | None
-
-
-_EDGE_COLUMNS = (
-    "id, source, target, type, weight, confidence, origin, created_us, deleted_us, hidden_by, changed_by, detail"
-)
-
-
-def _image_of_edge(edge: _EdgeRow) -> EdgeImage:
-    return EdgeImage(
-        id=edge.id,
-        weight=edge.weight,
-        confidence=edge.confidence,
-        deleted_us=edge.deleted_us or 0,
-        hidden_by=edge.hidden_by or 0,
-        changed_by=edge.changed_by or 0,
-    )
-
-
-def move_edges(fold: Fold, sources: Sequence[int], heir: int) -> None:
-    """The edges of hidden memories go over to the one that stands for them; of equal edges the stronger counts.
-
-    The old edge stays where it was, hidden with its memory, so that bringing that back brings its edges back.
-    """
-    connection, moved = fold.connection, set(sources)
-    found = {
-        row[0]: _EdgeRow(*row)
-        for side in ("source", "target")
-        for row in rows.chosen(
-            connection, f"SELECT {_EDGE_COLUMNS} FROM edges WHERE deleted_us IS NULL AND {side} IN (%s)", sources
-        )
-    }
-    if not found:
-        return
-    own = {
-        (row[1], row[2], row[3]): _EdgeRow(*row)
-        for side in ("source", "target")
-        for row in rows.chosen(connection, f"SELECT {_EDGE_COLUMNS} FROM edges WHERE {side} IN (%s)", [heir])
-    }
-    wanted: dict[tuple[int, int, int], _EdgeRow] = {}
-    for edge in sorted(found.values()):
-        fold.before.edges.append(_image_of_edge(edge))
-        hider = edge.source if edge.source in moved else edge.target
-        connection.execute(
-            "UPDATE edges SET deleted_us=?, hidden_by=?, changed_by=?, seq=? WHERE id=?",
-            (fold.now_us, hider, fold.change.id, fold.seq, edge.id),
-        )
-        fold.delta.changed_edges.append(_live(edge, alive=False))
-        source = heir if edge.source in moved else edge.source
-        target = heir if edge.target in moved else edge.target
-        name = (source, target, edge.type)
-        if source != target and (name not in wanted or edge.weight > wanted[name].weight):
-            wanted[name] = edge
-    fresh = [name for name in sorted(wanted) if name not in own]
-    first = take_ids(connection, "next_edge", len(fresh)) if fresh else 0
-    for i, (source, target, kind) in enumerate(fresh):
-        edge = wanted[source, target, kind]._replace(id=first + i, source=source, target=target)
-        _insert_edge(fold, edge)
-    for name in sorted(wanted.keys() & own.keys()):
-        _strengthen(fold, own[name], wanted[name])
-
-
-def _strengthen(fold: Fold, edge: _EdgeRow, by: _EdgeRow) -> None:
-    """An edge that the heir has already takes the stronger of both weights; one that was hidden is back."""
-    weight, confidence = max(edge.weight, by.weight), max(edge.confidence, by.confidence)
-    if edge.deleted_us is not None:
-        weight, confidence = by.weight, by.confidence
-    elif (weight, confidence) == (edge.weight, edge.confidence):
-        return
-    fold.before.edges.append(_image_of_edge(edge))
-    fold.connection.execute(
-        "UPDATE edges SET weight=?, confidence=?, deleted_us=NULL, hidden_by=NULL, changed_by=?, seq=? WHERE id=?",
-        (weight, confidence, fold.change.id, fold.seq, edge.id),
-    )
-    fold.delta.changed_edges.append(_live(edge._replace(weight=weight, confidence=confidence), alive=True))
-
-
-def _insert_edge(fold: Fold, edge: _EdgeRow, *, supersedes: bool = False) -> None:
-    fold.connection.execute(
-        "INSERT INTO edges (id, space, source, target, type, weight, confidence, origin, created_us, changed_by,"
-        " born_in, seq, user_seq, detail) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,0,?)",
-        (
-            *(edge.id, fold.change.space, edge.source, edge.target, edge.type, edge.weight, edge.confidence),
-            *(edge.origin, edge.created_us, fold.change.id, fold.change.id, fold.seq, edge.detail),
-        ),
-    )
-    fold.before.born_edges.append(edge.id)
-    fold.delta.new_edges.append(_live(edge, alive=True)._replace(supersedes=supersedes))
-
-
-def _live(edge: _EdgeRow, *, alive: bool) -> NewEdge:
-    return NewEdge(edge.id, edge.source, edge.target, edge.weight, edge.confidence, alive, type=edge.type)
-
-
-def fold_new_edges(fold: Fold, part: NewEdges) -> None:
-    """Stores the edges of a dream; one that exists already, or has lost an end, is left out."""
-    ends = _ends(fold, {*part.sources, *part.targets})
-    kinds = type_ids(fold.connection, set(part.types))
-    superseding = kinds.get(SUPERSEDES)
-    rows_: list[_EdgeRow] = []
-    names: set[tuple[int, int, int]] = set()
-    for i, (source, target, kind) in enumerate(zip(part.sources, part.targets, part.types, strict=True)):
-        if source not in ends or target not in ends or ends[source] == ends[target]:
-            fold.before.skipped.append(source)
-            continue
-        name = (ends[source], ends[target], kinds[kind])
-        if name in names:
-            continue
-        names.add(name)
-        detail = part.details[i].SerializeToString(deterministic=True)
-        edge = _EdgeRow(
-            *(0, *name, part.weights[i], part.confidences[i], part.origins[i], fold.now_us, None, None, None, detail)
-        )
-        rows_.append(edge)
-    present = {
-        tuple(row)
-        for row in rows.chosen(
-            fold.connection, "SELECT source, target, type FROM edges WHERE source IN (%s)", {e.source for e in rows_}
-        )
-    }
-    fresh = [edge for edge in rows_ if (edge.source, edge.target, edge.type) not in present]
-    fold.before.skipped.extend(e.source for e in rows_ if (e.source, e.target, e.type) in present)
-    first = take_ids(fold.connection, "next_edge", len(fresh)) if fresh else 0
-    for i, edge in enumerate(fresh):
-        _insert_edge(fold, edge._replace(id=first + i), supersedes=edge.type == superseding)
-
-
-def _ends(fold: Fold, names: Iterable[int]) -> dict[int, int]:
-    """Row ids of living ends, by the name a part gives them; a copy's survivor stands for it."""
-    made = {name: memory_id(fold.change, -name) for name in names if name < 0}
-    query = f"SELECT uid, id FROM nodes WHERE space={fold.change.space} AND deleted_us IS NULL AND uid IN (%s)"
-    by_uid = dict(rows.chosen(fold.connection, query, made.values()))
-    found = {name: by_uid[uid] for name, uid in made.items() if uid in by_uid}
-    wanted = {name: name for name in names if name >= 0}
-    while wanted:
-        nodes = standing.find(fold.connection, set(wanted.values()))
-        further: dict[int, int] = {}
-        for name, row in wanted.items():
-            node = nodes.get(row)
-            if node is not None and node.alive:
-                found[name] = row
-            elif node is not None and node.role in (FOLDED, REPLACED) and node.merged_into is not None:
-                further[name] = node.merged_into
-        wanted = further
-    return found
-
-
 # ── containers ──────────────────────────────────────────────────────────────────
 
 
@@ -334,23 +157,19 @@ def fold_containers(fold: Fold, part: Containers) -> None:
 
 def _merge(fold: Fold, container: Container) -> None:
     nodes = standing.find(fold.connection, [*container.members, *container.replaces])
-    replaced = [nodes[old] for old in container.replaces if old in nodes and nodes[old].role == CONTAINER]
-    old_ids = {old.id for old in replaced}
+    replaced = _replaceable(fold, container, nodes)
+    homes = {None, *(old.id for old in replaced)}
     places = [
         place
         for place, member in enumerate(container.members)
         if fold.may_change(nodes.get(member))
-        and (nodes[member].role == PLAIN or (nodes[member].role == FACET and nodes[member].merged_into in old_ids))
+        and nodes[member].role in (PLAIN, FACET)
+        and (nodes[member].merged_into if nodes[member].role == FACET else None) in homes
     ]
     kept = [nodes[container.members[place]] for place in places]
-    fold.before.skipped.extend(set(container.members) - {node.id for node in kept})
-    left_behind = [
-        node.id
-        for node in standing.merged_into(fold.connection, old_ids)
-        if node.role == FACET and node.alive and node not in kept
-    ]
-    if len(kept) < 2 or left_behind or not all(map(fold.may_change, replaced)):
-        # A user was faster; what is left would be no container, or would leave facets without one.
+    fold.before.skipped.extend(sorted(set(container.members) - {node.id for node in kept}))
+    if len({node.merged_into or node.id for node in kept}) < 2 or not _fits(fold, container):
+        # A user was faster; what is left would be no container, or one that is there already.
         fold.before.skipped.extend(node.id for node in kept)
         return
     made = _insert_container(fold, container, kept)
@@ -363,6 +182,30 @@ def _merge(fold: Fold, container: Container) -> None:
     fold.delta.roles += [RoleChange(old.id, REPLACED, made, False) for old in replaced]
     if replaced:
         move_edges(fold, [old.id for old in replaced], made)
+
+
+def _replaceable(fold: Fold, container: Container, nodes: dict[int, Standing]) -> list[Standing]:
+    """Containers that are as the dream found them, and so are all that they hold; others stay with all they hold."""
+    old = [nodes[box] for box in container.replaces if fold.may_change(nodes.get(box)) and nodes[box].role == CONTAINER]
+    members = set(container.members)
+    bound = {
+        node.merged_into
+        for node in standing.merged_into(fold.connection, [box.id for box in old])
+        if node.role == FACET and node.alive and not (node.id in members and fold.may_change(node))
+    }
+    return [box for box in old if box.id not in bound]
+
+
+def _fits(fold: Fold, container: Container) -> bool:
+    """Whether centroid and codes are of the space's vectors."""
+    (dimension,) = fold.connection.execute("SELECT dimension FROM spaces WHERE id=?", (fold.change.space,)).fetchone()
+    count = len(container.members)
+    return (
+        container.bits in (1, 2, 4, 8)
+        and len(container.centroid) == dimension
+        and len(container.codes) == count * code_bytes(dimension, container.bits)
+        and len(container.scales) == 2 * count
+    )
 
 
 def _insert_container(fold: Fold, container: Container, kept: Sequence[Standing]) -> int:
@@ -428,7 +271,14 @@ def _insert_node(
         " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,0,?,?,?)",
         (
             *(node, fold.change.space, memory_id(fold.change, memory.number), memory.kind, memory.title, memory.text),
-            *(memory.importance, memory.metadata or "{}", event_us, event_end_us, created_us, fold.now_us),
+            *(
+                memory.importance,
+                rows.canonical(memory.metadata or "{}"),
+                event_us,
+                event_end_us,
+                created_us,
+                fold.now_us,
+            ),
             # What a dream made of others is not merged with them.
             *(fold.change.id, fold.seq, role, fold.change.id, int(role == PLAIN)),
         ),
@@ -439,6 +289,7 @@ def _insert_node(
             *(node, True, memory.kind, memory.title, memory.text, [], memory.importance, created_us),
             *(NEVER if event_us is None else event_us, NEVER),
             role=role,
+            event_end_us=NEVER if event_end_us is None else event_end_us,
         )
     )
     return node

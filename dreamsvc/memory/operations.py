@@ -249,14 +249,16 @@ def read_back(connection: Connection, change: ChangeId) -> ReadBack:
     row = find(connection, change)
     strengthened = weakened = pruned = skipped = replayed = 0
     total = 0.0
-    for number, body, digest in connection.execute(
-        "SELECT part, before, reversal_hash FROM change_parts WHERE change=? AND generation=? AND before IS NOT NULL",
+    for number, part, body, digest in connection.execute(
+        "SELECT part, body, before, reversal_hash FROM change_parts WHERE change=? AND generation=?"
+        " AND before IS NOT NULL",
         (change, row.generation),
     ).fetchall():
         if hashlib.sha256(body).digest() != digest:
             raise StoreCorrupt(f"part {number} of change {change} does not match its reversal hash")
         before = BeforeImages.FromString(body)
-        skipped += len(before.skipped)
+        # What was left out of merging is counted by `made`.
+        skipped += len(before.skipped) if _is_replay(part) else 0
         replayed += len(before.node_ids)
         if not before.edge_ids:
             continue
@@ -301,19 +303,26 @@ def made(connection: Connection, change: ChangeId) -> Made:
     for (detail,) in connection.execute(query, (change,)):
         shortcuts += EdgeDetail.FromString(detail).is_amortized_shortcut
     skipped = 0
-    query = "SELECT before FROM change_parts WHERE change=? AND before IS NOT NULL"
-    for (before,) in connection.execute(query, (change,)):
-        image = BeforeImages.FromString(before)
+    query = "SELECT body, before FROM change_parts WHERE change=? AND before IS NOT NULL"
+    for part, before in connection.execute(query, (change,)):
         # Edges whose weight a user changed are counted by `read_back`.
-        skipped += len(image.skipped) if image.nodes or image.born_nodes or image.born_edges else 0
+        skipped += 0 if _is_replay(part) else len(BeforeImages.FromString(before).skipped)
     return Made(
         eliminated=number(f"SELECT count(*) FROM nodes WHERE changed_by=? AND role={memory_pb2.MEMORY_ROLE_FOLDED}"),
-        facets=number(f"SELECT count(*) FROM nodes WHERE changed_by=? AND role={memory_pb2.MEMORY_ROLE_FACET}"),
+        # Also a facet that survived copies where it was is changed by the dream, but not made by it.
+        facets=number(
+            "SELECT count(*) FROM nodes f JOIN nodes c ON c.id = f.merged_into WHERE c.born_in=?"
+            f" AND f.role={memory_pb2.MEMORY_ROLE_FACET}"
+        ),
         schemas=number("SELECT count(*) FROM nodes WHERE born_in=? AND kind='schema'"),
         shortcuts=shortcuts,
         superseded=number(f"SELECT count(*) {born} = 'SUPERSEDES'"),
         skipped=skipped,
     )
+
+
+def _is_replay(body: bytes) -> bool:
+    return Operations.FromString(body).WhichOneof("kind") in ("edge_weights", "replay_marks")
 
 
 def _checked(change: ChangeId, number: int, body: bytes, crc: int) -> bytes:

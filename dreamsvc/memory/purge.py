@@ -12,13 +12,16 @@ from dreamsvc.memory.sqlite import Connection, next_seq
 from dreamsvc.memory.standing import FACET
 
 SLICE = 500
+# Of a journal, each up to 4 MB.
+PARTS = 16
 FREED_PAGES = 256
 
 
 class Purged(NamedTuple):
     """What a slice let go of."""
 
-    journals: int  # nights that can be reverted no longer
+    journals: int  # nights that can be reverted no longer, and imports
+    parts: int  # of such journals
     memories: int  # forgotten or folded memories whose content is gone
     vectors: int  # originals of facets, which are read by their codes
 
@@ -33,6 +36,7 @@ def next_slice(connection: Connection, cutoff_us: int, held: Sequence[str], now_
     spaces = f"(SELECT id FROM spaces WHERE name NOT IN ({marks}))"
     purged = Purged(
         journals=_journals(connection, cutoff_us, spaces, held, now_us),
+        parts=_parts(connection, spaces, held),
         memories=_memories(connection, cutoff_us, spaces, held),
         vectors=_vectors(connection, spaces, held),
     )
@@ -51,24 +55,35 @@ def next_slice(connection: Connection, cutoff_us: int, held: Sequence[str], now_
 
 
 def _journals(connection: Connection, cutoff_us: int, spaces: str, held: Sequence[str], now_us: int) -> int:
-    """One night at a time: from here on it cannot be reverted."""
-    row = connection.execute(
-        "SELECT id FROM changes WHERE kind='dream' AND state IN ('folded', 'reverted') AND purged_us IS NULL"
-        f" AND ended_us < ? AND space IN {spaces} ORDER BY id LIMIT 1",
-        (cutoff_us, *held),
-    ).fetchone()
-    if row is None:
-        return 0
-    connection.execute("UPDATE changes SET purged_us=? WHERE id=?", (now_us, row[0]))
-    connection.execute("DELETE FROM change_parts WHERE change=?", (row[0],))
-    return 1
+    """From here on a night cannot be reverted. The journal of an import, which holds the whole file, goes too."""
+    return len(
+        connection.execute(
+            "UPDATE changes SET purged_us=? WHERE state IN ('folded', 'reverted') AND purged_us IS NULL"
+            f" AND ended_us < ? AND space IN {spaces} RETURNING id",
+            (now_us, cutoff_us, *held),
+        ).fetchall()
+    )
+
+
+def _parts(connection: Connection, spaces: str, held: Sequence[str]) -> int:
+    return len(
+        connection.execute(
+            "DELETE FROM change_parts WHERE (change, generation, part) IN (SELECT p.change, p.generation, p.part"
+            " FROM changes c JOIN change_parts p ON p.change = c.id WHERE c.purged_us IS NOT NULL"
+            f" AND c.space IN {spaces} LIMIT {PARTS}) RETURNING part",
+            held,
+        ).fetchall()
+    )
 
 
 def _memories(connection: Connection, cutoff_us: int, spaces: str, held: Sequence[str]) -> int:
     found = connection.execute(
-        # What a night hid can be brought back for as long as that night can be reverted.
+        # What a night hid can be brought back for as long as that night can be reverted. A container is needed for as
+        # long as something may have to be read by its code.
         "SELECT n.id FROM nodes n LEFT JOIN changes c ON c.id = n.changed_by WHERE n.deleted_us < ? AND n.purged=0"
-        f" AND (c.id IS NULL OR c.purged_us IS NOT NULL) AND n.space IN {spaces} LIMIT {SLICE}",
+        f" AND (c.id IS NULL OR c.purged_us IS NOT NULL) AND n.space IN {spaces}"
+        f" AND NOT EXISTS (SELECT 1 FROM nodes f WHERE f.merged_into = n.id AND f.role={FACET} AND f.purged=0)"
+        f" LIMIT {SLICE}",
         (cutoff_us, *held),
     ).fetchall()
     seq = next_seq(connection) if found else 0
@@ -78,12 +93,18 @@ def _memories(connection: Connection, cutoff_us: int, spaces: str, held: Sequenc
     )
     for table in ("vectors", "packed_vectors", "node_versions"):
         connection.executemany(f"DELETE FROM {table} WHERE node=?", found)
+    # Why an edge of it was made may quote it.
+    connection.executemany(
+        "UPDATE edges SET detail=NULL WHERE (source=?1 OR target=?1) AND deleted_us IS NOT NULL", found
+    )
     return len(found)
 
 
 def _vectors(connection: Connection, spaces: str, held: Sequence[str]) -> int:
     found = connection.execute(
-        "SELECT n.id FROM nodes n JOIN changes c ON c.id = n.changed_by JOIN vectors v ON v.node = n.id"
+        # A facet that no night has changed came with an import.
+        "SELECT n.id FROM nodes n JOIN changes c ON c.id = ifnull(n.changed_by, n.born_in)"
+        " JOIN vectors v ON v.node = n.id"
         f" WHERE n.role={FACET} AND n.deleted_us IS NULL AND c.purged_us IS NOT NULL AND n.space IN {spaces}"
         f" AND EXISTS (SELECT 1 FROM packed_vectors p WHERE p.node = n.id) LIMIT {SLICE}",
         held,

@@ -197,7 +197,8 @@ def _filter(view: GraphView, query: Query) -> NDArray[np.bool_]:
         event = view.event_us[: view.n]
         when = np.where(event == NEVER, view.created_us[: view.n], event)
         if query.after_us is not None:
-            allowed &= when >= query.after_us
+            # What stands for several was so until the last of them.
+            allowed &= np.maximum(when, view.event_end_us[: view.n]) >= query.after_us
         if query.before_us is not None:
             allowed &= when < query.before_us
     return allowed

@@ -1,7 +1,6 @@
 """Stores memories and edges inside a transaction: new ones inserted, known ones changed or left."""
 
 import json
-import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ from dreamsvc.errors import InvalidFields, Violation
 from dreamsvc.memory import rows, spaces, standing
 from dreamsvc.memory.delta import Delta
 from dreamsvc.memory.edges import revive_edges, write_edges
+from dreamsvc.memory.forget import close_if_empty, forgotten_with, stand_up
 from dreamsvc.memory.graph import NEVER, NewNode
 from dreamsvc.memory.known import COLUMNS, Author, Known
 from dreamsvc.memory.spaces import Space
@@ -103,9 +103,21 @@ def identify(
         wrong += _repeats("id", uids) + _repeats("key", [memory.key for memory in memories])
         unfit = ((i, rows.unfit(memory)) for i, memory in enumerate(memories))
         wrong += [Violation(f"memories[{i}].metadata", why) for i, why in unfit if why]
+        wrong += _of_containers(memories, [known.get(uid) for uid in uids])
     if wrong:
         raise InvalidFields(wrong)
     return uids, known
+
+
+def _of_containers(memories: Sequence[Memory], known: Sequence[Known | None]) -> list[Violation]:
+    """What cannot be said of containers."""
+    found: list[Violation] = []
+    for i, (memory, old) in enumerate(zip(memories, known, strict=True)):
+        if old is not None and old.role == standing.REPLACED:
+            found.append(Violation(f"memories[{i}].id", "is a container that another replaced or that was taken apart"))
+        elif old is not None and old.role == standing.CONTAINER and memory.vector:
+            found.append(Violation(f"memories[{i}].vector", "is that of a container: the mean of what it holds"))
+    return found
 
 
 def _made_id(space: Space, memory: Memory, by_key: dict[str, Known], author: Author) -> bytes | None:
@@ -158,10 +170,7 @@ def _write_nodes(
     if author.updates:
         for uid, memory in zip(uids, memories, strict=True):
             if uid in known:
-                _update_node(connection, known[uid], memory, author)
-                delta.changed_nodes.append(_live(known[uid].id, memory, author, known[uid].role))
-                if known[uid].deleted:
-                    revive_edges(connection, known[uid].id, author, delta)
+                _update_node(connection, known[uid], memory, author, delta)
     return ids
 
 
@@ -202,9 +211,10 @@ def _content(memory: Memory) -> tuple[Any, ...]:
     )
 
 
-def _update_node(connection: Connection, old: Known, memory: Memory, author: Author) -> None:
+def _update_node(connection: Connection, old: Known, memory: Memory, author: Author, delta: Delta) -> None:
+    was = standing.find(connection, [old.id])[old.id]
     keep_version(connection, old.id, author)
-    if old.role not in (standing.PLAIN, standing.CONTAINER):
+    if was.role not in (standing.PLAIN, standing.CONTAINER):
         # What a user rewrites stands for itself.
         connection.execute("UPDATE nodes SET role=0, merged_into=NULL, changed_by=NULL WHERE id=?", (old.id,))
         standing.drop_packed(connection, [old.id])
@@ -220,13 +230,20 @@ def _update_node(connection: Connection, old: Known, memory: Memory, author: Aut
             old.id,
         ),
     )
+    delta.changed_nodes.append(_live(old.id, memory, author, old.role))
+    if old.deleted:
+        revive_edges(connection, old.id, author, delta)
+        # A container comes back with what was forgotten with it.
+        stand_up(connection, forgotten_with(connection, [was], {old.id}), author, delta)
+    if was.role == standing.FACET:
+        close_if_empty(connection, was.merged_into, author, delta)
 
 
 def keep_version(connection: Connection, node: int, author: Author) -> None:
     """Puts what a memory said until now beside it, before it changes."""
     row = connection.execute(f"SELECT {rows.MEMORY_COLUMNS} FROM nodes WHERE id = ?", (node,)).fetchone()
     memory = rows.read_memory(row, "")
-    rows.add_vectors(connection, {node: memory})
+    standing.add_vectors(connection, {node: memory})
     connection.execute(
         "INSERT INTO node_versions VALUES (?,?,?,?)", (node, author.seq, author.now_us, memory.SerializeToString())
     )
@@ -248,6 +265,7 @@ def _live(node: int, memory: Memory, author: Author, role: int = standing.PLAIN)
         accessed_us=from_timestamp(memory.access_time) if own and memory.HasField("access_time") else NEVER,
         # A container stays one whatever it is called.
         role=standing.CONTAINER if standing.CONTAINER in (role, memory.role if own else role) else standing.PLAIN,
+        event_end_us=from_timestamp(memory.event_end_time) if own and memory.HasField("event_end_time") else NEVER,
     )
 
 
@@ -280,12 +298,5 @@ def _write_vectors(
     for i in given:
         if ids[i] not in packed:
             packed[ids[i]] = rows.pack_vector(memories[i].vector, f"memories[{i}].vector")
-    put_vectors(connection, packed)
+    rows.put_vectors(connection, packed)
     delta.vectors |= {node: np.frombuffer(body, dtype="<f2") for node, body in packed.items()}
-
-
-def put_vectors(connection: Connection, packed: dict[int, bytes]) -> None:
-    connection.executemany(
-        "INSERT OR REPLACE INTO vectors VALUES (?,?,?)",
-        ((node, body, zlib.crc32(body)) for node, body in packed.items()),
-    )

@@ -5,7 +5,6 @@ like a fold, resumable after a crash, behind user writes.
 """
 
 import hashlib
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from dreamsvc.dreamer.v1.operations_pb2 import BeforeImages, ReplayMarks
@@ -63,13 +62,14 @@ def next_part(connection: Connection, change_id: ChangeId, now_us: int, delta: D
     part = change.fold_cursor - 1
     before = _image(connection, change, part)
     marks = operations.part_at(connection, change, part).replay_marks
-    undone = standing_revert.undo(connection, change, before, delta)
+    undone = standing_revert.undo(connection, change, before, now_us, delta)
     restored = Restored(
         edges=_restore_edges(connection, change, before, delta) + undone.edges,
         memories=_restore_marks(connection, marks) + undone.memories,
         memories_removed=len(before.born_nodes),
         edges_removed=len(before.born_edges),
     )
+    _hide_loose(connection, [*before.edge_ids, *(image.id for image in before.edges)], delta)
     connection.execute("UPDATE changes SET fold_cursor=? WHERE id=?", (part, change_id))
     return restored
 
@@ -88,22 +88,20 @@ def _image(connection: Connection, change: Change, part: int) -> BeforeImages:
 
 def _obstacles(connection: Connection, change: Change) -> list[str]:
     """Edges and memories of the change that a user or a later dream changed since."""
-    found: list[str] = []
-    known: set[int] = set()
+    touched = standing_revert.Touched({}, set(), set(), set())
     for part in range(change.fold_cursor):
-        before = _image(connection, change, part)
-        edges = {*before.edge_ids, *(image.id for image in before.edges), *before.born_edges} - known
-        known |= edges
-        query = f"{rows.EDGE_QUERY} WHERE (e.changed_by<>{change.id} OR e.user_seq>{change.base_seq}) AND e.id IN (%s)"
-        found += [
-            f"{edge.source} -> {edge.target} ({edge.type})"
-            for edge in (rows.read_edge(row) for row in rows.chosen(connection, query, sorted(edges)))
-        ]
-    return found + standing_revert.obstacles(connection, change, _images(connection, change))
-
-
-def _images(connection: Connection, change: Change) -> Iterator[BeforeImages]:
-    return (_image(connection, change, part) for part in range(change.fold_cursor))
+        touched.note(_image(connection, change, part), change)
+    query = "SELECT id, changed_by, user_seq FROM edges WHERE id IN (%s)"
+    changed = [
+        edge
+        for edge, changed_by, user_seq in rows.chosen(connection, query, sorted(touched.edges))
+        if changed_by != change.id or user_seq > touched.edges[edge]
+    ]
+    found = [
+        f"{edge.source} -> {edge.target} ({edge.type})"
+        for edge in map(rows.read_edge, rows.chosen(connection, f"{rows.EDGE_QUERY} WHERE e.id IN (%s)", changed))
+    ]
+    return found + standing_revert.obstacles(connection, change, touched)
 
 
 def _restore_edges(connection: Connection, change: Change, before: BeforeImages, delta: Delta) -> int:
@@ -127,6 +125,17 @@ def _restore_edges(connection: Connection, change: Change, before: BeforeImages,
             delta.changed_edges.append(NewEdge(edge, source, target, weight, confidence, not deleted_us))
     connection.executemany("UPDATE edges SET weight=?, deleted_us=?, changed_by=?, seq=? WHERE id=?", updates)
     return len(updates)
+
+
+def _hide_loose(connection: Connection, edges: list[int], delta: Delta) -> None:
+    """Edges that are back, of a memory that a user forgot meanwhile, wait for it."""
+    query = (
+        "SELECT e.id, e.source, e.target, e.weight, e.confidence, d.id, d.deleted_us FROM edges e JOIN nodes d"
+        " ON d.id IN (e.source, e.target) WHERE e.deleted_us IS NULL AND d.deleted_us IS NOT NULL AND e.id IN (%s)"
+    )
+    for *edge, hider, deleted_us in rows.chosen(connection, query, edges):
+        connection.execute("UPDATE edges SET deleted_us=?, hidden_by=? WHERE id=?", (deleted_us, hider, edge[0]))
+        delta.changed_edges.append(NewEdge(*edge, alive=False))
 
 
 def _restore_marks(connection: Connection, marks: ReplayMarks) -> int:

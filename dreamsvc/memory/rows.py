@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,13 @@ def metadata_json(memory: Memory) -> str:
     return json.dumps(json_messages.write(memory.metadata), sort_keys=True, ensure_ascii=False)
 
 
+def canonical(metadata: str) -> str:
+    """The text of a JSON object as `metadata_json` would give it, e.g. with every number a float."""
+    memory = Memory()
+    json_messages.read(json.loads(metadata), memory.metadata)
+    return metadata_json(memory) if memory.metadata.fields else "{}"
+
+
 def unfit(memory: Memory) -> str:
     """Why a memory's metadata could not be stored or not be sent back; '' where it can."""
     if not memory.HasField("metadata"):
@@ -106,6 +113,14 @@ def pack_vector(vector: Sequence[float] | NDArray[np.float32], path: str) -> byt
     if not packed.any():
         raise invalid(path, "is all zero, so it points nowhere")
     return packed.tobytes()
+
+
+def put_vectors(connection: Connection, packed: Mapping[int, bytes]) -> None:
+    """Stores what `pack_vector` gave, by row id; an empty body marks a text that has no vector."""
+    connection.executemany(
+        "INSERT OR REPLACE INTO vectors VALUES (?,?,?)",
+        ((node, body, zlib.crc32(body)) for node, body in packed.items()),
+    )
 
 
 def unpack_vector(body: bytes, crc: int, node: int) -> NDArray[np.float16]:

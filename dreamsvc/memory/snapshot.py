@@ -14,7 +14,7 @@ from dreamsvc.memory.lexical import LexicalIndex
 from dreamsvc.snapshot_files import Arrays
 
 _START_NODES = (
-    *("node_ids", "alive", "kinds", "importance", "created_us", "event_us", "accessed_us"),
+    *("node_ids", "alive", "kinds", "importance", "created_us", "event_us", "event_end_us", "accessed_us"),
     *("roles", "merged_into"),
 )
 _START_EDGES = ("edge_ids", "sources", "targets", "weights", "confidences", "edges_alive", "types")

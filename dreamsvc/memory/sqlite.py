@@ -8,6 +8,7 @@ before its commit is on disk.
 import contextlib
 import fcntl
 import os
+import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -228,7 +229,11 @@ def open_read_only(path: Path) -> Connection:
     """A connection that can look beside a running server; raises StoreUnavailable or StoreCorrupt."""
     with translated():
         connection = _connect(path, writable=False)
-        _require_ours(connection, path)
+        version = _require_ours(connection, path)
+        if version < SCHEMA_VERSION:
+            raise StoreUnavailable(
+                f"{path} was written by an older dreamsvc (schema {version}); the next start of the service upgrades it"
+            )
         return connection
 
 
@@ -285,11 +290,33 @@ def _prepare(connection: apsw.Connection, path: Path) -> None:
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL").fetchall()
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}").fetchall()
     connection.execute("PRAGMA journal_mode=WAL").fetchall()
+    if 0 < version < SCHEMA_VERSION:
+        _back_up(connection, path, version)
     for step in range(version + 1, SCHEMA_VERSION + 1):
         script = resources.files("dreamsvc.memory.schema").joinpath(f"{step:04}.sql").read_text(encoding="utf-8")
         with connection:
             connection.execute(script).fetchall()
             connection.execute(f"PRAGMA user_version={step}").fetchall()
+
+
+def _back_up(connection: apsw.Connection, path: Path, version: int) -> None:
+    """A copy of the store as the older dreamsvc left it, for the way back; the upgrade waits until it is on disk."""
+    wanted = path.with_name(f"{path.name}.schema{version}.bak")
+    aside = wanted.with_name(wanted.name + ".part")
+    try:
+        aside.unlink(missing_ok=True)
+        connection.execute("VACUUM INTO ?", (str(aside),)).fetchall()
+        shutil.copymode(path, aside)
+        with aside.open("rb") as copy:
+            os.fsync(copy.fileno())
+        aside.replace(wanted)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise StoreUnavailable(f"{wanted}: no copy could be made before the upgrade: {error.strerror}") from error
 
 
 def _require_ours(connection: Connection, path: Path) -> int:

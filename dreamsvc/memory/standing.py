@@ -24,7 +24,7 @@ REPLACED = memory_pb2.MEMORY_ROLE_REPLACED
 
 _COLUMNS = (
     "id, space, uid, kind, title, text, aliases, importance, pinned, event_us, event_end_us, created_us, accessed_us,"
-    " access_count, deleted_us, role, merged_into, changed_by, apart, user_seq"
+    " access_count, deleted_us, role, merged_into, changed_by, apart, user_seq, purged"
 )
 
 
@@ -51,6 +51,7 @@ class Standing(NamedTuple):
     changed_by: int | None
     apart: int
     user_seq: int
+    purged: int
 
     @property
     def alive(self) -> bool:
@@ -71,6 +72,7 @@ class Standing(NamedTuple):
             accessed_us=NEVER if self.accessed_us is None else self.accessed_us,
             role=self.role,
             merged_into=NEVER if self.merged_into is None else self.merged_into,
+            event_end_us=NEVER if self.event_end_us is None else self.event_end_us,
         )
 
 
@@ -90,6 +92,21 @@ def stored_vectors(connection: Connection, nodes: Iterable[int]) -> dict[int, ND
     """Original vectors of some nodes, those that have one."""
     query = "SELECT node, body, crc FROM vectors WHERE length(body) > 0 AND node IN (%s)"
     return {node: rows.unpack_vector(body, crc, node) for node, body, crc in rows.chosen(connection, query, nodes)}
+
+
+def remembered(connection: Connection, facets: Iterable[Standing]) -> dict[int, bytes]:
+    """What the codes of facets remember of originals that were purged: float16 of unit length, by id."""
+    of = {row.id: row.merged_into for row in facets if row.merged_into is not None}
+    bare = of.keys() - stored_vectors(connection, of).keys()
+    packed = read_packed(connection, bare | {of[node] for node in bare})
+    found: dict[int, bytes] = {}
+    for node in sorted(bare):
+        if node in packed and of[node] in packed:
+            vector = decoded(packed[of[node]], packed[node]).astype(np.float64)
+            unit = (vector / max(float(np.linalg.norm(vector)), 1e-12)).astype("<f2")
+            if unit.any():
+                found[node] = unit.tobytes()
+    return found
 
 
 def add_vectors(connection: Connection, memories: dict[int, Memory]) -> None:

@@ -1,6 +1,6 @@
 """What an import says of containers and facets: a space comes back compressed as it was exported."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from dreamsvc import entropy
 from dreamsvc.facet_codes import code_bytes
@@ -26,19 +26,25 @@ def imported_standing(connection: Connection, space: Space, fresh: Sequence[tupl
     delta.changed_nodes += [node.live() for node in standing.find(connection, plain).values()]
     standing.put_packed(connection, ((node, memory.packed) for node, memory in made))
     connection.executemany(f"UPDATE nodes SET role={CONTAINER} WHERE id=?", ((node,) for node, _ in made))
-    members = [(node, memory) for node, memory in fresh if memory.role == FACET and memory.merged_into]
+    # In the order of the file: where two do not fit each other, the first counts.
+    given = sorted(fresh, key=lambda one: one[0])
+    members = [(node, memory) for node, memory in given if memory.role == FACET and memory.merged_into]
     wanted = {uid for _, memory in members if (uid := entropy.uuid_bytes(memory.merged_into)) is not None}
     living = f"space={space.id} AND role={CONTAINER} AND deleted_us IS NULL"
     query = f"SELECT uid, id FROM nodes WHERE {living} AND uid IN (%s)"
     holders: dict[bytes, int] = dict(rows.chosen(connection, query, wanted))
     centroids = standing.read_packed(connection, holders.values())
-    touched: set[int] = set()
+    widths = _widths(connection, holders.values())
+    touched = {node for node, _ in made}
     for node, memory in members:
         container = holders.get(entropy.uuid_bytes(memory.merged_into) or b"")
         if container is None or container not in centroids:
             continue
         packed = memory.packed
         if packed.bits not in (1, 2, 4, 8) or len(packed.code) != code_bytes(dimension, packed.bits):
+            continue
+        # All of a container are of one width.
+        if widths.setdefault(container, packed.bits) != packed.bits:
             continue
         standing.put_packed(connection, [(node, packed)])
         connection.execute(f"UPDATE nodes SET role={FACET}, merged_into=? WHERE id=?", (container, node))
@@ -47,3 +53,12 @@ def imported_standing(connection: Connection, space: Space, fresh: Sequence[tupl
         delta.vectors.pop(node, None)
         touched.add(container)
     delta.containers |= standing.containers(connection, touched)
+
+
+def _widths(connection: Connection, containers: Iterable[int]) -> dict[int, int]:
+    """Bits of the codes that containers hold already."""
+    query = (
+        "SELECT n.merged_into, p.bits FROM nodes n JOIN packed_vectors p ON p.node = n.id"
+        f" WHERE n.role={FACET} AND n.merged_into IN (%s)"
+    )
+    return dict(rows.chosen(connection, query, containers))

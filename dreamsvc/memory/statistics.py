@@ -32,7 +32,7 @@ def stats(connection: Connection, space: Space) -> GetStatsResponse:
         memories=now.active - now.containers + now.facets,
         memories_forgotten=number.of(
             "SELECT count(*) FROM nodes WHERE space=? AND deleted_us IS NOT NULL"
-            f" AND role NOT IN ({FOLDED}, {REPLACED})"
+            f" AND purged=0 AND role NOT IN ({FOLDED}, {REPLACED})"
         ),
         edges=number.of("SELECT count(*) FROM edges WHERE space=? AND deleted_us IS NULL"),
         edges_pruned=number.of(

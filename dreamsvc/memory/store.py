@@ -278,7 +278,7 @@ class Store:
 
         def run(connection: Connection) -> ListMemoriesResponse:
             space = spaces.find(connection, request.space)
-            where, values = "space = ? AND id > ?", [space.id, after]
+            where, values = "space = ? AND id > ? AND purged = 0", [space.id, after]
             if not request.show_deleted:
                 where += " AND deleted_us IS NULL"
             if request.kinds:
@@ -360,18 +360,18 @@ class Store:
         def job(connection: Connection) -> int:
             spaces.accept_vectors(connection, spaces.find(connection, space.name), embedder, dimension)
             present = {row[0] for row in rows.chosen(connection, "SELECT node FROM vectors WHERE node IN (%s)", made)}
-            now = {
-                node: words_of(title, text)
-                for node, title, text in rows.chosen(
-                    connection, "SELECT id, title, text FROM nodes WHERE id IN (%s)", made
-                )
-            }
+            # What lies in a container is read by its code, and a memory that a night made may be gone with it.
+            query = (
+                f"SELECT id, title, text FROM nodes WHERE role NOT IN ({standing.CONTAINER}, {standing.FACET})"
+                " AND purged=0 AND id IN (%s)"
+            )
+            now = {node: words_of(title, text) for node, title, text in rows.chosen(connection, query, made)}
             packed = {
                 node: rows.pack_vector(vector, "vector") if vector.any() else b""
                 for node, vector in made.items()
-                if node not in present and now[node] == texts[node]
+                if node not in present and now.get(node) == texts[node]
             }
-            remember.put_vectors(connection, packed)
+            rows.put_vectors(connection, packed)
             seq = next_seq(connection)
             connection.executemany("UPDATE nodes SET seq=? WHERE id=?", ((seq, node) for node in packed))
             # As the next start will read them, not as they were made.

@@ -6,11 +6,11 @@ from dreamsvc import entropy
 from dreamsvc.errors import NotFound, invalid
 from dreamsvc.memory import standing
 from dreamsvc.memory.delta import Delta
-from dreamsvc.memory.forget import alone, show, stand_up
+from dreamsvc.memory.forget import alone, close, close_if_empty, show, stand_up
 from dreamsvc.memory.known import Author, find_nodes
 from dreamsvc.memory.spaces import Space
 from dreamsvc.memory.sqlite import Connection
-from dreamsvc.memory.standing import CONTAINER, FACET, FOLDED, REPLACED
+from dreamsvc.memory.standing import CONTAINER, FACET, FOLDED
 
 
 class Apart(NamedTuple):
@@ -32,32 +32,19 @@ def unmerge(connection: Connection, space: Space, name: str, author: Author, del
     if node.role == CONTAINER:
         freed = [row for row in merged if row.role == FACET and row.alive]
         approximate = sum(alone(connection, row, author) for row in freed)
-        _close(connection, node.id, author, delta)
+        close(connection, node.id, author, delta)
         show(connection, [row.id for row in freed], delta)
-    elif copies := [row for row in merged if row.role == FOLDED]:
+    elif copies := [row for row in merged if row.role == FOLDED and not row.purged]:
         freed = [*copies, node]
         stand_up(connection, [row.id for row in copies], author, delta)
     elif node.role == FACET:
         freed = [node]
         approximate = int(alone(connection, node, author))
         show(connection, [node.id], delta)
+        close_if_empty(connection, node.merged_into, author, delta)
     else:
         raise invalid("id", "stands for itself: it lies in no container and no copies were folded into it")
     connection.executemany(
         "UPDATE nodes SET apart=1, seq=?, user_seq=? WHERE id=?", ((author.seq, author.seq, row.id) for row in freed)
     )
     return Apart([entropy.uuid_text(row.uid) for row in freed], approximate)
-
-
-def _close(connection: Connection, container: int, author: Author, delta: Delta) -> None:
-    """An empty container goes, with the edges that were its own."""
-    connection.execute(
-        f"UPDATE nodes SET role={REPLACED}, deleted_us=?, seq=?, user_seq=? WHERE id=?",
-        (author.now_us, author.seq, author.seq, container),
-    )
-    connection.execute(
-        "UPDATE edges SET deleted_us=?, hidden_by=?, seq=?, user_seq=? WHERE (source=? OR target=?)"
-        " AND deleted_us IS NULL",
-        (author.now_us, container, author.seq, author.seq, container, container),
-    )
-    delta.hidden_nodes.append(container)

@@ -38,6 +38,11 @@ ASKED_FOR = {
         )
     },
     "planted": {"duplicate_recall_pct", "false_merges_traps", "false_merges_other", "current_fact_first_pct"},
+    "probe": {"pearson", "mae_pct", "false_accept_pct", "false_reject_pct"},
+    "compress": {
+        *(f"ratio_{way}" for way in ("near_duplicates_numpy", "near_duplicates_faiss")),
+        *("longest_step_ms", "peak_mb", "ratio_clusters_networkx", "ratio_paths_networkx"),
+    },
 }
 
 

@@ -1,6 +1,7 @@
 """Wakes, over a real channel: at any moment, by anybody, within the budget, and nothing is lost."""
 
 import os
+import random
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,9 @@ import pytest
 from dreamsvc.memory.sqlite import Priority
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.dream_pb2 import Dream
-from tests.integration.served import AsProcess, Calls, InThread, dreamers_of, is_there, refused, until
+from dreamsvc.v1.memory_pb2 import Edge, Memory
+from dreamsvc.v1.memory_service_pb2 import RememberRequest
+from tests.integration.served import AsProcess, Calls, InThread, Tables, dreamers_of, is_there, refused, until
 
 pytestmark = pytest.mark.integration
 BUDGET_MS = 500.0
@@ -204,6 +207,57 @@ def test_an_abort_and_the_end_in_the_same_moment_give_one_outcome(calls: Calls, 
         if answer.was_dreaming:
             assert state == Dream.STATE_DISCARDED, i
         assert calls.dream(space, dream.id).state == state
+
+
+# ── after the replay ────────────────────────────────────────────────────────────
+
+# A night of half a second takes some, so that each part of it can be told from the others.
+MERGING: Tables = {
+    "dream": {
+        "nrem": {"pace": "converge"},
+        "resources": {"max_gpu_usage": 0.15},
+        "quality": {"probe_cues": 60},
+    }
+}
+TOPICS, EACH = 40, 8
+
+
+def topics() -> RememberRequest:
+    """Memories with vectors, eight about each topic, which follow each other."""
+    draw = random.Random(2)
+    memories: list[Memory] = []
+    for topic in range(TOPICS):
+        centre = [draw.gauss(0, 1) for _ in range(16)]
+        for place in range(EACH):
+            near = [value + 0.4 * draw.gauss(0, 1) for value in centre]
+            text = f"topic{topic} part{place} word{draw.randrange(1000)}"
+            memories.append(Memory(key=f"t{len(memories)}", text=text, importance=0.6, vector=near))
+    edges = [Edge(source=f"t{i}", target=f"t{i + 1}", weight=0.9) for i in range(len(memories) - 1)]
+    return RememberRequest(memories=memories, edges=edges)
+
+
+def test_a_night_that_is_woken_in_every_part_of_its_merging_comes_to_its_end(tmp_path: Path) -> None:
+    with InThread(tmp_path / "memory.db", MERGING) as service:
+        calls = service.calls
+        calls.remember("default", topics())
+        dream = calls.trigger("default").dream
+        for sub_phase in (
+            dream_pb2.SUB_PHASE_REDUNDANCY_ELIMINATION,
+            dream_pb2.SUB_PHASE_CONSOLIDATION,
+            dream_pb2.SUB_PHASE_PROBES,
+        ):
+            until(lambda wanted=sub_phase: calls.dream("default", dream.id).progress.sub_phase == wanted)
+            answer = calls.abort("default")
+            assert answer.was_dreaming
+            assert not answer.killed
+            assert 0 < answer.wake_latency_ms < BUDGET_MS
+            again = calls.trigger("default")
+            assert (again.resumed, again.dream.id) == (True, dream.id)
+        ended = calls.ended("default", dream.id)
+        assert ended.state == Dream.STATE_SUCCEEDED, ended.message
+        assert ended.report.wakes == 3
+        assert ended.report.compression.facets > TOPICS
+        assert calls.recall("default", "topic7 part3").hits
 
 
 # ── the dreamer as a process ────────────────────────────────────────────────────

@@ -6,27 +6,48 @@ import itertools
 import shutil
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from dreamsvc import contract, entropy
+from dreamsvc import contract, entropy, two_stage
 from dreamsvc.clock import Clock, Micros
 from dreamsvc.config import defaults
-from dreamsvc.dreamer.v1.operations_pb2 import EdgeWeights, Operations, ReplayMarks
+from dreamsvc.dreamer.v1.operations_pb2 import (
+    Container,
+    Containers,
+    EdgeDetail,
+    EdgeWeights,
+    Elimination,
+    Eliminations,
+    NewEdges,
+    NewMemories,
+    NewMemory,
+    Operations,
+    ReplayMarks,
+)
+from dreamsvc.facet_codes import Bits, decode_centroid, encode_centroid, encode_facets
 from dreamsvc.memory import loading, recall
-from dreamsvc.memory.graph import SpaceGraph
+from dreamsvc.memory.doctor import examine
+from dreamsvc.memory.graph import NEVER, GraphView, SpaceGraph
 from dreamsvc.memory.journal import Journal
+from dreamsvc.memory.purge import Purged
 from dreamsvc.memory.sqlite import ChangeId
 from dreamsvc.memory.store import Store
 from dreamsvc.server.importing import Importing
 from dreamsvc.v1.config_pb2 import DreamConfig, StoreConfig
-from dreamsvc.v1.dream_pb2 import Dream
-from dreamsvc.v1.dream_service_pb2 import TriggerRequest
-from dreamsvc.v1.memory_pb2 import IMPORT_FORMAT_DREAMSVC_JSONL, Edge, ImportReport, Memory
+from dreamsvc.v1.dream_pb2 import MERGE_STAGE_TOPIC, Dream
+from dreamsvc.v1.dream_service_pb2 import RevertRequest, TriggerRequest
+from dreamsvc.v1.memory_pb2 import (
+    EDGE_ORIGIN_SYSTEM_INFERRED,
+    IMPORT_FORMAT_DREAMSVC_JSONL,
+    Edge,
+    ImportReport,
+    Memory,
+)
 from dreamsvc.v1.memory_service_pb2 import (
     ExportSummary,
     ForgetRequest,
@@ -39,9 +60,12 @@ from dreamsvc.v1.memory_service_pb2 import (
     RememberResponse,
     RestoreRequest,
     RestoreResponse,
+    UnmergeRequest,
+    UnmergeResponse,
 )
 
 SECOND = 1_000_000
+DAY = 86_400 * SECOND
 
 
 class JumpingClock(Clock):
@@ -115,6 +139,9 @@ class Room:
     def restore(self, *names: str, space: str = "default", request_id: str = "") -> RestoreResponse:
         return self.store.restore(RestoreRequest(space=space, ids=names, request_id=request_id)).result(10)
 
+    def unmerge(self, name: str, space: str = "default", request_id: str = "") -> UnmergeResponse:
+        return self.store.unmerge(UnmergeRequest(space=space, id=name, request_id=request_id)).result(10)
+
     def get(self, name: str, *, space: str = "default") -> GetMemoryResponse:
         return self.store.get_memory(GetMemoryRequest(space=space, id=name, with_vector=True, with_edges=True))
 
@@ -143,9 +170,35 @@ class Room:
     def row_of(self, key: str) -> int:
         return int(self.rows("SELECT id FROM nodes WHERE key = ?", key)[0][0])
 
+    def row_of_id(self, uid: str) -> int:
+        return int(self.rows("SELECT id FROM nodes WHERE uid = ?", entropy.uuid_bytes(uid))[0][0])
+
     def fresh(self, space: str = "default") -> SpaceGraph:
         """The graph as the next start would load it from the rows."""
         return self.store.database.read(lambda c: loading.load(c, self.store.space(space)))
+
+    def memory(self, name: str, *, space: str = "default") -> Memory:
+        return self.get(name, space=space).memory
+
+    def edges(self, *, space: str = "default") -> dict[tuple[str, str, str], float]:
+        """Weights of the living edges by source, target and type, memories by key, else by id."""
+        query = (
+            "SELECT ifnull(s.key, hex(s.uid)), ifnull(t.key, hex(t.uid)), k.name, e.weight FROM edges e"
+            " JOIN nodes s ON s.id = e.source JOIN nodes t ON t.id = e.target JOIN edge_types k ON k.id = e.type"
+            " JOIN spaces p ON p.id = e.space WHERE p.name = ? AND e.deleted_us IS NULL ORDER BY e.id"
+        )
+        return {(source, target, kind): weight for source, target, kind, weight in self.rows(query, space)}
+
+    def vectors(self, nodes: Sequence[int], *, space: str = "default") -> dict[int, list[float]]:
+        """By row id, as stored or as codes remember them."""
+        found = self.store.memories_by_row(space, list(nodes), with_vectors=True)
+        return {node: list(found[node].vector) for node in nodes}
+
+    def in_order(self, *spaces: str, but: Sequence[str] = ()) -> None:
+        """What queries read is what the next start would load, and the doctor finds nothing but what is allowed."""
+        for space in spaces or self.store.space_names():
+            same_as_loaded(self.store.graph(space).view, self.fresh(space).view)
+        assert [found for found in examine(str(self.path)) if not found.ok and found.name not in but] == []
 
     # ── files ───────────────────────────────────────────────────────────────────
 
@@ -180,8 +233,8 @@ class Room:
 
     # ── as a dream ──────────────────────────────────────────────────────────────
 
-    def begin_dream(self, space: str = "default") -> tuple[ChangeId, Dream]:
-        dream = Dream(id=entropy.uuid7(self.clock.us), space=space, state=Dream.STATE_RUNNING)
+    def begin_dream(self, space: str = "default", dream: Dream | None = None) -> tuple[ChangeId, Dream]:
+        dream = dream or Dream(id=entropy.uuid7(self.clock.us), space=space, state=Dream.STATE_RUNNING)
         _, begun = self.journal.begin_dream(TriggerRequest(space=space), dream, DreamConfig(), self.clock.us).result(10)
         assert begun is not None
         return begun.change, dream
@@ -191,15 +244,38 @@ class Room:
     ) -> ChangeId:
         """A dream from its begin to its seal, with something in between, and its fold."""
         change, dream = self.begin_dream(space)
-        self.journal.stage_dream(change, parts, None, dream).result(10)
         if meanwhile is not None:
             meanwhile()
-        self.journal.compact(change)
-        dream.state = Dream.STATE_FOLDING
-        self.journal.seal_dream(change, dream).result(10)
+        self.seal(change, dream, *parts)
         if fold:
             self.fold(change, space)
         return change
+
+    def seal(self, change: ChangeId, dream: Dream, *parts: Operations) -> None:
+        self.journal.stage_dream(change, parts, None, dream).result(10)
+        self.journal.compact(change)
+        dream.state = Dream.STATE_FOLDING
+        self.journal.seal_dream(change, dream).result(10)
+
+    def revert(self, change: ChangeId, space: str = "default", slices: int | None = None) -> int:
+        """Takes a dream back by some slices, all for None; raises ChangedLater."""
+        dream = self.rows("SELECT d.body FROM dreams d WHERE d.change = ?", change)[0][0]
+        request = RevertRequest(space=space, dream_id=Dream.FromString(dream).id)
+        self.journal.begin_revert(request).result(10)
+        return self.go_on_reverting(change, space, slices)
+
+    def go_on_reverting(self, change: ChangeId, space: str = "default", slices: int | None = None) -> int:
+        for done in itertools.count():
+            if done == slices or self.store.revert_next(change, space).result(10) is None:
+                return done
+        raise AssertionError
+
+    def purge(self, days: float = 30, held: Sequence[str] = ()) -> Purged:
+        """What a whole purge let go of."""
+        total = Purged(0, 0, 0, 0)
+        while (purged := self.store.purge_next(int(days * DAY), held).result(10)).total:
+            total = Purged(*(one + other for one, other in zip(total, purged, strict=True)))
+        return total
 
     def fold(self, change: ChangeId, space: str = "default", slices: int | None = None) -> int:
         """Folds some slices, all for None; how many there were."""
@@ -207,6 +283,47 @@ class Room:
             if done == slices or self.store.fold_next(change, space).result(10) is None:
                 return done
         raise AssertionError
+
+
+def same_as_loaded(live: GraphView, fresh: GraphView) -> None:
+    """Equal for queries: of rows that are gone altogether the live graph still has places."""
+    there = live.rows_of(fresh.node_ids[: fresh.n].tolist())
+    np.testing.assert_array_equal(live.node_ids[there], fresh.node_ids[: fresh.n])
+    assert np.count_nonzero(live.alive[: live.n]) == np.count_nonzero(fresh.alive[: fresh.n])
+    for name in ("alive", "importance", "created_us", "event_us", "event_end_us", "accessed_us", "roles"):
+        np.testing.assert_array_equal(getattr(live, name)[there], getattr(fresh, name)[: fresh.n], name)
+    alive = np.flatnonzero(fresh.alive[: fresh.n])
+    np.testing.assert_array_equal(merged_into(live, there[alive]), merged_into(fresh, alive))
+    same_vectors(live, fresh, there[alive], alive)
+    for word in sorted({word for text in ("a b c d e f g h i j", *"xyz") for word in text.split()}):
+        np.testing.assert_allclose(
+            live.lexical.scores(word, live.n)[there], fresh.lexical.scores(word, fresh.n), rtol=1e-5, err_msg=word
+        )
+    edges = live.edge_rows_of(fresh.edge_ids[: fresh.m].tolist())
+    np.testing.assert_array_equal(live.edge_ids[edges], fresh.edge_ids[: fresh.m])
+    assert np.count_nonzero(live.edges_alive[: live.m]) == np.count_nonzero(fresh.edges_alive[: fresh.m])
+    for name in ("edges_alive", "types"):
+        np.testing.assert_array_equal(getattr(live, name)[edges], getattr(fresh, name)[: fresh.m], name)
+    shown = np.flatnonzero(fresh.edges_alive[: fresh.m])
+    for name in ("weights", "confidences"):
+        np.testing.assert_array_equal(getattr(live, name)[edges[shown]], getattr(fresh, name)[shown], name)
+    assert superseded(live) == superseded(fresh)
+
+
+def merged_into(view: GraphView, rows: Any) -> list[int]:
+    return [NEVER if into == NEVER else int(view.node_ids[into]) for into in view.merged_into[rows].tolist()]
+
+
+def superseded(view: GraphView) -> dict[int, int]:
+    return {int(view.node_ids[older]): int(view.node_ids[newer]) for older, newer in view.superseded_by.items()}
+
+
+def same_vectors(live: GraphView, fresh: GraphView, ours: Any, theirs: Any) -> None:
+    known = [view.dense.slots[rows] >= 0 for view, rows in ((live, ours), (fresh, theirs))]
+    np.testing.assert_array_equal(*known)
+    if fresh.dense.dimension:
+        found = [two_stage.vectors_of(view.dense, rows) for view, rows in ((live, ours), (fresh, theirs))]
+        np.testing.assert_allclose(*found, atol=1e-6)
 
 
 def weights(part: int, edges: dict[int, float], pruned: Sequence[int] = ()) -> Operations:
@@ -220,6 +337,61 @@ def weights(part: int, edges: dict[int, float], pruned: Sequence[int] = ()) -> O
 
 def marks(part: int, counts: dict[int, int]) -> Operations:
     return Operations(part=part, replay_marks=ReplayMarks(node_ids=list(counts), counts=list(counts.values())))
+
+
+def eliminations(part: int, *groups: tuple[int, Sequence[int]]) -> Operations:
+    """Survivors with their copies."""
+    told = [Elimination(survivor=s, copies=copies, cosines=[0.97] * len(copies)) for s, copies in groups]
+    return Operations(part=part, eliminations=Eliminations(eliminations=told))
+
+
+def container(
+    number: int, members: Mapping[int, Sequence[float]], *, bits: Bits = 4, replaces: Sequence[int] = (), **more: Any
+) -> Container:
+    """As a dream builds it from the vectors of its members."""
+    rows = sorted(members)
+    vectors = np.array([members[row] for row in rows], np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    centroid = encode_centroid(vectors.mean(axis=0))
+    facets = encode_facets(vectors, decode_centroid(centroid), bits=bits)
+    return Container(
+        number=number,
+        stage=MERGE_STAGE_TOPIC,
+        centroid=centroid.codes.tobytes(),
+        centroid_scale=float(centroid.scale),
+        bits=bits,
+        members=rows,
+        codes=facets.codes.tobytes(),
+        scales=facets.scales.astype("<f2").tobytes(),
+        replaces=replaces,
+        **({"title": f"container {number}", "text": "of several", "cohesion": 0.5} | more),
+    )
+
+
+def containers(part: int, *held: Container) -> Operations:
+    return Operations(part=part, containers=Containers(containers=held))
+
+
+def new_memories(part: int, *made: NewMemory) -> Operations:
+    return Operations(part=part, new_memories=NewMemories(memories=made))
+
+
+def new_edges(part: int, *made: tuple[int, int, str, float], detail: EdgeDetail | None = None) -> Operations:
+    """By source, target, type and weight; an end below 0 is the memory of that number."""
+    sources, targets, types, weights = zip(*made, strict=True) if made else ((), (), (), ())
+    count = len(made)
+    return Operations(
+        part=part,
+        new_edges=NewEdges(
+            sources=sources,
+            targets=targets,
+            types=types,
+            weights=weights,
+            confidences=[0.5] * count,
+            origins=[EDGE_ORIGIN_SYSTEM_INFERRED] * count,
+            details=[detail or EdgeDetail()] * count,
+        ),
+    )
 
 
 def _directory() -> Path:
@@ -306,3 +478,8 @@ class Parts:
 
     weights = staticmethod(weights)
     marks = staticmethod(marks)
+    eliminations = staticmethod(eliminations)
+    container = staticmethod(container)
+    containers = staticmethod(containers)
+    new_memories = staticmethod(new_memories)
+    new_edges = staticmethod(new_edges)

@@ -55,7 +55,7 @@ def damaged(used: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...
 def test_a_clean_store_is_told_to_be_one(used: Any) -> None:
     findings = examine(str(used.path))
     assert all(isinstance(found, Finding) and found.ok for found in findings), findings
-    assert len(findings) == 8
+    assert len(findings) == 10
     used.reopen()
     assert bad(used.path) == {}
 
@@ -140,6 +140,76 @@ def test_each_damage_is_found_and_named(
 ) -> None:
     found = damaged(*statements)
     assert detail in found[name]
+
+
+@pytest.fixture
+def compressed(room: Any, part: Any) -> Any:
+    """a and b in a container (row 6), d folded into c."""
+    room.remember(*(Memory(key=key, text=key, vector=[1, i]) for i, key in enumerate("abcde")))
+    room.dream(
+        part.eliminations(0, (3, [4])),
+        part.containers(1, part.container(1, room.vectors([1, 2]))),
+        part.marks(2, {1: 1}),
+    )
+    assert bad(room.path) == {}
+    return room
+
+
+PACKED, STANDING = "packed vectors match their checksums and memories", "what stands for others lives"
+
+
+@pytest.mark.parametrize(
+    ("statement", "name", "detail"),
+    [
+        ("UPDATE packed_vectors SET body = x'11' WHERE node = 1", PACKED, "row 1 does not match its checksum"),
+        ("UPDATE packed_vectors SET scale = 9 WHERE node = 6", PACKED, "row 6 does not match its checksum"),
+        (
+            "UPDATE packed_vectors SET bits = 8 WHERE node = 1",
+            PACKED,
+            "row 1 has 1 bytes of 8 bits, its space 2 values",
+        ),
+        ("UPDATE packed_vectors SET bits = 8 WHERE node = 1", PACKED, "container 6 have codes of several widths"),
+        ("UPDATE packed_vectors SET bits = 4 WHERE node = 6", PACKED, "row 6 has 2 bytes of 4 bits"),
+        ("DELETE FROM packed_vectors WHERE node = 6", PACKED, "row 6 lies in a container or is one"),
+        ("DELETE FROM packed_vectors WHERE node = 2", PACKED, "row 2 lies in a container or is one"),
+        ("INSERT INTO packed_vectors VALUES (5, 4, 1, x'11', 0)", PACKED, "row 5 has no memory that needs one"),
+        ("INSERT INTO packed_vectors VALUES (99, 4, 1, x'11', 0)", PACKED, "row 99 has no memory that needs one"),
+        ("INSERT INTO vectors SELECT 6, body, crc FROM vectors WHERE node = 5", PACKED, "row 6 is a container and has"),
+        ("UPDATE nodes SET merged_into = 5 WHERE id = 1", STANDING, "facet 1 lies in no living container"),
+        ("UPDATE nodes SET deleted_us = 1 WHERE id = 6", STANDING, "facet 2 lies in no living container"),
+        (
+            "UPDATE nodes SET deleted_us = NULL WHERE id = 4",
+            STANDING,
+            "row 4 is stood for by another and is not hidden",
+        ),
+        ("UPDATE nodes SET merged_into = NULL WHERE id = 4", STANDING, "row 4 does not say what stands for it"),
+        (
+            "UPDATE nodes SET merged_into = 1 WHERE id = 5",
+            STANDING,
+            "row 5 does not say what stands for it, or says so",
+        ),
+        ("UPDATE nodes SET merged_into = 4 WHERE id = 4", STANDING, "row 4 stands for itself in the end"),
+        ("UPDATE nodes SET role = 3, deleted_us = 1, merged_into = 9 - id WHERE id IN (4, 5)", STANDING, "in the end"),
+        ("UPDATE nodes SET purged = 1 WHERE id = 4", STANDING, "row 4 was purged and still has content"),
+        (
+            "UPDATE change_parts SET before = NULL, reversal_hash = NULL WHERE part = 1",
+            "reversal hashes match",
+            "part 1 of change 1 was applied and has no image",
+        ),
+        (
+            "UPDATE changes SET state = 'reverting'",
+            "no sealed work is left over",
+            "change 1 is taken back in part",
+        ),
+    ],
+)
+def test_each_damage_to_what_was_merged_is_found_and_named(
+    compressed: Any, statement: str, name: str, detail: str
+) -> None:
+    raw(compressed, statement)
+    assert detail in bad(compressed.path)[name]
+    compressed.path = compressed.path.with_name("fresh.db")
+    compressed.open()
 
 
 def test_a_torn_page_is_found(used: Any) -> None:

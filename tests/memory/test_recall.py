@@ -106,6 +106,19 @@ def test_the_event_time_counts_where_there_is_one(room: Any) -> None:
     assert keys(room, room.find("apple", after_us=-5, before_us=-4)) == ["old"]
 
 
+def test_what_stands_for_several_is_found_in_all_of_the_time_that_they_span(room: Any, part: Any) -> None:
+    for key, event_us in (("first", 10), ("again", 50)):
+        memory = Memory(key=key, text="apple")
+        memory.event_time.FromMicroseconds(event_us)
+        room.remember(memory)
+    room.dream(part.eliminations(0, (room.row_of("first"), [room.row_of("again")])))
+    for after, before in ((5, 15), (20, 30), (45, 55)):
+        assert keys(room, room.find("apple", after_us=after, before_us=before)) == ["first"]
+    assert room.find("apple", after_us=51) == room.find("apple", before_us=10) == []
+    room.reopen(snapshot=False)
+    assert keys(room, room.find("apple", after_us=45)) == ["first"]
+
+
 def test_what_is_forgotten_is_never_found(zoo: Any) -> None:
     zoo.forget("ant", "dog")
     for query in ({"text": "ant apple dog"}, {"vector": [1, 0, 0]}, {"text": "bee", "vector": [-1, 0, 0]}):

@@ -26,6 +26,8 @@ TILE_PRODUCTS = 1 << 25
 # Products held at a time, 32 MB.
 HELD_PRODUCTS = 1 << 23
 MOST_TOGETHER = 64
+# Products that room is made for in one step.
+FILLED = 1 << 19
 # Rows ranked for one cue: at first, and until its budget is used.
 FIRST_ROWS, MOST_ROWS = 64, 4_096
 # Texts looked at together on the way down.
@@ -94,6 +96,11 @@ def products(index: Index, queries: Vectors) -> Search[Values]:
     """Like `two_stage.first_stage` for queries [q, D], in steps: [q, S]."""
     count, dim = queries.shape
     out = np.empty((count, index.size), np.float32)
+    rows = max(1, FILLED // max(1, index.size))
+    # The first tile touches every row, and with that all the memory, which the system clears when it is first touched.
+    for start in range(0, count, rows):
+        out[start : start + rows] = 0
+        yield Step("products", 0, index.size)
     width = max(1, TILE_PRODUCTS // max(1, count * dim))
     for start in range(0, index.size, width):
         stop = min(start + width, index.size)

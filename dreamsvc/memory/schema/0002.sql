@@ -6,6 +6,8 @@ ALTER TABLE nodes ADD COLUMN changed_by INTEGER;
 ALTER TABLE nodes ADD COLUMN event_end_us INTEGER;
 ALTER TABLE nodes ADD COLUMN apart INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE nodes ADD COLUMN purged INTEGER NOT NULL DEFAULT 0;
+-- Holds the row ids of a space in their order: pages of a space are read by it.
+CREATE INDEX nodes_space ON nodes (space);
 CREATE INDEX nodes_merged ON nodes (merged_into) WHERE merged_into IS NOT NULL;
 CREATE INDEX nodes_deleted ON nodes (deleted_us) WHERE deleted_us IS NOT NULL AND purged = 0;
 

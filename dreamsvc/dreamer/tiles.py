@@ -1,0 +1,47 @@
+"""A large memory is merged tile by tile, the oldest memories first (REQ-DREAM-027).
+
+A tile is merged as if it were all there is, so its cost and its size in memory are bounded, and what one tile merged is
+kept when the time ends in the next. What happened about the same time tends to be about the same things.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dreamsvc.dreamer.memories import Memories
+from dreamsvc.dreamer.merged import Merged
+from dreamsvc.v1.memory_pb2 import MEMORY_ROLE_CONTAINER
+
+# Memories of a tile, about; a rest of less than half a tile goes with the last.
+TILE = 20_000
+
+
+class Tile(NamedTuple):
+    """Some of the memories; a container is in it with all that it holds."""
+
+    inside: NDArray[np.bool_]  # [n]
+
+    def of(self, memories: Memories, merged: Merged) -> Memories:
+        """The memories as if those of the tile were all; what was folded earlier in the night is not among them."""
+        return memories._replace(alive=memories.alive & self.inside & ~merged.gone)
+
+
+def tiles_of(memories: Memories) -> list[Tile]:
+    """The tiles of a memory, the oldest first."""
+    owners = memories.owners()
+    findable = np.flatnonzero(memories.findable)
+    # A container is as old as the oldest that it holds; n is more than enough years for what holds nothing.
+    since = np.full(len(owners), np.iinfo(np.int64).max)
+    np.minimum.at(since, owners[findable], memories.created_us[findable])
+    units = np.flatnonzero(memories.active & (since < np.iinfo(np.int64).max))
+    order = units[np.argsort(since[units], kind="stable")]
+    weight = np.bincount(owners[findable], minlength=len(owners))[order]
+    count = max(1, round(int(weight.sum()) / TILE))
+    number = np.full(len(owners), -1)
+    # Where in the whole each unit begins, by the memories before it.
+    number[order] = np.minimum((np.cumsum(weight) - weight) * count // max(1, int(weight.sum())), count - 1)
+    is_container = memories.roles == MEMORY_ROLE_CONTAINER
+    # What holds nothing any more is nobody's.
+    number[is_container & (since == np.iinfo(np.int64).max)] = -1
+    return [Tile(number[owners] == tile) for tile in range(count)]

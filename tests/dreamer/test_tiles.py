@@ -1,0 +1,42 @@
+"""How a large memory is cut into tiles."""
+
+import numpy as np
+import pytest
+
+from dreamsvc.dreamer import tiles
+from dreamsvc.dreamer.merged import Merged
+from dreamsvc.dreamer.redundancy import CopyGroup
+from dreamsvc.v1.memory_pb2 import MEMORY_ROLE_CONTAINER, MEMORY_ROLE_FACET
+from tests.dreamer.remembered import remembered
+
+
+def test_a_small_memory_is_one_tile_and_everything_is_in_it() -> None:
+    memories = remembered(["a", "b", "c"])
+    assert [tile.inside.tolist() for tile in tiles.tiles_of(memories)] == [[True, True, True]]
+
+
+def test_tiles_are_in_the_order_of_time_and_every_memory_is_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiles, "TILE", 2)
+    created = [50, 10, 40, 20, 60, 30]
+    memories = remembered(list("abcdef"), columns={"created_us": created})
+    found = tiles.tiles_of(memories)
+    assert [np.flatnonzero(tile.inside).tolist() for tile in found] == [[1, 3], [2, 5], [0, 4]]
+
+
+def test_a_container_is_in_the_tile_of_its_oldest_facet_with_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiles, "TILE", 2)
+    roles = [0, MEMORY_ROLE_FACET, 0, MEMORY_ROLE_FACET, MEMORY_ROLE_CONTAINER, MEMORY_ROLE_CONTAINER]
+    memories = remembered(
+        ["old", "first held", "young", "last held", "box", "empty box"],
+        columns={"roles": roles, "merged_into": [-1, 4, -1, 4, -1, -1], "created_us": [1, 2, 50, 90, 100, 3]},
+    )
+    found = tiles.tiles_of(memories)
+    assert [np.flatnonzero(tile.inside).tolist() for tile in found] == [[0, 1, 3, 4], [2]]
+
+
+def test_what_was_folded_earlier_in_the_night_is_not_in_a_tile_any_more() -> None:
+    memories = remembered(["a", "a", "b"])
+    merged = Merged.of(memories, []).with_groups([CopyGroup(0, [1], [1.0])])
+    seen = tiles.tiles_of(memories)[0].of(memories, merged)
+    assert seen.alive.tolist() == [True, False, True]
+    assert seen.active.sum() == 2
