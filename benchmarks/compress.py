@@ -220,6 +220,7 @@ def _night_table(steps: dict[str, dict[str, Any]]) -> Any:
         ">longest ms",
         "in",
         ">longest cpu ms",
+        "in",
         ">over 10 ms",
         ">peak MB",
     )
@@ -231,6 +232,7 @@ def _night_table(steps: dict[str, dict[str, Any]]) -> Any:
             *(f"{step[key]:.1f}" for key in ("p50_ms", "p99_ms", "longest_ms")),
             step["longest_stage"],
             f"{step['longest_cpu_ms']:.1f}",
+            step["longest_cpu_stage"],
             str(step["steps_over_10_ms"]),
             f"{step['peak_mb']:.0f}",
         )

@@ -112,6 +112,7 @@ class Night:
         self._stop_wanted = asyncio.Event()
         self._killer: asyncio.TimerHandle | None = None
         self._killed = False
+        self._dead = asyncio.Event()
         self._process: DreamerProcess | None = None
         self._heard = False
         self._parts: list[Operations] = list(plan.staged)
@@ -141,6 +142,8 @@ class Night:
         if self._process is not None and not self.awake.is_set():
             self._killed = True
             self._process.kill()
+            # The system may take its time to bury a large process on a busy machine; nobody waits for the funeral.
+            self._dead.set()
 
     def _awake(self) -> None:
         if self._killer is not None:
@@ -253,9 +256,15 @@ class Night:
         for part in self._parts:
             await stream.write(RunDreamRequest(staged=part))
         stopping = asyncio.create_task(self._tell_to_stop(stream))
+        dead = asyncio.create_task(self._dead.wait())
         try:
             while True:
-                message = await stream.read()
+                read = asyncio.ensure_future(stream.read())
+                await asyncio.wait({read, dead}, return_when=asyncio.FIRST_COMPLETED)
+                if not read.done():
+                    read.cancel()
+                    return Ended(reason=dream_pb2.END_REASON_ABORTED)
+                message = read.result()
                 if not isinstance(message, RunDreamResponse):
                     # The stream ended without a last word.
                     if self._process is not None and not self._wake_reason:
@@ -268,6 +277,7 @@ class Night:
                     return ended
         finally:
             stopping.cancel()
+            dead.cancel()
 
     async def _tell_to_stop(self, stream: _Stream) -> None:
         await self._stop_wanted.wait()

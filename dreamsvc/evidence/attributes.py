@@ -7,7 +7,7 @@ to" and "manager is", is one attribute.
 
 from collections.abc import Sequence, Set
 
-from dreamsvc.evidence.lexicon import listed
+from dreamsvc.evidence.lexicon import GLUE, listed
 from dreamsvc.evidence.quantities import is_number
 
 LIVES_IN, WORKS_AT, REPORTS_TO, IS_MARRIED_TO = "lives in", "works at", "reports to", "is married to"
@@ -175,6 +175,8 @@ def _is_name(value: Sequence[str], names: Set[str]) -> bool:
     if not said or (len(said) == 1 and said[0] in _ORIGINS):
         return False
     if said[0] in _TITLES and len(said) > 1:
+        return True
+    if value[0] in ("a", "an") and said[-1] in names and GLUE.isdisjoint(said):  # a red Volvo
         return True
     if said[0] not in names and said[0] not in _FAMILY_PARTICLES and not is_number(said[0]):
         return False

@@ -63,6 +63,7 @@ _TAILS = frozenset(
     listed("since with because and but for when where which who as after before until so though while instead")
 )
 _OPENERS = frozenset(listed("hey hi hello oh well update correction fyi news wow yes so anyway"))
+_ABBREVIATIONS = frozenset(listed("dr mr mrs ms prof st"))  # whose point ends nothing
 _ENDERS = frozenset(listed("no not longer anymore more stopped stop stops quit quits"))
 _NOBODY = frozenset(listed("it they this that these those there them its their"))
 _POSSESSED = frozenset(listed("the my our your his her"))
@@ -130,7 +131,8 @@ def _statement(text: Signature) -> Statement | None:
 
 def _one_clause(text: Signature) -> list[str] | None:
     """The words of the only clause that says something; greetings before and "not Oslo any more" after are cut off."""
-    edges = sorted({0, *text.stops, *text.colons, len(text.words)})
+    stops = (stop for stop in text.stops if text.words[stop - 1] not in _ABBREVIATIONS)
+    edges = sorted({0, *stops, *text.colons, len(text.words)})
     clauses = [list(text.words[start:stop]) for start, stop in pairwise(edges)]
     while len(clauses) > 1 and all(word in GLUE or word in _OPENERS for word in clauses[0]):
         del clauses[0]
@@ -138,11 +140,10 @@ def _one_clause(text: Signature) -> list[str] | None:
         del clauses[0]
     while len(clauses) > 1 and (clauses[-1][0] == "not" or clauses[-1][:2] == ["no", "longer"]):
         del clauses[-1]
-    if any(len(clause) > 2 for clause in clauses[1:]) and not (
-        len(clauses) == 2 and text.colons and _is_about(clauses[0])
-    ):
+    is_headed = len(clauses) == 2 and bool(text.colons) and attributes.noun(clauses[0]) is not None
+    if any(len(clause) > 2 for clause in clauses[1:]) and not is_headed:
         return None
-    if len(clauses) == 2 and text.colons and _is_about(clauses[0]) and _IS.isdisjoint((*clauses[0], *clauses[1])):
+    if is_headed and _IS.isdisjoint((*clauses[0], *clauses[1])):
         clauses[0].append("is")  # "Status: open"
     return [word for clause in clauses for word in clause]
 

@@ -55,7 +55,8 @@ class Text(NamedTuple):
 def is_same(left: Text, right: Text, names: Set[str], *, denied_alike: bool) -> bool:
     """Whether two texts of the same words, glue included, say the same.
 
-    `names`: words that either writes like names. `denied_alike`: their negators stand before the same words. Sentences that are moved whole keep theirs.
+    `names`: words that either writes like names. `denied_alike`: their negators stand before the same words. Sentences
+    that are moved whole keep theirs.
     """
     ours, theirs = tuple(left.words), tuple(right.words)
     if ours == theirs:
@@ -180,6 +181,8 @@ def _listed(text: Text, start: int, end: int, names: Set[str]) -> Counter[tuple[
     if len(breaks) < 2 or words[breaks[-1]] not in _JOINS or not text.ends.isdisjoint(breaks):
         return None
     if any(words[at] in _JOINS for at in breaks[:-1]) or _is_count(words, start - 1):
+        return None
+    if end < len(words) and end in text.stops and end not in text.ends:  # Paris, Texas and Rome, Italy
         return None
     members = [tuple(words[first:last]) for first, last in pairwise((start, *breaks[:-1]))]
     members += [tuple(words[breaks[-2] : breaks[-1]]), tuple(words[breaks[-1] + 1 : end])]

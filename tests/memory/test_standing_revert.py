@@ -413,6 +413,23 @@ def test_a_revert_comes_to_its_end_whatever_users_do_meanwhile(town: Any, part: 
     town.in_order()
 
 
+def test_what_users_took_out_while_a_night_is_taken_back_stays_out(town: Any, part: Any) -> None:
+    town.dream(part.containers(0, part.container(1, town.vectors([A, B, C]))))
+    first = box_of(town, "a")
+    second = town.dream(
+        part.eliminations(0, (A, [B])),
+        part.containers(1, part.container(1, town.vectors([A, C, D]), replaces=[town.row_of_id(first)])),
+    )
+    town.revert(second, slices=0)
+    town.restore("b")
+    town.unmerge("c")
+    town.go_on_reverting(second)
+    assert {key: town.memory(key).role for key in "abcd"} == {"a": FACET, "b": PLAIN, "c": PLAIN, "d": PLAIN}
+    assert box_of(town, "a") == first
+    assert (town.memory("b").kept_apart, town.memory("c").kept_apart) == (False, True)
+    town.in_order()
+
+
 def test_counts_of_a_revert_say_what_came_back_and_went(town: Any, part: Any) -> None:
     change = town.dream(*whole_night(town, part))
     town.revert(change, slices=0)
