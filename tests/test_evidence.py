@@ -1,5 +1,6 @@
 """The evidence guard, pair by pair: copies pass, near misses do not, updates are told from both being true."""
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -52,6 +53,25 @@ COPIES = [
     ("I do not like the new tea they sell", "the new tea they sell I do not like"),
     ("On 8 May 2023 she left for Oslo with Bob and 5 dogs", "dogs Bob May with 2023 Oslo she 5 on and left 8 for"),
     ("it works on my machine very well indeed", "indeed machine well my on works very it"),
+    # members of a list
+    ("He ordered soup, bread and olives for us", "He ordered olives, soup and bread for us"),
+    ("He ordered soup, bread, rice and olives", "He ordered soup, rice, bread and olives"),
+    ("Mona planted kale, beans, and leeks", "Mona planted leeks, kale, and beans"),
+    ("Lena, Kurt and Olaf share a boat", "Olaf, Lena and Kurt share a boat"),
+    ("They own a sofa, a lamp and an old desk", "They own an old desk, a sofa and a lamp"),
+    ("She avoids wheat, milk or nuts", "She avoids nuts, wheat or milk"),
+    ("In 2019 Lena and Kurt married", "In 2019 Kurt and Lena married"),
+    # the time in Han, kana, hangul
+    ("上周孙丽在天津看了展览。", "孙丽上周在天津看了展览。"),
+    ("下个星期五我哥哥要考试", "我哥哥下个星期五要考试"),
+    ("明天，赵敏和周杰开会", "赵敏和周杰明天开会"),
+    ("5月3日孙丽到了深圳", "孙丽5月3日到了深圳"),
+    ("今天下午三点老师没来", "老师今天下午三点没来"),
+    ("来週の火曜日に山田さんは横浜へ行きます。", "山田さんは来週の火曜日に横浜へ行きます。"),
+    ("去年松本さんの弟が神戸で店を開いた", "松本さんの弟が去年神戸で店を開いた"),
+    ("図書館で今日本を読んだ", "今日図書館で本を読んだ"),
+    ("지난주 한지우 씨는 강릉에서 공연을 했다", "한지우 씨는 지난주 강릉에서 공연을 했다"),
+    ("토요일에 지우는 시험을 본다", "지우는 토요일에 시험을 본다"),
     # one spelling of numbers, units, dates
     ("She runs 5 km a day", "She runs five kilometres a day"),
     ("She runs 5km a day", "She runs 5 km a day"),
@@ -94,6 +114,9 @@ SAME_FACT = [
     ("I have moved to Oslo", "I moved to Oslo"),
     ("I couldn't come", "I could not come"),
     ("她很喜欢茶", "她喜欢茶"),
+    ("Kurt lent me your tent", "Kurt lent your tent to me"),
+    ("Kurt told her his plan", "Kurt told his plan to her"),
+    ("My aunt and I sang", "An aunt and I sang"),
 ]
 
 CONFLICTS = [
@@ -193,6 +216,35 @@ CONFLICTS = [
     (Kind.ROLE, "His dog is old", "Her dog is old"),
     (Kind.ROLE, "老师喜欢学生", "学生喜欢老师"),
     (Kind.ROLE, "我喜欢牛奶", "我喜欢奶牛"),
+    (Kind.ROLE, "Kurt sold my boat to you", "Kurt sold your boat to me"),
+    (Kind.ROLE, "Kurt lent me your tent", "Kurt lent you my tent"),
+    (Kind.ROLE, "I trust him", "He trusts me"),
+    (Kind.ROLE, "We outran them", "They outran us"),
+    (Kind.ROLE, "I have you", "You have me"),
+    (Kind.ROLE, "You were my pupil", "I was your pupil"),
+    (Kind.ROLE, "You lent me my tent", "I lent you the tent"),
+    (Kind.ROLE, "Kurt says he misses her", "Kurt says she misses him"),
+    (Kind.ROLE, "Our goat chased their cow", "Their goat chased our cow"),
+    (Kind.ROLE, "Ours is faster than theirs", "Theirs is faster than ours"),
+    (Kind.ROLE, "The red one is mine, the blue one is yours", "The red one is yours, the blue one is mine"),
+    (Kind.ROLE, "They grow leeks", "We grow leeks"),
+    (Kind.ROLE, "We met Lena, the judge, and Kurt", "We met Kurt, the judge, and Lena"),
+    (Kind.ROLE, "In Perth, Ontario and York, Maine", "In York, Ontario and Perth, Maine"),
+    (Kind.ROLE, "Lena taught Kurt, Olaf and Mona", "Kurt taught Lena, Olaf and Mona"),
+    (Kind.ROLE, "They got 9, 4 and 6 points", "They got 4, 9 and 6 points"),
+    (Kind.ROLE, "She keeps 7 hens, ducks and geese", "She keeps 7 ducks, hens and geese"),
+    (Kind.ROLE, "She keeps 7 hens and ducks", "She keeps 7 ducks and hens"),
+    (Kind.ROLE, "He fell, slept and woke", "He slept, fell and woke"),
+    (Kind.ROLE, "Ranked by size: Rome, Bonn and Bath", "Ranked by size: Bonn, Rome and Bath"),
+    (Kind.ROLE, "Lena hates fog, Kurt hates snow and Olaf rain", "Kurt hates fog, Lena hates snow and Olaf rain"),
+    (Kind.ROLE, "昨天猫追了老鼠", "昨天老鼠追了猫"),
+    (Kind.ROLE, "我觉得他去年变了", "去年我觉得他变了"),
+    (Kind.ROLE, "今天的报纸他买了", "报纸他今天的买了"),
+    (Kind.ROLE, "明天晚上的课很长", "晚上的课明天很长"),
+    (Kind.ROLE, "孙丽去天津，她明天休息", "孙丽去天津明天，她休息"),
+    (Kind.ROLE, "昨日横浜に着いた山田さんは寝た", "横浜に着いた山田さんは昨日寝た"),
+    (Kind.ROLE, "어제 학교에 가는 지우는 넘어졌다", "학교에 가는 지우는 어제 넘어졌다"),
+    (Kind.ATTRIBUTE, "昨天孙丽去天津", "孙丽明天去天津"),
     (Kind.TENSE, "She lives in Oslo", "She lived in Oslo"),
     (Kind.TENSE, "He is the boss", "He was the boss"),
     (Kind.TENSE, "She will move to Oslo", "She moved to Oslo"),
@@ -247,6 +299,30 @@ CHANGES = [
     ("Ann is single", "Ann is married", "ann state", "single", "married"),
     ("The user lives in Oslo", "The user lives in Bergen, not in Oslo anymore", None, "oslo", "bergen"),
     ("The budget is $5,000", "The budget is $6,000", "budget", "5000 $", "6000 $"),
+    ("Lena's physiotherapist is Sven", "Lena's new physiotherapist is Dr. Roth", None, "sven", "dr roth"),
+    ("Dr. Roth is my vet", "Dr. Hale is my vet now", "i vet", "dr roth", "dr hale"),
+    ("The tutor of Lena is Mr. Stone", "Lena's tutor is now Ida Falk", "tutor lena", "mr stone", "ida falk"),
+    ("Our gym is Iron Works", "Our gym is FitZone", "i gym", "iron works", "fitzone"),
+    ("Lena's car is a Saab", "Lena's car is now a blue Fiat", "lena car", "saab", "blue fiat"),
+    ("Lena's church is St. Anne", "Lena's church is Holy Cross", "lena church", "st anne", "holy cross"),
+    ("My current book is Ulysses", "My current book is Middlemarch", "i book", "ulysses", "middlemarch"),
+    ("Kurt's supervisor is Ida Falk", "Kurt reports to Sven Roth", "kurt reports to", "ida falk", "sven roth"),
+    ("Kurt's boss changed to Ida", "Kurt's manager is Sven", "kurt reports to", "ida", "sven"),
+    ("Kurt's employer is Initech", "Kurt is employed by Hooli", "kurt works at", "initech", "hooli"),
+    ("Kurt's home is in Turin", "Kurt moved to Graz", "kurt lives in", "turin", "graz"),
+    ("Kurt's spouse is Ida", "Kurt is married to Lena", "kurt is married to", "ida", "lena"),
+    ("The tent costs 90 euros", "The price of the tent is now 80 euros", "tent price", "90 €", "80 €"),
+    ("Lena is 41 years old", "Lena's age is 42", "lena age", "41", "42"),
+    ("The crate weighs 9 kg", "The crate's weight is 8 kg", "crate weight", "9 kg", "8 kg"),
+    (
+        "The status of Kurt's visa request is pending",
+        "Kurt's visa request is now rejected",
+        None,
+        "pending",
+        "rejected",
+    ),
+    ("The bridge is on hold", "The status of the bridge is finished", "bridge status", "hold", "finished"),
+    ("My parcel is delayed", "My parcel has been delivered", "i parcel status", "delayed", "delivered"),
     ("用户住在北京", "用户现在住在上海", None, "北京", "上海"),
     ("我最喜欢的颜色是紫色", "我最喜欢的颜色是蓝色", None, "紫色", "蓝色"),
 ]
@@ -275,6 +351,32 @@ BOTH_MAY_HOLD = [
     ("The user also works at Globex", "The user works at Acme"),
     ("Ann no longer hates Bob", "Bob hates Ann"),
     ("我喜欢茶", "我喜欢咖啡"),
+    ("Lena's vet is very patient", "Lena's vet is Dr. Hale"),
+    ("Lena's vet is in Turin", "Lena's vet is Dr. Hale"),
+    ("Lena's vet is Swedish", "Lena's vet is Dr. Hale"),
+    ("Lena's vet was Dr. Roth", "Lena's vet is Dr. Hale"),
+    ("Lena's vet used to be Dr. Roth", "Lena's vet is Dr. Hale"),
+    ("Is Lena's vet Dr. Roth?", "Lena's vet is Dr. Hale"),
+    ("Lena's vet is Dr. Roth", "Kurt's vet is Dr. Hale"),
+    ("Lena's Latin tutor is Ida", "Lena's chess tutor is Sven"),
+    ("The teacher is Ida Falk", "The teacher is Sven Roth"),
+    ("Ida is a teacher", "Sven is a teacher"),
+    ("Kurt's cousin is Ida", "Kurt's cousin is Sven"),
+    ("One of Kurt's lawyers is Ida", "One of Kurt's lawyers is Sven"),
+    ("Kurt also reports to Ida", "Kurt's manager is Sven"),
+    ("Kurt's manager is ill", "Kurt reports to Ida"),
+    ("Kurt's manager is Ida", "Kurt reports to Ida Falk"),
+    ("Lena's car is red", "Lena's car is a Saab"),
+    ("Lena's school is closed", "Lena's school is Hill Primary"),
+    ("Lena owns a Saab", "Lena owns a Fiat"),
+    ("My current book is Ulysses", "My book is Middlemarch"),
+    ("The tent's price is too high", "The tent costs 90 euros"),
+    ("Kurt's home is a mess", "Kurt lives in Turin"),
+    ("The bridge was delayed", "The bridge is finished"),
+    ("The bridge is long", "The bridge is finished"),
+    ("The bridge is finished", "The tunnel is delayed"),
+    ("The bridge is done", "The bridge is completed"),
+    ("I am done", "I am delayed"),
 ]
 
 
@@ -330,6 +432,43 @@ def test_the_pieces_that_differ_are_shown() -> None:
     assert between("It's purple", "It's cyan") == (Kind.ATTRIBUTE, "purple", "cyan")
     assert between("I like hiking", "I like hiking in summer") == (Kind.EXTRA, "", "summer")
     assert between("我住在北京", "我住在上海") == (Kind.ATTRIBUTE, "北京", "上海")
+
+
+@given(st.permutations(("figs", "pea soup", "5 eggs", "rye bread")), st.permutations(("and", "or")))
+@settings(deadline=None)
+def test_the_members_of_a_list_may_stand_in_any_order(members: list[str], joins: list[str]) -> None:
+    def told(members: list[str], join: str) -> str:
+        return f"Kurt brought {', '.join(members[:-1])} {join} {members[-1]} from the farm"
+
+    first = signature(told(["figs", "pea soup", "5 eggs", "rye bread"], joins[0]))
+    assert same_text(first, signature(told(members, joins[0])))
+    assert not same_text(first, signature(told(members, joins[1])))
+
+
+PERSONS = (("I", "me", "my"), ("you", "you", "your"), ("he", "him", "his"), ("they", "them", "their"))
+
+
+@pytest.mark.parametrize(
+    "frame", ["{0} hired {4}", "Kurt sold {2} bike to {4}", "Kurt sold {4} {2} bike", "{0} met {5} aunt"]
+)
+def test_two_persons_who_change_places_change_what_is_said(frame: str) -> None:
+    for one, other in itertools.permutations(PERSONS, 2):
+        found = conflict(signature(frame.format(*one, *other)), signature(frame.format(*other, *one)))
+        assert found is not None
+        assert found.kind is Kind.ROLE
+
+
+@given(
+    st.sampled_from(("昨天", "上周", "下星期三", "星期天", "去年", "6月1日", "今天早上")),
+    st.sampled_from(("孙丽", "我姐姐", "周杰和赵敏", "那个学生")),
+    st.sampled_from(("在天津工作", "没去上班", "把书还给了老师")),
+)
+@settings(max_examples=40, deadline=None)
+def test_in_chinese_the_time_stands_before_or_after_who_does_it(time: str, who: str, does: str) -> None:
+    before, after = signature(time + who + does), signature(who + time + does)
+    assert same_text(before, after)
+    assert conflict(before, after) is None
+    assert not same_text(before, signature(who + does))
 
 
 def test_only_a_loss_of_words_is_no_contradiction() -> None:

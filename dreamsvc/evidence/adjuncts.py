@@ -42,7 +42,7 @@ _ONE = "|".join(
     )
 )
 # With what it is of (来週の月曜日) and its particle.
-_TIME = re.compile(rf"^(?:{_ONE})(?:\n(?:の\n)?(?:{_ONE}))*(?:\nに)?$(?!\n[的の之])", re.MULTILINE)
+_TIME = re.compile(rf"^(?:{_ONE})(?:\n(?:の\n)?(?:{_ONE}))*+(?:\nに)?+$(?!\n[的の之])", re.MULTILINE)
 _BINDING = frozenset("从從到至自比是和与與跟像把被给給的の之とや不没沒")
 _REPORTS = re.compile(r"と\n[言思聞話考伝]|[다라]고$", re.MULTILINE)
 

@@ -58,6 +58,7 @@ veterinarian hairdresser barber stylist nanny childminder agent broker banker ga
 """
 _THINGS = "car bank gym school university college church parish team kindergarten insurer model"
 
+_THING = frozenset(listed(_THINGS))
 _NAMED = frozenset(listed(_PEOPLE + _SOMEBODYS + _THINGS)) | {"home", "residence"}
 _OWNED = frozenset(listed(_SOMEBODYS + _THINGS))
 _NUMBERED = frozenset(listed("age weight price cost salary"))
@@ -113,7 +114,7 @@ _ARTICLES = frozenset(listed("a an the called named"))
 # Inside names of people and houses, written small.
 _FAMILY_PARTICLES = frozenset(listed("van von de di da la le al el bin ibn du dos zu"))
 _PARTICLES = _FAMILY_PARTICLES | {"of", "the", "der", "den"}
-_TITLES = frozenset(listed("dr doctor mr mrs ms miss prof professor sir madam pastor father sister brother"))
+_TITLES = frozenset(listed("dr doctor mr mrs ms miss prof professor sir madam pastor father sister brother st saint"))
 # Capitalised, and yet they tell what somebody is like.
 _ORIGINS = frozenset(
     listed("""
@@ -145,7 +146,7 @@ def may_be(about: str, value: Sequence[str], names: Set[str]) -> bool:
     """Whether a value tells which one, or how much it is, and not what it is like or where."""
     if about in _NUMBERED:
         return any(map(is_number, value))
-    return about not in _NAMED or _is_name(value, names)
+    return about not in _NAMED or _is_name(value, names) or (about in _THING and _is_make(value, names))
 
 
 def has_a_place(about: str) -> bool:
@@ -176,10 +177,13 @@ def _is_name(value: Sequence[str], names: Set[str]) -> bool:
         return False
     if said[0] in _TITLES and len(said) > 1:
         return True
-    if value[0] in ("a", "an") and said[-1] in names and GLUE.isdisjoint(said):  # a red Volvo
-        return True
     if said[0] not in names and said[0] not in _FAMILY_PARTICLES and not is_number(said[0]):
         return False
     return not names.isdisjoint(said) and all(
         word in names or word in _PARTICLES or word in _TITLES or is_number(word) for word in said
     )
+
+
+def _is_make(value: Sequence[str], names: Set[str]) -> bool:
+    """A blue Saab."""
+    return value[0] in ("a", "an") and value[-1] in names and GLUE.isdisjoint(value[1:])

@@ -2,8 +2,9 @@
 
 A role swap (dog bites man, A owes B) keeps the frame and exchanges what stands in it; it must never pass. What passes:
 the same sentences in another order, one block moved from one end to the other, a block with a preposition or a single
-time word moved, the two sides of `is`, the members of one `and` or `or`, or of a list with commas, and words so
-thoroughly shuffled that no frame is left which two of them could have exchanged places in.
+time word moved, the two sides of `is`, the members of one `and` or `or`, or of a list with commas, the time in
+Chinese, Japanese and Korean (see `adjuncts`), and words so thoroughly shuffled that no frame is left which two of them
+could have exchanged places in.
 """
 
 from collections import Counter
