@@ -23,6 +23,7 @@ from rich.console import Console
 from benchmarks import harness
 from benchmarks.compress_night import STEPS
 from benchmarks.dream_arrays import MadeEdges, dream_arrays
+from benchmarks.laps import one_core_less
 from benchmarks.made_memory import MadeMemory
 from benchmarks.serving import ServerFailed
 from benchmarks.straightforward import PACKAGES
@@ -152,7 +153,11 @@ def run(quick: bool, console: Console) -> harness.Measured:
     lacking = "" if quick else fetched()
     missing: dict[str, str] = {}
     told: dict[str, dict[str, Any]] = {}
-    with tempfile.TemporaryDirectory(prefix="dreamsvc-bench-") as directory, harness.bar(console) as progress:
+    with (
+        tempfile.TemporaryDirectory(prefix="dreamsvc-bench-") as directory,
+        harness.bar(console) as progress,
+        one_core_less(),
+    ):
         shown = progress.add_task("a memory", total=len(wanted) + 2)
         snapshot = Path(directory) / "snapshot"
         write_snapshot(snapshot, nodes)

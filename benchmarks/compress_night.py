@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.dream_arrays import read_memories
-from benchmarks.laps import Laps, cpu_s, leave_a_core
+from benchmarks.laps import Laps, cpu_s
 from dreamsvc import clock
 from dreamsvc import config as configuration
 from dreamsvc.cli import output
@@ -111,7 +111,6 @@ def _driven(
 
 
 if __name__ == "__main__":
-    leave_a_core()
     # As the dreamer does: a collection would be its longest step by far.
     gc.disable()
     print(json.dumps(night(Path(sys.argv[1]), configuration.defaults())))

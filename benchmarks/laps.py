@@ -3,7 +3,7 @@
 import contextlib
 import os
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +75,22 @@ class Laps:
         return {name: lap.shown() for name, lap in self._laps.items()}
 
 
-def leave_a_core() -> None:
-    """As the process that dreams does; all that is compared then has the same cores."""
-    if hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        if len(cores) > 1:
-            os.sched_setaffinity(0, cores[1:])
+@contextlib.contextmanager
+def one_core_less() -> Generator[None]:
+    """Processes that are started meanwhile have one core less than there are, as the one that dreams has.
+
+    They must have it from their first moment: numpy and JAX count cores when they are imported, and threads that find
+    fewer than they were made for wait for each other.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(cores)[1:] or cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def cpu_s() -> float:

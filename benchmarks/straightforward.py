@@ -25,7 +25,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 
 from benchmarks import harness
 from benchmarks.dream_arrays import read_memories
-from benchmarks.laps import forget_peak, leave_a_core, peak_mb
+from benchmarks.laps import forget_peak, peak_mb
 from benchmarks.made_memory import COMMUNITY_NODES
 from dreamsvc import clock
 from dreamsvc import config as configuration
@@ -311,5 +311,4 @@ def run(task: str, directory: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    leave_a_core()
     print(json.dumps(run(sys.argv[1], Path(sys.argv[2]))))

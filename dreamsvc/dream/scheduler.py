@@ -249,7 +249,7 @@ class Scheduler:
 
     async def _approve(self, request: ApproveDreamRequest) -> ApproveDreamResponse:
         answer, row = await asyncio.wrap_future(self._journal.approve_dream(request))
-        self._proposed.pop(request.space, None)
+        self._decided(request.space, request.dream_id)
         if row is not None:
             await self._records.finish(row)
             answer.dream.CopyFrom(row.dream)
@@ -264,9 +264,14 @@ class Scheduler:
 
     async def _reject(self, request: RejectDreamRequest) -> RejectDreamResponse:
         answer = await asyncio.wrap_future(self._journal.reject_dream(request))
-        self._proposed.pop(request.space, None)
+        self._decided(request.space, request.dream_id)
         await asyncio.to_thread(snapshot_files.remove, self._store.dream_snapshot_path(answer.dream.id))
         return answer
+
+    def _decided(self, space: str, dream_id: str) -> None:
+        """A proposal waits no more; a request that is repeated may be about one from long ago."""
+        if self._proposed.get(space) == dream_id:
+            del self._proposed[space]
 
     async def _alone[Answer](self, space: str, work: Coroutine[Any, Any, Answer]) -> Answer:
         """Lets work on a space's dreams come to its end while nothing begins to dream there."""

@@ -25,6 +25,8 @@ from dreamsvc.v1.memory_pb2 import EdgeOrigin
 
 # A user's write may have to wait while one part is folded; each of its rows takes several statements.
 PART_ROWS = 250
+# The edges of a copy go over to its survivor, which is most of the work.
+ELIMINATION_ROWS = 4
 ABSTRACTS = "ABSTRACTS"
 # Edges that say what a dream made of memories should not draw a walk away from what those say themselves.
 ABSTRACTS_WEIGHT, SUPERSEDES_WEIGHT = 0.1, 0.1
@@ -92,7 +94,7 @@ class Telling:
                 self._column(ABSTRACTS, ABSTRACTS_WEIGHT, one.confidence, EdgeDetail())
 
     def parts(self) -> Iterator[Operations]:
-        for some in _slices(self._eliminations, lambda one: 1 + len(one.copies)):
+        for some in _slices(self._eliminations, lambda one: ELIMINATION_ROWS * (1 + len(one.copies))):
             yield Operations(eliminations=Eliminations(eliminations=some))
         for held in _slices(self._containers, lambda one: 1 + len(one.members)):
             yield Operations(containers=Containers(containers=held))

@@ -247,6 +247,23 @@ def test_forgotten_containers_go_after_what_they_hold(town: Any, monkeypatch: py
     town.in_order()
 
 
+def test_an_imported_container_goes_after_what_it_holds_though_it_came_first(
+    town: Any, rooms: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with rooms() as other:
+        other.import_(town.export())
+        other.forget(town.box)
+        days(other, 31)
+        monkeypatch.setattr(purge, "SLICE", 1)
+        box = other.row_of_id(town.box)
+        assert box < other.row_of("a")
+        while other.rows("SELECT purged FROM nodes WHERE id = ?", box) == [(0,)]:
+            left = other.rows("SELECT count(*) FROM nodes WHERE merged_into = ? AND purged = 0", box)[0][0]
+            assert other.store.purge_next(30 * DAY_US, []).result(10).total
+        assert left == 0
+        other.in_order()
+
+
 def test_restoring_a_half_purged_container_brings_back_what_is_left(town: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     town.forget(town.box)
     days(town, 31)

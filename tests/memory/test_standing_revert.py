@@ -357,6 +357,9 @@ MEANWHILE: dict[str, Callable[[Any, int], Any]] = {
     "the copy is forgotten": lambda room, change: room.forget("b"),
     "the copy is updated": lambda room, change: room.remember(Memory(key="b", text="b new")),
     "an edge that went over": lambda room, change: room.remember(edges=[Edge(source="d", target="a", weight=0.1)]),
+    "an edge that was strengthened": lambda room, change: room.remember(
+        edges=[Edge(source="a", target="c", weight=0.15)]
+    ),
     "a neighbour of the copy is forgotten": lambda room, change: room.forget("d"),
     "the schema is updated": lambda room, change: room.remember(Memory(id=made_id(room, change, 2), text="mine")),
     "an edge at the schema": lambda room, change: room.remember(
@@ -398,6 +401,11 @@ def test_a_revert_comes_to_its_end_whatever_users_do_meanwhile(town: Any, part: 
             assert town.memory(made_id(town, change, 2)).text == "mine"
         case "an edge at the schema" if slices < 2:
             assert [weight for name, weight in town.edges().items() if name[0] == "h"] == [0.3]
+        case "an edge that went over":
+            assert town.edges()["d", "a", "related"] == 0.1
+            assert town.edges()["d", "b", "related"] == 0.3
+        case "an edge that was strengthened":
+            assert town.edges()["a", "c", "related"] == 0.15
         case "a facet is imported" if slices < 3:
             assert town.memory("new").text == "t"
         case _:
@@ -411,6 +419,26 @@ def test_a_revert_comes_to_its_end_whatever_users_do_meanwhile(town: Any, part: 
     town.in_order()
     town.reopen(snapshot=False)
     town.in_order()
+
+
+def test_recalls_since_the_night_stay_and_else_the_last_one_is_what_it_was(town: Any, part: Any) -> None:
+    town.store.touch("default", {A: 1}).result(10)
+    first = town.clock.us
+    town.clock.us += 10
+    town.store.touch("default", {B: 4}).result(10)
+    for recalled in (False, True):
+        town.clock.us += 10
+        change = town.dream(part.eliminations(0, (A, [B])))
+        assert town.memory("a").access_time.ToMicroseconds() > first
+        if recalled:
+            town.clock.us += 10
+            town.store.touch("default", {A: 2}).result(10)
+        town.revert(change)
+        last = town.memory("a")
+        expected = (town.clock.us, 3) if recalled else (first, 1)
+        assert (last.access_time.ToMicroseconds(), last.access_count) == expected
+        assert town.memory("b").access_count == 4
+        town.in_order()
 
 
 def test_what_users_took_out_while_a_night_is_taken_back_stays_out(town: Any, part: Any) -> None:
