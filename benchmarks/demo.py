@@ -51,7 +51,7 @@ WAKE_AT = 0.1
 PAUSE_BETWEEN_RECALLS_S = 0.2
 
 EDITS_SHOWN = 3
-# Defaults, but for three things: this dream comes when it is called, uses most of a core, and gives up on edges somewhat
+# Defaults, but for three things: this dream comes when it is called, uses most of a core, and gives up on edges rather
 # above the weakest evidence in the file, so that half a minute shows what a night does.
 CONFIG = """\
 [dream.trigger]

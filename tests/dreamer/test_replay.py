@@ -1,4 +1,4 @@
-"""The replay of one NREM phase by hand, in this process: what it tells, and that an interruption changes nothing of it."""
+"""The replay of one NREM phase by hand, in this process: what it tells, and that an interruption changes nothing."""
 
 import logging
 import threading
