@@ -31,7 +31,7 @@ from kernels.compile_ahead import compile_ahead
 SEED = 17
 SHORTCUTS, SUPERSEDING, CALIBRATION, REDUNDANCY = "shortcuts", "superseding", "calibration", "redundancy"
 PLAN, CONTAINERS, GATE, SCHEMAS, PAIR_PROBE = "plan", "containers", "gate", "schemas", "pair_probe"
-# What a step of the night does once it has found everything: messages and notes, in one piece.
+# What a step of the night does once it has found everything: messages and notes.
 TELLING = "telling"
 STEPS = (
     *("snapshot", "compiling", SHORTCUTS, SUPERSEDING, CALIBRATION, REDUNDANCY, PLAN, CONTAINERS, GATE, SCHEMAS),
@@ -49,6 +49,8 @@ class Parts:
 
     def part_of(self, where: Where, *, is_end: bool) -> str:
         """is_end: it is of the last step, in which nothing is merged any more."""
+        if where.step.stage == TELLING:
+            return TELLING
         match where.sub_phase:
             case dream_pb2.SUB_PHASE_SHORTCUTS:
                 return SHORTCUTS

@@ -212,17 +212,27 @@ def paths_networkx(memories: Memories) -> dict[str, Any]:
     )
     built_s = clock.precise_s() - began
     random = Random(SEED)
-    walks, counts = 0, Counter[tuple[int, ...]]()
+    walks, taken = 0, dict[tuple[int, ...], int]()
     for least in (config.min_confidence, 0.0):
+        counts = Counter[tuple[int, ...]]()
         for start in _starts(memories).tolist():
             for _ in range(config.walkers):
                 path = _walk(graph, start, least, random)
                 walks += 1
                 counts.update(path[i : i + size] for size in (4, 5) for i in range(len(path) - size + 1))
-    frequent = [path for path, taken in counts.items() if taken >= config.min_traversals]
+        # A path that both kinds of walks took is not walked more often for that.
+        for path, count in counts.items():
+            taken[path] = max(count, taken.get(path, 0))
+    frequent = [path for path, count in taken.items() if count >= config.min_traversals]
     made = sum(_confidence(graph, path) >= config.min_confidence for path in frequent)
     took = clock.precise_s() - began
-    return {"seconds": took, "of_which_building_s": built_s, "walks": walks, "paths": len(counts), "passing": made}
+    return {
+        "seconds": took,
+        "of_which_building_s": round(built_s, 2),
+        "walks": walks,
+        "paths": len(taken),
+        "passing": made,
+    }
 
 
 def _walk(graph: Any, start: int, least: float, random: Random) -> tuple[int, ...]:
