@@ -732,7 +732,9 @@ class QualityConfig(_message.Message):
     PROBE_CUES_FIELD_NUMBER: _builtins.int
     PROBE_TOKENS_FIELD_NUMBER: _builtins.int
     target_compression_ratio: _builtins.float
-    """Active memories before over after that the topic containers aim at; 1 merges none."""
+    """Memories that stand for something of their own (copies are folded before) over the nodes that the topic containers
+    aim at; 1 merges none.
+    """
     min_blind_spots: _builtins.int
     max_information_loss: _builtins.float
     """A night whose loss may be larger than this (upper end of its 95 % interval) does not merge what loses."""
