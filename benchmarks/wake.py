@@ -421,7 +421,7 @@ def _at(size: Size, console: Console) -> dict[str, Any]:
 
 def run(quick: bool, console: Console) -> harness.Measured:
     small, large = (
-        (Size(500, 6, 0.05, 40), Size(1000, 6, 0.05, 40))
+        (Size(500, 6, 0.05, 20), Size(1000, 6, 0.05, 20))
         if quick
         else (Size(10_000, 100, 0.5, 400), Size(100_000, 100, 1.0, 400))
     )

@@ -52,6 +52,8 @@ def declared(name: str) -> harness.Benchmark:
 
 
 @pytest.mark.integration
+# The one of wakes waits for every part of several nights.
+@pytest.mark.timeout(420)
 @pytest.mark.parametrize("name", command.ENTRIES)
 def test_a_benchmark_writes_the_figures_it_declares(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
