@@ -1,13 +1,13 @@
 """A snapshot's memories on the host, as the steps after the replay read them. n: rows. e: edges. D: dimensions."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dreamsvc import entropy, facet_blocks, snapshot_files, two_stage
-from dreamsvc.v1.memory_pb2 import MEMORY_ROLE_CONTAINER, MEMORY_ROLE_FACET, MEMORY_ROLE_UNSPECIFIED, MemoryRole
+from dreamsvc.v1.memory_pb2 import MEMORY_ROLE_CONTAINER, MEMORY_ROLE_FACET, MEMORY_ROLE_UNSPECIFIED
 
 NEVER = -1
 NOWHERE = -1
@@ -94,9 +94,6 @@ class Memories(NamedTuple):
     def id_of(self, row: int) -> str:
         """The public id of a memory."""
         return entropy.uuid_text(self.uids[row].tobytes())
-
-    def role(self, row: int) -> MemoryRole.ValueType:
-        return cast("MemoryRole.ValueType", int(self.roles[row]))
 
 
 def read(arrays: snapshot_files.Arrays) -> Memories:
