@@ -265,6 +265,7 @@ def test_a_woken_and_resumed_dream_ends_as_one_that_slept_through(equal_store: C
     with InThread(equal_store("woken"), SLOWLY) as service:
         calls = service.calls
         begun = calls.trigger("default", seed=9).dream
+        replayed: list[int] = []
         for _ in range(4):
             calls.until_state("default", dream_pb2.SLEEP_STATE_NREM)
             time.sleep(0.05)
@@ -272,7 +273,9 @@ def test_a_woken_and_resumed_dream_ends_as_one_that_slept_through(equal_store: C
             again = calls.trigger("default")
             assert again.resumed
             assert again.dream.id == begun.id
-        assert 0 < again.dream.report.nodes_replayed < 200
+            replayed.append(again.dream.report.nodes_replayed)
+        # How far it gets between two wakes is the machine's affair; one of them must have cut the replay.
+        assert any(0 < nodes < 200 for nodes in replayed), replayed
         woken = calls.ended("default", begun.id)
         assert woken.report.wakes == 4
     assert woken.state == Dream.STATE_SUCCEEDED, woken
