@@ -23,7 +23,7 @@ SMALL = {
     "walk",
     "tokens",
 }
-BELOW_MEMORY = SMALL | {"v1", "evidence"}
+BELOW_MEMORY = SMALL | {"v1", "evidence", "lexical"}
 # What each room may import of ours besides itself.
 MAY: dict[str, set[str]] = {
     "v1": set(),
@@ -41,6 +41,7 @@ MAY: dict[str, set[str]] = {
     "tokens": set(),
     "errors": {"v1"},
     "evidence": set(),
+    "lexical": set(),
     "contract": {"v1", "errors"},
     "config": {"v1", "errors", "contract", "json_messages"},
     "memory": BELOW_MEMORY,
@@ -49,7 +50,7 @@ MAY: dict[str, set[str]] = {
     "app": BELOW_MEMORY | {"memory", "dream", "server"},
     "cli": SMALL | {"v1", "app", "dreamsvc_client"},
     "__main__": {"cli", "dreamsvc"},
-    "dreamer": SMALL | {"v1", "dreamer.v1", "kernels", "evidence"},
+    "dreamer": SMALL | {"v1", "dreamer.v1", "kernels", "evidence", "lexical"},
     "kernels": set(),
     "dreamsvc": set(),
     "dreamsvc_client": {"v1"},

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from dreamsvc import two_stage
 from dreamsvc.facet_codes import Bits, Centroid, FacetCodes
+from dreamsvc.lexical.index import LexicalIndex, LexicalView
 from dreamsvc.memory.dense import DenseIndex
-from dreamsvc.memory.lexical import LexicalIndex, LexicalView
 from dreamsvc.memory.superseding import Superseding
 from dreamsvc.v1.memory_pb2 import MEMORY_ROLE_CONTAINER, MEMORY_ROLE_FACET, MEMORY_ROLE_UNSPECIFIED
 from dreamsvc.walk import Adjacency, build_adjacency, connect

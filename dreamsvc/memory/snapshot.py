@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamsvc import facet_blocks, two_stage
+from dreamsvc.lexical.index import LexicalIndex
 from dreamsvc.memory.dense import DenseIndex
 from dreamsvc.memory.graph import GraphView, SpaceGraph
-from dreamsvc.memory.lexical import LexicalIndex
 from dreamsvc.snapshot_files import Arrays
 
 _START_NODES = (

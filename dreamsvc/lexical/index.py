@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dreamsvc.memory.postings import (
+from dreamsvc.lexical.postings import (
     ALIAS,
     ALIAS_WORDS,
     Document,
@@ -29,7 +29,7 @@ from dreamsvc.memory.postings import (
     union,
     without,
 )
-from dreamsvc.memory.words import FUNCTION_WORDS, asked, tokenize
+from dreamsvc.lexical.words import FUNCTION_WORDS, asked, tokenize
 
 K1 = 1.2  # saturation of the term weight
 B = 0.4  # pull of the document's length; 0.75 punishes short chat turns

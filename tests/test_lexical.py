@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dreamsvc.memory import lexical, postings
-from dreamsvc.memory.lexical import LexicalIndex
-from dreamsvc.memory.words import tokenize
+from dreamsvc.lexical import index as lexical
+from dreamsvc.lexical import postings
+from dreamsvc.lexical.index import LexicalIndex
+from dreamsvc.lexical.words import tokenize
 
 type TraceFunction = Callable[[FrameType, str, Any], TraceFunction | None]
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dreamsvc.memory.words import tokenize
+from dreamsvc.lexical.words import tokenize
 
 ALIAS = "\0"
 ALIAS_WORDS = 16  # longer titles do not occur word by word in a query, and each length costs one lookup per query word
