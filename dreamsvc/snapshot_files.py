@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 type Arrays = dict[str, NDArray[Any]]
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 # What a dream reads: columns of n nodes and of m edges, node and edge ids ascending, sources and
 # targets as rows of the nodes, times in wall-clock microseconds, -1 for never.

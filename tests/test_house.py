@@ -21,6 +21,7 @@ SMALL = {
     "facet_blocks",
     "two_stage",
     "walk",
+    "scoring",
     "tokens",
 }
 BELOW_MEMORY = SMALL | {"v1", "evidence", "lexical"}
@@ -38,6 +39,7 @@ MAY: dict[str, set[str]] = {
     "facet_blocks": {"facet_codes", "two_stage"},
     "two_stage": {"facet_codes"},
     "walk": set(),
+    "scoring": {"walk"},
     "tokens": set(),
     "errors": {"v1"},
     "evidence": set(),

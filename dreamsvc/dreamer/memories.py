@@ -65,6 +65,16 @@ class Memories(NamedTuple):
     trusted: NDArray[np.bool_]  # [e], a user or an import made it, no dream
     types: NDArray[np.int32]  # [e], place in type_names
     type_names: Sequence[str]
+    names: Texts  # aliases of each, as JSON lists
+    entities: Texts  # what callers say that each is about, as JSON lists
+    sessions: NDArray[np.int32]  # [n], equal for memories of one conversation, NOWHERE where none is told
+    changed: NDArray[np.bool_]  # [n], new, or changed by a user since a REM phase read it
+    expanded: NDArray[np.bool_]  # [n], the index knows more about it for what it is linked to
+    points: NDArray[np.float32]  # [n, d], in the Poincare ball, all NaN for none; d may be 0
+    together: NDArray[np.int32]  # [p, 2], rows that were of use together since the last dream
+    recalled: NDArray[np.int32]  # [p], how often recalls returned both
+    confirmed: NDArray[np.int32]  # [p], how often a caller said that both were of use
+    rejected: NDArray[np.int32]  # [r, 2], rows of finds that somebody rejected
 
     @property
     def findable(self) -> NDArray[np.bool_]:
@@ -133,6 +143,16 @@ def read(arrays: snapshot_files.Arrays) -> Memories:
         trusted=~np.isin(arrays["edge_ids"], arrays["dreamt_edges"]),
         types=np.asarray(arrays["types"]),
         type_names=_names(arrays["type_names"]),
+        names=Texts(np.asarray(arrays["names"]), np.asarray(arrays["names_ends"])),
+        entities=Texts(np.asarray(arrays["entities"]), np.asarray(arrays["entities_ends"])),
+        sessions=np.asarray(arrays["sessions"]),
+        changed=np.asarray(arrays["changed"]),
+        expanded=np.asarray(arrays["expanded"]),
+        points=np.asarray(arrays["points"]),
+        together=np.asarray(arrays["together"]),
+        recalled=np.asarray(arrays["together_recalled"]),
+        confirmed=np.asarray(arrays["together_confirmed"]),
+        rejected=np.asarray(arrays["rejected"]),
     )
 
 

@@ -15,15 +15,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dreamsvc import two_stage
+from dreamsvc import scoring, two_stage
 from dreamsvc.memory.graph import NEVER, GraphView
 from dreamsvc.v1.config_pb2 import RecallConfig
 from dreamsvc.v1.memory_pb2 import MEMORY_ROLE_FACET, MEMORY_ROLE_FOLDED
-from dreamsvc.walk import walk
 
-# Restart mass: softmax over the best base scores.
-WALK_SEEDS = 20
-WALK_TEMPERATURE = 0.1
 # Facets with the best words whose containers are looked into, wherever their centroids lie.
 FACETS_BY_WORDS = 64
 # What is left of the score of a fact that does not hold any more.
@@ -65,7 +61,7 @@ def find(view: GraphView, query: Query, config: RecallConfig) -> list[Found]:
     lexical = np.zeros(n, np.float32)
     alias = np.zeros(n, np.float32)
     if query.text:
-        lexical = _minmax(view.lexical.scores(query.text, n), findable)
+        lexical = scoring.minmax(view.lexical.scores(query.text, n), findable)
         lexical *= config.lexical_weight
         hits = view.lexical.aliases(query.text, n)
         alias[hits.rows] = hits.bonus
@@ -74,7 +70,10 @@ def find(view: GraphView, query: Query, config: RecallConfig) -> list[Found]:
     dense = _dense(view, query, findable, words, config.open_containers)
     base = dense + words
     base[~findable] = 0
-    walked = _walk(view, base, config) if config.walk_weight > 0 and view.m else np.zeros(n, np.float32)
+    walked = np.zeros(n, np.float32)
+    if config.walk_weight > 0 and view.m:
+        ways = scoring.Ways(view.adjacency, view.weights, view.edges_alive)
+        walked = scoring.walked(base, ways, weight=config.walk_weight, restart=config.walk_restart)
     total = base + walked
     asked = findable & _filter(view, query)
     rows, scores = _ranked(view, np.where(asked & (total > 0), total, np.float32(-1)), asked, query.limit)
@@ -103,10 +102,10 @@ def _dense(
     wide = query.vector.astype(np.float64)
     unit = (wide / np.linalg.norm(wide)).astype(np.float32)
     said = np.flatnonzero((words > 0) & (view.roles[:n] == MEMORY_ROLE_FACET))
-    also = said[_best(words[said], FACETS_BY_WORDS)] if said.size else said
+    also = said[scoring.best(words[said], FACETS_BY_WORDS)] if said.size else said
     cosines = two_stage.score(view.dense, unit, n, opened=opened, also=also.tolist())
     embedded = cosines.known & findable
-    scaled = _minmax(cosines.values, embedded)
+    scaled = scoring.minmax(cosines.values, embedded)
     # A memory without a vector is not the farthest one: nothing is known of it.
     scaled[~embedded] = 0
     return scaled
@@ -122,7 +121,7 @@ def _ranked(
     """
     given_way: set[int] = set()
     while True:
-        rows = _best(total, limit)
+        rows = scoring.best(total, limit)
         rows = rows[total[rows] > 0]
         older = [row for row in rows.tolist() if row in view.superseded_by and row not in given_way]
         if not older:
@@ -155,39 +154,6 @@ def _newest(view: GraphView, row: int, among: NDArray[np.bool_]) -> int:
     return newest
 
 
-def _minmax(scores: NDArray[np.float32], among: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Scores scaled to 0..1 over some rows; all zero where they do not differ."""
-    if not among.any():
-        return np.zeros_like(scores)
-    low = scores.min(where=among, initial=np.inf)
-    high = scores.max(where=among, initial=-np.inf)
-    if not high > low:
-        return np.where(among & (scores > 0), np.float32(1), np.float32(0))
-    return np.clip((scores - low) / (high - low), 0, 1).astype(np.float32)
-
-
-def _walk(view: GraphView, base: NDArray[np.float32], config: RecallConfig) -> NDArray[np.float32]:
-    """Share of the walk for every row, scaled to 0..walk_weight."""
-    out = np.zeros(view.n, np.float32)
-    seeds = _best(base, WALK_SEEDS)
-    seeds = seeds[base[seeds] > 0]
-    if not seeds.size:
-        return out
-    mass = np.exp((base[seeds] - base[seeds].max()) / WALK_TEMPERATURE)
-    reached = walk(
-        view.adjacency,
-        view.weights,
-        view.edges_alive,
-        seeds,
-        mass,
-        view.n,
-        restart=config.walk_restart,
-    )
-    if reached.rows.size:
-        out[reached.rows] = config.walk_weight * reached.scores / reached.scores.max()
-    return out
-
-
 def _filter(view: GraphView, query: Query) -> NDArray[np.bool_]:
     allowed = np.ones(view.n, np.bool_)
     if query.kinds:
@@ -202,21 +168,3 @@ def _filter(view: GraphView, query: Query) -> NDArray[np.bool_]:
         if query.before_us is not None:
             allowed &= when < query.before_us
     return allowed
-
-
-def _best(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """Rows of the highest scores, the highest first; equal scores in the order of their rows."""
-    rows = np.flatnonzero(scores >= _least_of_best(scores, count))
-    return rows[np.argsort(-scores[rows], kind="stable")[:count]]
-
-
-def _least_of_best(scores: NDArray[np.float32], count: int) -> np.float32:
-    """A score that at least `count` rows have, and not many more: that many blocks of rows have a row that has it.
-
-    A twentieth of the time of a partition of all.
-    """
-    block = min(len(scores) // (8 * count), 256)
-    if block < 2:
-        return np.float32(-np.inf)
-    tops = scores[: len(scores) // block * block].reshape(-1, block).max(axis=1)
-    return np.partition(tops, len(tops) - count)[len(tops) - count]

@@ -26,7 +26,7 @@ from dreamsvc.errors import StoreCorrupt, StoreUnavailable
 ChangeId = NewType("ChangeId", int)
 
 APPLICATION_ID = 0x64726D73  # "drms"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 # 3.7.0 to 3.51.2 can corrupt a database when a WAL is reset.
 OLDEST_SQLITE = (3, 51, 3)
 MOST_JOINED = 64

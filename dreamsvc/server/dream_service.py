@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 
 from dreamsvc.dream.scheduler import Scheduler
 from dreamsvc.dream.state import AWAKE
+from dreamsvc.errors import Unimplemented
 from dreamsvc.memory.embedding import TextEmbedding
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.store import Store
@@ -12,22 +13,34 @@ from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.dream_service_pb2 import (
     AbortRequest,
     AbortResponse,
+    AcceptBlindSpotRequest,
+    AcceptBlindSpotResponse,
     ApproveDreamRequest,
     ApproveDreamResponse,
     DiffDreamRequest,
     DiffDreamResponse,
     EstimateDreamRequest,
     EstimateDreamResponse,
+    GenerateRequest,
+    GenerateResponse,
+    GetDreamMapRequest,
+    GetDreamMapResponse,
     GetDreamRequest,
     GetDreamResponse,
     GetStatusRequest,
     GetStatusResponse,
+    ListBlindSpotsRequest,
+    ListBlindSpotsResponse,
     ListDreamsRequest,
     ListDreamsResponse,
+    RejectBlindSpotRequest,
+    RejectBlindSpotResponse,
     RejectDreamRequest,
     RejectDreamResponse,
     RevertRequest,
     RevertResponse,
+    SimulateRequest,
+    SimulateResponse,
     StreamStatusRequest,
     StreamStatusResponse,
     TriggerRequest,
@@ -98,6 +111,26 @@ class DreamCalls:
 
     async def diff_dream(self, request: DiffDreamRequest) -> DiffDreamResponse:
         return await asyncio.to_thread(self._journal.diff, request)
+
+    async def list_blind_spots(self, request: ListBlindSpotsRequest) -> ListBlindSpotsResponse:
+        return await asyncio.to_thread(self._store.list_blind_spots, request)
+
+    async def accept_blind_spot(self, request: AcceptBlindSpotRequest) -> AcceptBlindSpotResponse:
+        self._scheduler.note_call(request.space)
+        return await asyncio.wrap_future(self._store.accept_blind_spot(request))
+
+    async def reject_blind_spot(self, request: RejectBlindSpotRequest) -> RejectBlindSpotResponse:
+        self._scheduler.note_call(request.space)
+        return await asyncio.wrap_future(self._store.reject_blind_spot(request))
+
+    async def get_dream_map(self, request: GetDreamMapRequest) -> GetDreamMapResponse:
+        return await asyncio.to_thread(self._store.dream_map, request)
+
+    async def generate(self, request: GenerateRequest) -> GenerateResponse:
+        raise Unimplemented("not yet")
+
+    async def simulate(self, request: SimulateRequest) -> SimulateResponse:
+        raise Unimplemented("not yet")
 
     async def get_status(self, request: GetStatusRequest) -> GetStatusResponse:
         answer = await self._scheduler.status(request.space)

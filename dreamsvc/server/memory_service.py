@@ -3,27 +3,32 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import batched
 
 import numpy as np
 
 from dreamsvc import clock as clocks
-from dreamsvc.clock import from_timestamp
+from dreamsvc import entropy
+from dreamsvc.clock import Clock, from_timestamp
 from dreamsvc.dream.scheduler import Scheduler
 from dreamsvc.errors import DreamsvcError, EmbedderMissing, invalid
-from dreamsvc.memory import reading, recall, spaces
+from dreamsvc.memory import coactivation, reading, recall, spaces
 from dreamsvc.memory.embedding import TextEmbedding
 from dreamsvc.memory.graph import GraphView
 from dreamsvc.memory.store import Store
 from dreamsvc.server.importing import Importing
+from dreamsvc.server.recalls import Recalls
 from dreamsvc.v1.config_pb2 import RecallConfig
 from dreamsvc.v1.memory_pb2 import Hit, Why
 from dreamsvc.v1.memory_service_pb2 import (
     ExportRequest,
     ExportResponse,
     ExportSummary,
+    FeedbackRequest,
+    FeedbackResponse,
     ForgetRequest,
     ForgetResponse,
     GetMemoryRequest,
@@ -47,6 +52,8 @@ from dreamsvc.v1.memory_service_pb2 import (
 logger = logging.getLogger(__name__)
 RECALL_THREADS = 2
 TOUCH_EVERY_S = 1.0
+# Pairs written in one commit: changes of users get in between.
+PAIRS_AT_ONCE = 2_000
 
 
 class MemoryCalls:
@@ -59,6 +66,7 @@ class MemoryCalls:
         embedding: TextEmbedding,
         importing: Importing,
         config: RecallConfig,
+        clock: Clock | None = None,
     ) -> None:
         self._store = store
         self._scheduler = scheduler
@@ -67,7 +75,10 @@ class MemoryCalls:
         self._config = config
         # Queries have threads of their own, so that nothing else can be before them in the queue.
         self._recalls = ThreadPoolExecutor(RECALL_THREADS, thread_name_prefix="recall")
+        self._clock = clock or Clock()
+        self._returned = Recalls()
         self._touched: dict[str, Counter[int]] = {}
+        self._together: dict[str, Counter[coactivation.Pair]] = {}
 
     async def remember(self, request: RememberRequest) -> RememberResponse:
         self._check_contents(request)
@@ -86,7 +97,10 @@ class MemoryCalls:
         loop = asyncio.get_running_loop()
         answer, nodes = await loop.run_in_executor(self._recalls, self._find, request, graph.view)
         answer.woke_dream = woken
+        answer.recall_id = entropy.uuid7(self._clock.now_us())
+        self._returned.note(answer.recall_id, request.space, nodes, self._clock.monotonic())
         self._touched.setdefault(request.space, Counter()).update(nodes)
+        self._together.setdefault(request.space, Counter()).update(coactivation.recalled_pairs(nodes))
         answer.seconds = clocks.precise_s() - began
         return answer
 
@@ -132,6 +146,11 @@ class MemoryCalls:
                 await asyncio.wait({step})
             await asyncio.to_thread(parts.close)
 
+    async def feedback(self, request: FeedbackRequest) -> FeedbackResponse:
+        self._scheduler.note_call(request.space)
+        returned = self._returned.returned(request.recall_id, request.space, self._clock.monotonic())
+        return await asyncio.wrap_future(self._store.feedback(request, returned))
+
     async def get_stats(self, request: GetStatsRequest) -> GetStatsResponse:
         answer = await asyncio.to_thread(self._store.stats, request.space)
         answer.on_hold = self._scheduler.on_hold(request.space)
@@ -145,12 +164,18 @@ class MemoryCalls:
 
     async def flush_touches(self) -> None:
         touched, self._touched = self._touched, {}
+        together, self._together = self._together, {}
         for space, nodes in touched.items():
             if nodes:
                 try:
-                    await asyncio.wrap_future(self._store.touch(space, dict(nodes)))
+                    await self._flush(space, nodes, together.get(space, {}))
                 except DreamsvcError as error:
                     logger.warning('recalls in space "%s" could not be noted: %s', space, error.message)
+
+    async def _flush(self, space: str, nodes: Mapping[int, int], pairs: Mapping[coactivation.Pair, int]) -> None:
+        await asyncio.wrap_future(self._store.touch(space, dict(nodes)))
+        for part in batched(pairs.items(), PAIRS_AT_ONCE):
+            await asyncio.wrap_future(self._store.note_together(space, dict(part)))
 
     def _find(self, request: RecallRequest, view: GraphView) -> tuple[RecallResponse, list[int]]:
         space = self._store.space(request.space)

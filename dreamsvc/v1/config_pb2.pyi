@@ -76,6 +76,9 @@ class DreamConfig(_message.Message):
     SHORTCUTS_FIELD_NUMBER: _builtins.int
     PROPOSE_FIELD_NUMBER: _builtins.int
     HOLD_SPACES_FIELD_NUMBER: _builtins.int
+    LINKING_FIELD_NUMBER: _builtins.int
+    TUNER_FIELD_NUMBER: _builtins.int
+    NEUROMODULATION_FIELD_NUMBER: _builtins.int
     enabled: _builtins.bool
     """False: no dream starts, by itself or by Trigger."""
     max_parallel: _builtins.int
@@ -106,6 +109,12 @@ class DreamConfig(_message.Message):
     def hold_spaces(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Spaces on hold: no dream and no purge touches them."""
 
+    @_builtins.property
+    def linking(self) -> Global___LinkingConfig: ...
+    @_builtins.property
+    def tuner(self) -> Global___TunerConfig: ...
+    @_builtins.property
+    def neuromodulation(self) -> Global___NeuromodulationConfig: ...
     def __init__(
         self,
         *,
@@ -123,10 +132,13 @@ class DreamConfig(_message.Message):
         shortcuts: Global___ShortcutConfig | None = ...,
         propose: _builtins.bool | None = ...,
         hold_spaces: _abc.Iterable[_builtins.str] | None = ...,
+        linking: Global___LinkingConfig | None = ...,
+        tuner: Global___TunerConfig | None = ...,
+        neuromodulation: Global___NeuromodulationConfig | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_max_parallel", b"_max_parallel", "_propose", b"_propose", "consolidation", b"consolidation", "enabled", b"enabled", "max_parallel", b"max_parallel", "nrem", b"nrem", "propose", b"propose", "quality", b"quality", "redundancy", b"redundancy", "rem", b"rem", "resources", b"resources", "schema", b"schema", "shortcuts", b"shortcuts", "src", b"src", "trigger", b"trigger"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_max_parallel", b"_max_parallel", "_propose", b"_propose", "consolidation", b"consolidation", "enabled", b"enabled", "linking", b"linking", "max_parallel", b"max_parallel", "neuromodulation", b"neuromodulation", "nrem", b"nrem", "propose", b"propose", "quality", b"quality", "redundancy", b"redundancy", "rem", b"rem", "resources", b"resources", "schema", b"schema", "shortcuts", b"shortcuts", "src", b"src", "trigger", b"trigger", "tuner", b"tuner"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_max_parallel", b"_max_parallel", "_propose", b"_propose", "consolidation", b"consolidation", "enabled", b"enabled", "hold_spaces", b"hold_spaces", "max_parallel", b"max_parallel", "nrem", b"nrem", "propose", b"propose", "quality", b"quality", "redundancy", b"redundancy", "rem", b"rem", "resources", b"resources", "schema", b"schema", "shortcuts", b"shortcuts", "src", b"src", "trigger", b"trigger"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_max_parallel", b"_max_parallel", "_propose", b"_propose", "consolidation", b"consolidation", "enabled", b"enabled", "hold_spaces", b"hold_spaces", "linking", b"linking", "max_parallel", b"max_parallel", "neuromodulation", b"neuromodulation", "nrem", b"nrem", "propose", b"propose", "quality", b"quality", "redundancy", b"redundancy", "rem", b"rem", "resources", b"resources", "schema", b"schema", "shortcuts", b"shortcuts", "src", b"src", "trigger", b"trigger", "tuner", b"tuner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
@@ -309,7 +321,7 @@ Global___NremConfig: _TypeAlias = NremConfig  # noqa: Y015
 
 @_typing.final
 class RemConfig(_message.Message):
-    """The REM phase (REQ-DREAM-010 to 013). Checked, and read once REM exists."""
+    """The REM phase (REQ-DREAM-010 to 013)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -319,13 +331,36 @@ class RemConfig(_message.Message):
     EXPLORATION_TEMPERATURE_FIELD_NUMBER: _builtins.int
     NEW_EDGE_WEIGHT_FIELD_NUMBER: _builtins.int
     NEW_EDGE_CONFIDENCE_FIELD_NUMBER: _builtins.int
+    MAX_NEW_EDGES_FIELD_NUMBER: _builtins.int
+    STEP_SIZE_FIELD_NUMBER: _builtins.int
+    WALK_LENGTH_FIELD_NUMBER: _builtins.int
+    EXPLORATION_BIAS_FIELD_NUMBER: _builtins.int
+    MIN_CAUSAL_OVERLAP_FIELD_NUMBER: _builtins.int
+    MAX_CAUSAL_DEPTH_FIELD_NUMBER: _builtins.int
+    DIMENSION_FIELD_NUMBER: _builtins.int
+    EXPLORE_FIELD_NUMBER: _builtins.int
     duration_minutes: _builtins.float
     synthetic_query_count: _builtins.int
     min_semantic_leap: _builtins.float
-    """Least cosine distance of the two ends of a new edge."""
+    """Least cosine distance of the two ends of a find; at the 0.7 of the specification most pairs pass that share nothing."""
     exploration_temperature: _builtins.float
     new_edge_weight: _builtins.float
     new_edge_confidence: _builtins.float
+    max_new_edges: _builtins.int
+    """Most novel edges of a night; 0 takes 2 % of the memories, at least 50."""
+    step_size: _builtins.float
+    """Hyperbolic length of a step of a walk."""
+    walk_length: _builtins.int
+    exploration_bias: _builtins.float
+    """Share of chance in the direction of a step; the rest points where memories are sparse."""
+    min_causal_overlap: _builtins.float
+    """Least overlap of causal reach of a find that nothing else speaks for."""
+    max_causal_depth: _builtins.int
+    """Edges between the two ends of a find by way of where they meet."""
+    dimension: _builtins.int
+    """Numbers of a position in the Poincare ball."""
+    explore: _builtins.bool
+    """False: no walks, blind spots and novel edges; linking has a switch of its own."""
     def __init__(
         self,
         *,
@@ -335,27 +370,63 @@ class RemConfig(_message.Message):
         exploration_temperature: _builtins.float | None = ...,
         new_edge_weight: _builtins.float | None = ...,
         new_edge_confidence: _builtins.float | None = ...,
+        max_new_edges: _builtins.int | None = ...,
+        step_size: _builtins.float | None = ...,
+        walk_length: _builtins.int | None = ...,
+        exploration_bias: _builtins.float | None = ...,
+        min_causal_overlap: _builtins.float | None = ...,
+        max_causal_depth: _builtins.int | None = ...,
+        dimension: _builtins.int | None = ...,
+        explore: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_duration_minutes", b"_duration_minutes", "_exploration_temperature", b"_exploration_temperature", "_min_semantic_leap", b"_min_semantic_leap", "_new_edge_confidence", b"_new_edge_confidence", "_new_edge_weight", b"_new_edge_weight", "_synthetic_query_count", b"_synthetic_query_count", "duration_minutes", b"duration_minutes", "exploration_temperature", b"exploration_temperature", "min_semantic_leap", b"min_semantic_leap", "new_edge_confidence", b"new_edge_confidence", "new_edge_weight", b"new_edge_weight", "synthetic_query_count", b"synthetic_query_count"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dimension", b"_dimension", "_duration_minutes", b"_duration_minutes", "_exploration_bias", b"_exploration_bias", "_exploration_temperature", b"_exploration_temperature", "_explore", b"_explore", "_max_causal_depth", b"_max_causal_depth", "_max_new_edges", b"_max_new_edges", "_min_causal_overlap", b"_min_causal_overlap", "_min_semantic_leap", b"_min_semantic_leap", "_new_edge_confidence", b"_new_edge_confidence", "_new_edge_weight", b"_new_edge_weight", "_step_size", b"_step_size", "_synthetic_query_count", b"_synthetic_query_count", "_walk_length", b"_walk_length", "dimension", b"dimension", "duration_minutes", b"duration_minutes", "exploration_bias", b"exploration_bias", "exploration_temperature", b"exploration_temperature", "explore", b"explore", "max_causal_depth", b"max_causal_depth", "max_new_edges", b"max_new_edges", "min_causal_overlap", b"min_causal_overlap", "min_semantic_leap", b"min_semantic_leap", "new_edge_confidence", b"new_edge_confidence", "new_edge_weight", b"new_edge_weight", "step_size", b"step_size", "synthetic_query_count", b"synthetic_query_count", "walk_length", b"walk_length"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_duration_minutes", b"_duration_minutes", "_exploration_temperature", b"_exploration_temperature", "_min_semantic_leap", b"_min_semantic_leap", "_new_edge_confidence", b"_new_edge_confidence", "_new_edge_weight", b"_new_edge_weight", "_synthetic_query_count", b"_synthetic_query_count", "duration_minutes", b"duration_minutes", "exploration_temperature", b"exploration_temperature", "min_semantic_leap", b"min_semantic_leap", "new_edge_confidence", b"new_edge_confidence", "new_edge_weight", b"new_edge_weight", "synthetic_query_count", b"synthetic_query_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimension", b"_dimension", "_duration_minutes", b"_duration_minutes", "_exploration_bias", b"_exploration_bias", "_exploration_temperature", b"_exploration_temperature", "_explore", b"_explore", "_max_causal_depth", b"_max_causal_depth", "_max_new_edges", b"_max_new_edges", "_min_causal_overlap", b"_min_causal_overlap", "_min_semantic_leap", b"_min_semantic_leap", "_new_edge_confidence", b"_new_edge_confidence", "_new_edge_weight", b"_new_edge_weight", "_step_size", b"_step_size", "_synthetic_query_count", b"_synthetic_query_count", "_walk_length", b"_walk_length", "dimension", b"dimension", "duration_minutes", b"duration_minutes", "exploration_bias", b"exploration_bias", "exploration_temperature", b"exploration_temperature", "explore", b"explore", "max_causal_depth", b"max_causal_depth", "max_new_edges", b"max_new_edges", "min_causal_overlap", b"min_causal_overlap", "min_semantic_leap", b"min_semantic_leap", "new_edge_confidence", b"new_edge_confidence", "new_edge_weight", b"new_edge_weight", "step_size", b"step_size", "synthetic_query_count", b"synthetic_query_count", "walk_length", b"walk_length"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dimension: _TypeAlias = _typing.Literal["dimension"]  # noqa: Y015
+    _WhichOneofArgType__dimension: _TypeAlias = _typing.Literal["_dimension", b"_dimension"]  # noqa: Y015
     _WhichOneofReturnType__duration_minutes: _TypeAlias = _typing.Literal["duration_minutes"]  # noqa: Y015
     _WhichOneofArgType__duration_minutes: _TypeAlias = _typing.Literal["_duration_minutes", b"_duration_minutes"]  # noqa: Y015
+    _WhichOneofReturnType__exploration_bias: _TypeAlias = _typing.Literal["exploration_bias"]  # noqa: Y015
+    _WhichOneofArgType__exploration_bias: _TypeAlias = _typing.Literal["_exploration_bias", b"_exploration_bias"]  # noqa: Y015
     _WhichOneofReturnType__exploration_temperature: _TypeAlias = _typing.Literal["exploration_temperature"]  # noqa: Y015
     _WhichOneofArgType__exploration_temperature: _TypeAlias = _typing.Literal["_exploration_temperature", b"_exploration_temperature"]  # noqa: Y015
+    _WhichOneofReturnType__explore: _TypeAlias = _typing.Literal["explore"]  # noqa: Y015
+    _WhichOneofArgType__explore: _TypeAlias = _typing.Literal["_explore", b"_explore"]  # noqa: Y015
+    _WhichOneofReturnType__max_causal_depth: _TypeAlias = _typing.Literal["max_causal_depth"]  # noqa: Y015
+    _WhichOneofArgType__max_causal_depth: _TypeAlias = _typing.Literal["_max_causal_depth", b"_max_causal_depth"]  # noqa: Y015
+    _WhichOneofReturnType__max_new_edges: _TypeAlias = _typing.Literal["max_new_edges"]  # noqa: Y015
+    _WhichOneofArgType__max_new_edges: _TypeAlias = _typing.Literal["_max_new_edges", b"_max_new_edges"]  # noqa: Y015
+    _WhichOneofReturnType__min_causal_overlap: _TypeAlias = _typing.Literal["min_causal_overlap"]  # noqa: Y015
+    _WhichOneofArgType__min_causal_overlap: _TypeAlias = _typing.Literal["_min_causal_overlap", b"_min_causal_overlap"]  # noqa: Y015
     _WhichOneofReturnType__min_semantic_leap: _TypeAlias = _typing.Literal["min_semantic_leap"]  # noqa: Y015
     _WhichOneofArgType__min_semantic_leap: _TypeAlias = _typing.Literal["_min_semantic_leap", b"_min_semantic_leap"]  # noqa: Y015
     _WhichOneofReturnType__new_edge_confidence: _TypeAlias = _typing.Literal["new_edge_confidence"]  # noqa: Y015
     _WhichOneofArgType__new_edge_confidence: _TypeAlias = _typing.Literal["_new_edge_confidence", b"_new_edge_confidence"]  # noqa: Y015
     _WhichOneofReturnType__new_edge_weight: _TypeAlias = _typing.Literal["new_edge_weight"]  # noqa: Y015
     _WhichOneofArgType__new_edge_weight: _TypeAlias = _typing.Literal["_new_edge_weight", b"_new_edge_weight"]  # noqa: Y015
+    _WhichOneofReturnType__step_size: _TypeAlias = _typing.Literal["step_size"]  # noqa: Y015
+    _WhichOneofArgType__step_size: _TypeAlias = _typing.Literal["_step_size", b"_step_size"]  # noqa: Y015
     _WhichOneofReturnType__synthetic_query_count: _TypeAlias = _typing.Literal["synthetic_query_count"]  # noqa: Y015
     _WhichOneofArgType__synthetic_query_count: _TypeAlias = _typing.Literal["_synthetic_query_count", b"_synthetic_query_count"]  # noqa: Y015
+    _WhichOneofReturnType__walk_length: _TypeAlias = _typing.Literal["walk_length"]  # noqa: Y015
+    _WhichOneofArgType__walk_length: _TypeAlias = _typing.Literal["_walk_length", b"_walk_length"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dimension) -> _WhichOneofReturnType__dimension | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__duration_minutes) -> _WhichOneofReturnType__duration_minutes | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__exploration_bias) -> _WhichOneofReturnType__exploration_bias | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__exploration_temperature) -> _WhichOneofReturnType__exploration_temperature | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__explore) -> _WhichOneofReturnType__explore | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_causal_depth) -> _WhichOneofReturnType__max_causal_depth | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_new_edges) -> _WhichOneofReturnType__max_new_edges | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_causal_overlap) -> _WhichOneofReturnType__min_causal_overlap | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_semantic_leap) -> _WhichOneofReturnType__min_semantic_leap | None: ...
     @_typing.overload
@@ -363,9 +434,263 @@ class RemConfig(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__new_edge_weight) -> _WhichOneofReturnType__new_edge_weight | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__step_size) -> _WhichOneofReturnType__step_size | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__synthetic_query_count) -> _WhichOneofReturnType__synthetic_query_count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__walk_length) -> _WhichOneofReturnType__walk_length | None: ...
 
 Global___RemConfig: _TypeAlias = RemConfig  # noqa: Y015
+
+@_typing.final
+class LinkingConfig(_message.Message):
+    """Edges that evidence between memories speaks for, and what they add to the index."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENABLED_FIELD_NUMBER: _builtins.int
+    MENTIONS_FIELD_NUMBER: _builtins.int
+    SHARED_ENTITIES_FIELD_NUMBER: _builtins.int
+    ADJACENCY_FIELD_NUMBER: _builtins.int
+    LINKS_PER_MEMORY_FIELD_NUMBER: _builtins.int
+    MAX_DOCUMENT_FREQUENCY_FIELD_NUMBER: _builtins.int
+    SESSION_GAP_MINUTES_FIELD_NUMBER: _builtins.int
+    EXPAND_WORDS_FIELD_NUMBER: _builtins.int
+    EXPANSION_TERMS_FIELD_NUMBER: _builtins.int
+    EXPAND_VECTORS_FIELD_NUMBER: _builtins.int
+    PROBE_QUERIES_FIELD_NUMBER: _builtins.int
+    enabled: _builtins.bool
+    mentions: _builtins.bool
+    """A memory's title or alias in the text of another."""
+    shared_entities: _builtins.bool
+    """Names that few memories share."""
+    adjacency: _builtins.bool
+    """Neighbours in time, within one session."""
+    links_per_memory: _builtins.float
+    """Links a memory, on average, besides those to its neighbours in time."""
+    max_document_frequency: _builtins.int
+    """A name that more memories share is not rare."""
+    session_gap_minutes: _builtins.float
+    """Memories without a session that lie further apart in time are no neighbours."""
+    expand_words: _builtins.bool
+    """Memories are also found by words of those that they are linked to."""
+    expansion_terms: _builtins.int
+    """Words of its neighbours that a memory is found by."""
+    expand_vectors: _builtins.bool
+    """Memories are also found by the vectors of those that they are linked to."""
+    probe_queries: _builtins.int
+    """Pseudo-queries of each of the two kinds that links and index are measured by."""
+    def __init__(
+        self,
+        *,
+        enabled: _builtins.bool | None = ...,
+        mentions: _builtins.bool | None = ...,
+        shared_entities: _builtins.bool | None = ...,
+        adjacency: _builtins.bool | None = ...,
+        links_per_memory: _builtins.float | None = ...,
+        max_document_frequency: _builtins.int | None = ...,
+        session_gap_minutes: _builtins.float | None = ...,
+        expand_words: _builtins.bool | None = ...,
+        expansion_terms: _builtins.int | None = ...,
+        expand_vectors: _builtins.bool | None = ...,
+        probe_queries: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_adjacency", b"_adjacency", "_enabled", b"_enabled", "_expand_vectors", b"_expand_vectors", "_expand_words", b"_expand_words", "_expansion_terms", b"_expansion_terms", "_links_per_memory", b"_links_per_memory", "_max_document_frequency", b"_max_document_frequency", "_mentions", b"_mentions", "_probe_queries", b"_probe_queries", "_session_gap_minutes", b"_session_gap_minutes", "_shared_entities", b"_shared_entities", "adjacency", b"adjacency", "enabled", b"enabled", "expand_vectors", b"expand_vectors", "expand_words", b"expand_words", "expansion_terms", b"expansion_terms", "links_per_memory", b"links_per_memory", "max_document_frequency", b"max_document_frequency", "mentions", b"mentions", "probe_queries", b"probe_queries", "session_gap_minutes", b"session_gap_minutes", "shared_entities", b"shared_entities"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_adjacency", b"_adjacency", "_enabled", b"_enabled", "_expand_vectors", b"_expand_vectors", "_expand_words", b"_expand_words", "_expansion_terms", b"_expansion_terms", "_links_per_memory", b"_links_per_memory", "_max_document_frequency", b"_max_document_frequency", "_mentions", b"_mentions", "_probe_queries", b"_probe_queries", "_session_gap_minutes", b"_session_gap_minutes", "_shared_entities", b"_shared_entities", "adjacency", b"adjacency", "enabled", b"enabled", "expand_vectors", b"expand_vectors", "expand_words", b"expand_words", "expansion_terms", b"expansion_terms", "links_per_memory", b"links_per_memory", "max_document_frequency", b"max_document_frequency", "mentions", b"mentions", "probe_queries", b"probe_queries", "session_gap_minutes", b"session_gap_minutes", "shared_entities", b"shared_entities"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__adjacency: _TypeAlias = _typing.Literal["adjacency"]  # noqa: Y015
+    _WhichOneofArgType__adjacency: _TypeAlias = _typing.Literal["_adjacency", b"_adjacency"]  # noqa: Y015
+    _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
+    _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__expand_vectors: _TypeAlias = _typing.Literal["expand_vectors"]  # noqa: Y015
+    _WhichOneofArgType__expand_vectors: _TypeAlias = _typing.Literal["_expand_vectors", b"_expand_vectors"]  # noqa: Y015
+    _WhichOneofReturnType__expand_words: _TypeAlias = _typing.Literal["expand_words"]  # noqa: Y015
+    _WhichOneofArgType__expand_words: _TypeAlias = _typing.Literal["_expand_words", b"_expand_words"]  # noqa: Y015
+    _WhichOneofReturnType__expansion_terms: _TypeAlias = _typing.Literal["expansion_terms"]  # noqa: Y015
+    _WhichOneofArgType__expansion_terms: _TypeAlias = _typing.Literal["_expansion_terms", b"_expansion_terms"]  # noqa: Y015
+    _WhichOneofReturnType__links_per_memory: _TypeAlias = _typing.Literal["links_per_memory"]  # noqa: Y015
+    _WhichOneofArgType__links_per_memory: _TypeAlias = _typing.Literal["_links_per_memory", b"_links_per_memory"]  # noqa: Y015
+    _WhichOneofReturnType__max_document_frequency: _TypeAlias = _typing.Literal["max_document_frequency"]  # noqa: Y015
+    _WhichOneofArgType__max_document_frequency: _TypeAlias = _typing.Literal["_max_document_frequency", b"_max_document_frequency"]  # noqa: Y015
+    _WhichOneofReturnType__mentions: _TypeAlias = _typing.Literal["mentions"]  # noqa: Y015
+    _WhichOneofArgType__mentions: _TypeAlias = _typing.Literal["_mentions", b"_mentions"]  # noqa: Y015
+    _WhichOneofReturnType__probe_queries: _TypeAlias = _typing.Literal["probe_queries"]  # noqa: Y015
+    _WhichOneofArgType__probe_queries: _TypeAlias = _typing.Literal["_probe_queries", b"_probe_queries"]  # noqa: Y015
+    _WhichOneofReturnType__session_gap_minutes: _TypeAlias = _typing.Literal["session_gap_minutes"]  # noqa: Y015
+    _WhichOneofArgType__session_gap_minutes: _TypeAlias = _typing.Literal["_session_gap_minutes", b"_session_gap_minutes"]  # noqa: Y015
+    _WhichOneofReturnType__shared_entities: _TypeAlias = _typing.Literal["shared_entities"]  # noqa: Y015
+    _WhichOneofArgType__shared_entities: _TypeAlias = _typing.Literal["_shared_entities", b"_shared_entities"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__adjacency) -> _WhichOneofReturnType__adjacency | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expand_vectors) -> _WhichOneofReturnType__expand_vectors | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expand_words) -> _WhichOneofReturnType__expand_words | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expansion_terms) -> _WhichOneofReturnType__expansion_terms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__links_per_memory) -> _WhichOneofReturnType__links_per_memory | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_document_frequency) -> _WhichOneofReturnType__max_document_frequency | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mentions) -> _WhichOneofReturnType__mentions | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__probe_queries) -> _WhichOneofReturnType__probe_queries | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__session_gap_minutes) -> _WhichOneofReturnType__session_gap_minutes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__shared_entities) -> _WhichOneofReturnType__shared_entities | None: ...
+
+Global___LinkingConfig: _TypeAlias = LinkingConfig  # noqa: Y015
+
+@_typing.final
+class TunerConfig(_message.Message):
+    """Brings the activation to its target (REQ-DREAM-015)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENABLED_FIELD_NUMBER: _builtins.int
+    TARGET_ACTIVATION_FIELD_NUMBER: _builtins.int
+    ADJUSTMENT_RATE_FIELD_NUMBER: _builtins.int
+    MIN_SPARSITY_FIELD_NUMBER: _builtins.int
+    MAX_SPARSITY_FIELD_NUMBER: _builtins.int
+    MAX_RANDOMNESS_FIELD_NUMBER: _builtins.int
+    MAX_CLUSTERING_FIELD_NUMBER: _builtins.int
+    enabled: _builtins.bool
+    target_activation: _builtins.float
+    """Mean activation over all memories."""
+    adjustment_rate: _builtins.float
+    """Change of sparsity for an error of 1."""
+    min_sparsity: _builtins.float
+    max_sparsity: _builtins.float
+    max_randomness: _builtins.float
+    max_clustering: _builtins.float
+    def __init__(
+        self,
+        *,
+        enabled: _builtins.bool | None = ...,
+        target_activation: _builtins.float | None = ...,
+        adjustment_rate: _builtins.float | None = ...,
+        min_sparsity: _builtins.float | None = ...,
+        max_sparsity: _builtins.float | None = ...,
+        max_randomness: _builtins.float | None = ...,
+        max_clustering: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_adjustment_rate", b"_adjustment_rate", "_enabled", b"_enabled", "_max_clustering", b"_max_clustering", "_max_randomness", b"_max_randomness", "_max_sparsity", b"_max_sparsity", "_min_sparsity", b"_min_sparsity", "_target_activation", b"_target_activation", "adjustment_rate", b"adjustment_rate", "enabled", b"enabled", "max_clustering", b"max_clustering", "max_randomness", b"max_randomness", "max_sparsity", b"max_sparsity", "min_sparsity", b"min_sparsity", "target_activation", b"target_activation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_adjustment_rate", b"_adjustment_rate", "_enabled", b"_enabled", "_max_clustering", b"_max_clustering", "_max_randomness", b"_max_randomness", "_max_sparsity", b"_max_sparsity", "_min_sparsity", b"_min_sparsity", "_target_activation", b"_target_activation", "adjustment_rate", b"adjustment_rate", "enabled", b"enabled", "max_clustering", b"max_clustering", "max_randomness", b"max_randomness", "max_sparsity", b"max_sparsity", "min_sparsity", b"min_sparsity", "target_activation", b"target_activation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__adjustment_rate: _TypeAlias = _typing.Literal["adjustment_rate"]  # noqa: Y015
+    _WhichOneofArgType__adjustment_rate: _TypeAlias = _typing.Literal["_adjustment_rate", b"_adjustment_rate"]  # noqa: Y015
+    _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
+    _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__max_clustering: _TypeAlias = _typing.Literal["max_clustering"]  # noqa: Y015
+    _WhichOneofArgType__max_clustering: _TypeAlias = _typing.Literal["_max_clustering", b"_max_clustering"]  # noqa: Y015
+    _WhichOneofReturnType__max_randomness: _TypeAlias = _typing.Literal["max_randomness"]  # noqa: Y015
+    _WhichOneofArgType__max_randomness: _TypeAlias = _typing.Literal["_max_randomness", b"_max_randomness"]  # noqa: Y015
+    _WhichOneofReturnType__max_sparsity: _TypeAlias = _typing.Literal["max_sparsity"]  # noqa: Y015
+    _WhichOneofArgType__max_sparsity: _TypeAlias = _typing.Literal["_max_sparsity", b"_max_sparsity"]  # noqa: Y015
+    _WhichOneofReturnType__min_sparsity: _TypeAlias = _typing.Literal["min_sparsity"]  # noqa: Y015
+    _WhichOneofArgType__min_sparsity: _TypeAlias = _typing.Literal["_min_sparsity", b"_min_sparsity"]  # noqa: Y015
+    _WhichOneofReturnType__target_activation: _TypeAlias = _typing.Literal["target_activation"]  # noqa: Y015
+    _WhichOneofArgType__target_activation: _TypeAlias = _typing.Literal["_target_activation", b"_target_activation"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__adjustment_rate) -> _WhichOneofReturnType__adjustment_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_clustering) -> _WhichOneofReturnType__max_clustering | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_randomness) -> _WhichOneofReturnType__max_randomness | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_sparsity) -> _WhichOneofReturnType__max_sparsity | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_sparsity) -> _WhichOneofReturnType__min_sparsity | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__target_activation) -> _WhichOneofReturnType__target_activation | None: ...
+
+Global___TunerConfig: _TypeAlias = TunerConfig  # noqa: Y015
+
+@_typing.final
+class NeuromodulationConfig(_message.Message):
+    """Levels of each phase (REQ-DREAM-020). What they scale is as configured elsewhere at the defaults given here."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOPAMINE_NREM_FIELD_NUMBER: _builtins.int
+    DOPAMINE_REM_FIELD_NUMBER: _builtins.int
+    SEROTONIN_NREM_FIELD_NUMBER: _builtins.int
+    SEROTONIN_REM_FIELD_NUMBER: _builtins.int
+    ACETYLCHOLINE_NREM_FIELD_NUMBER: _builtins.int
+    ACETYLCHOLINE_REM_FIELD_NUMBER: _builtins.int
+    BASELINE_FIELD_NUMBER: _builtins.int
+    TRANSITION_MS_FIELD_NUMBER: _builtins.int
+    dopamine_nrem: _builtins.float
+    """Learning rate of the replay."""
+    dopamine_rem: _builtins.float
+    serotonin_nrem: _builtins.float
+    serotonin_rem: _builtins.float
+    """Temperature of the walks."""
+    acetylcholine_nrem: _builtins.float
+    acetylcholine_rem: _builtins.float
+    """Most novel edges of a night."""
+    baseline: _builtins.float
+    """Of all three while awake."""
+    transition_ms: _builtins.float
+    """From one phase's levels to the next one's."""
+    def __init__(
+        self,
+        *,
+        dopamine_nrem: _builtins.float | None = ...,
+        dopamine_rem: _builtins.float | None = ...,
+        serotonin_nrem: _builtins.float | None = ...,
+        serotonin_rem: _builtins.float | None = ...,
+        acetylcholine_nrem: _builtins.float | None = ...,
+        acetylcholine_rem: _builtins.float | None = ...,
+        baseline: _builtins.float | None = ...,
+        transition_ms: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_acetylcholine_nrem", b"_acetylcholine_nrem", "_acetylcholine_rem", b"_acetylcholine_rem", "_baseline", b"_baseline", "_dopamine_nrem", b"_dopamine_nrem", "_dopamine_rem", b"_dopamine_rem", "_serotonin_nrem", b"_serotonin_nrem", "_serotonin_rem", b"_serotonin_rem", "_transition_ms", b"_transition_ms", "acetylcholine_nrem", b"acetylcholine_nrem", "acetylcholine_rem", b"acetylcholine_rem", "baseline", b"baseline", "dopamine_nrem", b"dopamine_nrem", "dopamine_rem", b"dopamine_rem", "serotonin_nrem", b"serotonin_nrem", "serotonin_rem", b"serotonin_rem", "transition_ms", b"transition_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_acetylcholine_nrem", b"_acetylcholine_nrem", "_acetylcholine_rem", b"_acetylcholine_rem", "_baseline", b"_baseline", "_dopamine_nrem", b"_dopamine_nrem", "_dopamine_rem", b"_dopamine_rem", "_serotonin_nrem", b"_serotonin_nrem", "_serotonin_rem", b"_serotonin_rem", "_transition_ms", b"_transition_ms", "acetylcholine_nrem", b"acetylcholine_nrem", "acetylcholine_rem", b"acetylcholine_rem", "baseline", b"baseline", "dopamine_nrem", b"dopamine_nrem", "dopamine_rem", b"dopamine_rem", "serotonin_nrem", b"serotonin_nrem", "serotonin_rem", b"serotonin_rem", "transition_ms", b"transition_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__acetylcholine_nrem: _TypeAlias = _typing.Literal["acetylcholine_nrem"]  # noqa: Y015
+    _WhichOneofArgType__acetylcholine_nrem: _TypeAlias = _typing.Literal["_acetylcholine_nrem", b"_acetylcholine_nrem"]  # noqa: Y015
+    _WhichOneofReturnType__acetylcholine_rem: _TypeAlias = _typing.Literal["acetylcholine_rem"]  # noqa: Y015
+    _WhichOneofArgType__acetylcholine_rem: _TypeAlias = _typing.Literal["_acetylcholine_rem", b"_acetylcholine_rem"]  # noqa: Y015
+    _WhichOneofReturnType__baseline: _TypeAlias = _typing.Literal["baseline"]  # noqa: Y015
+    _WhichOneofArgType__baseline: _TypeAlias = _typing.Literal["_baseline", b"_baseline"]  # noqa: Y015
+    _WhichOneofReturnType__dopamine_nrem: _TypeAlias = _typing.Literal["dopamine_nrem"]  # noqa: Y015
+    _WhichOneofArgType__dopamine_nrem: _TypeAlias = _typing.Literal["_dopamine_nrem", b"_dopamine_nrem"]  # noqa: Y015
+    _WhichOneofReturnType__dopamine_rem: _TypeAlias = _typing.Literal["dopamine_rem"]  # noqa: Y015
+    _WhichOneofArgType__dopamine_rem: _TypeAlias = _typing.Literal["_dopamine_rem", b"_dopamine_rem"]  # noqa: Y015
+    _WhichOneofReturnType__serotonin_nrem: _TypeAlias = _typing.Literal["serotonin_nrem"]  # noqa: Y015
+    _WhichOneofArgType__serotonin_nrem: _TypeAlias = _typing.Literal["_serotonin_nrem", b"_serotonin_nrem"]  # noqa: Y015
+    _WhichOneofReturnType__serotonin_rem: _TypeAlias = _typing.Literal["serotonin_rem"]  # noqa: Y015
+    _WhichOneofArgType__serotonin_rem: _TypeAlias = _typing.Literal["_serotonin_rem", b"_serotonin_rem"]  # noqa: Y015
+    _WhichOneofReturnType__transition_ms: _TypeAlias = _typing.Literal["transition_ms"]  # noqa: Y015
+    _WhichOneofArgType__transition_ms: _TypeAlias = _typing.Literal["_transition_ms", b"_transition_ms"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__acetylcholine_nrem) -> _WhichOneofReturnType__acetylcholine_nrem | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__acetylcholine_rem) -> _WhichOneofReturnType__acetylcholine_rem | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__baseline) -> _WhichOneofReturnType__baseline | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dopamine_nrem) -> _WhichOneofReturnType__dopamine_nrem | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dopamine_rem) -> _WhichOneofReturnType__dopamine_rem | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__serotonin_nrem) -> _WhichOneofReturnType__serotonin_nrem | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__serotonin_rem) -> _WhichOneofReturnType__serotonin_rem | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__transition_ms) -> _WhichOneofReturnType__transition_ms | None: ...
+
+Global___NeuromodulationConfig: _TypeAlias = NeuromodulationConfig  # noqa: Y015
 
 @_typing.final
 class SrcConfig(_message.Message):
@@ -796,6 +1121,7 @@ class RecallConfig(_message.Message):
     WALK_RESTART_FIELD_NUMBER: _builtins.int
     OPEN_CONTAINERS_FIELD_NUMBER: _builtins.int
     SIMILAR_FIELD_NUMBER: _builtins.int
+    EXPANSION_WEIGHT_FIELD_NUMBER: _builtins.int
     lexical_weight: _builtins.float
     """Weight of BM25 beside the dense score."""
     walk_weight: _builtins.float
@@ -806,6 +1132,8 @@ class RecallConfig(_message.Message):
     """Containers whose facets are scored one by one; facets of all others have the score of theirs."""
     similar: _builtins.float
     """A hit at least so near to a better one that says the same is left out; 1 leaves out copies only."""
+    expansion_weight: _builtins.float
+    """Weight of the words and vectors of what a memory is linked to; 0 leaves what dreams added to the index unread."""
     def __init__(
         self,
         *,
@@ -814,11 +1142,14 @@ class RecallConfig(_message.Message):
         walk_restart: _builtins.float | None = ...,
         open_containers: _builtins.int | None = ...,
         similar: _builtins.float | None = ...,
+        expansion_weight: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_lexical_weight", b"_lexical_weight", "_open_containers", b"_open_containers", "_similar", b"_similar", "_walk_restart", b"_walk_restart", "_walk_weight", b"_walk_weight", "lexical_weight", b"lexical_weight", "open_containers", b"open_containers", "similar", b"similar", "walk_restart", b"walk_restart", "walk_weight", b"walk_weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expansion_weight", b"_expansion_weight", "_lexical_weight", b"_lexical_weight", "_open_containers", b"_open_containers", "_similar", b"_similar", "_walk_restart", b"_walk_restart", "_walk_weight", b"_walk_weight", "expansion_weight", b"expansion_weight", "lexical_weight", b"lexical_weight", "open_containers", b"open_containers", "similar", b"similar", "walk_restart", b"walk_restart", "walk_weight", b"walk_weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lexical_weight", b"_lexical_weight", "_open_containers", b"_open_containers", "_similar", b"_similar", "_walk_restart", b"_walk_restart", "_walk_weight", b"_walk_weight", "lexical_weight", b"lexical_weight", "open_containers", b"open_containers", "similar", b"similar", "walk_restart", b"walk_restart", "walk_weight", b"walk_weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expansion_weight", b"_expansion_weight", "_lexical_weight", b"_lexical_weight", "_open_containers", b"_open_containers", "_similar", b"_similar", "_walk_restart", b"_walk_restart", "_walk_weight", b"_walk_weight", "expansion_weight", b"expansion_weight", "lexical_weight", b"lexical_weight", "open_containers", b"open_containers", "similar", b"similar", "walk_restart", b"walk_restart", "walk_weight", b"walk_weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expansion_weight: _TypeAlias = _typing.Literal["expansion_weight"]  # noqa: Y015
+    _WhichOneofArgType__expansion_weight: _TypeAlias = _typing.Literal["_expansion_weight", b"_expansion_weight"]  # noqa: Y015
     _WhichOneofReturnType__lexical_weight: _TypeAlias = _typing.Literal["lexical_weight"]  # noqa: Y015
     _WhichOneofArgType__lexical_weight: _TypeAlias = _typing.Literal["_lexical_weight", b"_lexical_weight"]  # noqa: Y015
     _WhichOneofReturnType__open_containers: _TypeAlias = _typing.Literal["open_containers"]  # noqa: Y015
@@ -829,6 +1160,8 @@ class RecallConfig(_message.Message):
     _WhichOneofArgType__walk_restart: _TypeAlias = _typing.Literal["_walk_restart", b"_walk_restart"]  # noqa: Y015
     _WhichOneofReturnType__walk_weight: _TypeAlias = _typing.Literal["walk_weight"]  # noqa: Y015
     _WhichOneofArgType__walk_weight: _TypeAlias = _typing.Literal["_walk_weight", b"_walk_weight"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expansion_weight) -> _WhichOneofReturnType__expansion_weight | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__lexical_weight) -> _WhichOneofReturnType__lexical_weight | None: ...
     @_typing.overload

@@ -79,6 +79,11 @@ class _SubPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SubPhase.Val
     SUB_PHASE_CONSOLIDATION: _SubPhase.ValueType  # 5
     SUB_PHASE_SCHEMA_EXTRACTION: _SubPhase.ValueType  # 6
     SUB_PHASE_PROBES: _SubPhase.ValueType  # 7
+    SUB_PHASE_LINKING: _SubPhase.ValueType  # 8
+    SUB_PHASE_INDEX_CONSOLIDATION: _SubPhase.ValueType  # 9
+    SUB_PHASE_POSITIONS: _SubPhase.ValueType  # 10
+    SUB_PHASE_SYNTHETIC_QUERIES: _SubPhase.ValueType  # 11
+    SUB_PHASE_BLIND_SPOTS: _SubPhase.ValueType  # 12
 
 class SubPhase(_SubPhase, metaclass=_SubPhaseEnumTypeWrapper):
     """Parts of a phase that exist in this version."""
@@ -91,6 +96,11 @@ SUB_PHASE_REDUNDANCY_ELIMINATION: SubPhase.ValueType  # 4
 SUB_PHASE_CONSOLIDATION: SubPhase.ValueType  # 5
 SUB_PHASE_SCHEMA_EXTRACTION: SubPhase.ValueType  # 6
 SUB_PHASE_PROBES: SubPhase.ValueType  # 7
+SUB_PHASE_LINKING: SubPhase.ValueType  # 8
+SUB_PHASE_INDEX_CONSOLIDATION: SubPhase.ValueType  # 9
+SUB_PHASE_POSITIONS: SubPhase.ValueType  # 10
+SUB_PHASE_SYNTHETIC_QUERIES: SubPhase.ValueType  # 11
+SUB_PHASE_BLIND_SPOTS: SubPhase.ValueType  # 12
 Global___SubPhase: _TypeAlias = SubPhase  # noqa: Y015
 
 class _WakeReason:
@@ -398,6 +408,8 @@ class DreamReport(_message.Message):
     LAST_WAKE_REASON_FIELD_NUMBER: _builtins.int
     COMPRESSION_FIELD_NUMBER: _builtins.int
     QUALITY_FIELD_NUMBER: _builtins.int
+    TUNING_FIELD_NUMBER: _builtins.int
+    EXPLORATION_FIELD_NUMBER: _builtins.int
     nodes: _builtins.int
     edges: _builtins.int
     nodes_eligible: _builtins.int
@@ -434,6 +446,10 @@ class DreamReport(_message.Message):
     def compression(self) -> Global___Compression: ...
     @_builtins.property
     def quality(self) -> Global___Quality: ...
+    @_builtins.property
+    def tuning(self) -> Global___Tuning: ...
+    @_builtins.property
+    def exploration(self) -> Global___Exploration: ...
     def __init__(
         self,
         *,
@@ -462,10 +478,12 @@ class DreamReport(_message.Message):
         last_wake_reason: Global___WakeReason.ValueType = ...,
         compression: Global___Compression | None = ...,
         quality: Global___Quality | None = ...,
+        tuning: Global___Tuning | None = ...,
+        exploration: Global___Exploration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "quality", b"quality"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "exploration", b"exploration", "quality", b"quality", "tuning", b"tuning"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_share", b"active_share", "average_delta", b"average_delta", "busy_seconds", b"busy_seconds", "busy_share", b"busy_share", "compression", b"compression", "device", b"device", "edges", b"edges", "edges_pruned", b"edges_pruned", "edges_skipped", b"edges_skipped", "edges_strengthened", b"edges_strengthened", "edges_weakened", b"edges_weakened", "journal_digest", b"journal_digest", "last_wake_reason", b"last_wake_reason", "mean_activation", b"mean_activation", "nodes", b"nodes", "nodes_eligible", b"nodes_eligible", "nodes_replayed", b"nodes_replayed", "operations", b"operations", "quality", b"quality", "replays", b"replays", "rounds", b"rounds", "seconds", b"seconds", "src_steps", b"src_steps", "wake_latency_ms", b"wake_latency_ms", "wakes", b"wakes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_share", b"active_share", "average_delta", b"average_delta", "busy_seconds", b"busy_seconds", "busy_share", b"busy_share", "compression", b"compression", "device", b"device", "edges", b"edges", "edges_pruned", b"edges_pruned", "edges_skipped", b"edges_skipped", "edges_strengthened", b"edges_strengthened", "edges_weakened", b"edges_weakened", "exploration", b"exploration", "journal_digest", b"journal_digest", "last_wake_reason", b"last_wake_reason", "mean_activation", b"mean_activation", "nodes", b"nodes", "nodes_eligible", b"nodes_eligible", "nodes_replayed", b"nodes_replayed", "operations", b"operations", "quality", b"quality", "replays", b"replays", "rounds", b"rounds", "seconds", b"seconds", "src_steps", b"src_steps", "tuning", b"tuning", "wake_latency_ms", b"wake_latency_ms", "wakes", b"wakes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -897,3 +915,360 @@ class Quality(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Quality: _TypeAlias = Quality  # noqa: Y015
+
+@_typing.final
+class Tuning(_message.Message):
+    """How the activation was brought to its target (REQ-DREAM-015)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARGET_ACTIVATION_FIELD_NUMBER: _builtins.int
+    SPARSITY_FIELD_NUMBER: _builtins.int
+    RANDOMNESS_FIELD_NUMBER: _builtins.int
+    CLUSTERING_FIELD_NUMBER: _builtins.int
+    ACTIVATION_FIELD_NUMBER: _builtins.int
+    ADJUSTMENTS_FIELD_NUMBER: _builtins.int
+    DECISIONS_FIELD_NUMBER: _builtins.int
+    target_activation: _builtins.float
+    sparsity: _builtins.float
+    """As they are now; a dream begins with what is configured."""
+    randomness: _builtins.float
+    clustering: _builtins.float
+    activation: _builtins.float
+    """Mean activation over all memories after the last batch."""
+    adjustments: _builtins.int
+    """Changes that were made, and the last 20 of them."""
+    @_builtins.property
+    def decisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___TunerDecision]: ...
+    def __init__(
+        self,
+        *,
+        target_activation: _builtins.float = ...,
+        sparsity: _builtins.float = ...,
+        randomness: _builtins.float = ...,
+        clustering: _builtins.float = ...,
+        activation: _builtins.float = ...,
+        adjustments: _builtins.int = ...,
+        decisions: _abc.Iterable[Global___TunerDecision] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "adjustments", b"adjustments", "clustering", b"clustering", "decisions", b"decisions", "randomness", b"randomness", "sparsity", b"sparsity", "target_activation", b"target_activation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Tuning: _TypeAlias = Tuning  # noqa: Y015
+
+@_typing.final
+class TunerDecision(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BATCH_FIELD_NUMBER: _builtins.int
+    PARAMETER_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    batch: _builtins.int
+    """Batches replayed before it."""
+    parameter: _builtins.str
+    """"sparsity", "randomness" or "clustering"."""
+    before: _builtins.float
+    after: _builtins.float
+    why: _builtins.str
+    """What was observed, in words."""
+    def __init__(
+        self,
+        *,
+        batch: _builtins.int = ...,
+        parameter: _builtins.str = ...,
+        before: _builtins.float = ...,
+        after: _builtins.float = ...,
+        why: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "batch", b"batch", "before", b"before", "parameter", b"parameter", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TunerDecision: _TypeAlias = TunerDecision  # noqa: Y015
+
+@_typing.final
+class Exploration(_message.Message):
+    """What a REM phase found (REQ-DREAM-010 to 013)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class DismissedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    LINKING_FIELD_NUMBER: _builtins.int
+    FIT_FIELD_NUMBER: _builtins.int
+    QUERIES_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    VERIFIED_FIELD_NUMBER: _builtins.int
+    HYPOTHESES_FIELD_NUMBER: _builtins.int
+    DISMISSED_FIELD_NUMBER: _builtins.int
+    NOVEL_EDGES_FIELD_NUMBER: _builtins.int
+    NULL_MODEL_FIELD_NUMBER: _builtins.int
+    LIFT_FIELD_NUMBER: _builtins.int
+    EDGES_REFUSED_FIELD_NUMBER: _builtins.int
+    NOTICES_FIELD_NUMBER: _builtins.int
+    queries: _builtins.int
+    """Walks in the Poincare ball, one synthetic query each."""
+    candidates: _builtins.int
+    """Pairs that were looked at, and what became of them."""
+    verified: _builtins.int
+    hypotheses: _builtins.int
+    """Finds that only structure speaks for; recall does not follow them."""
+    novel_edges: _builtins.int
+    edges_refused: _builtins.bool
+    @_builtins.property
+    def linking(self) -> Global___Linking: ...
+    @_builtins.property
+    def fit(self) -> Global___Fit: ...
+    @_builtins.property
+    def dismissed(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Why others are none, by reason, e.g. "near", "no_evidence", "linked", "rejected_before"."""
+
+    @_builtins.property
+    def null_model(self) -> Global___NullModel: ...
+    @_builtins.property
+    def lift(self) -> Global___Lift:
+        """The pair probe of the novel edges; edges that lower it are not committed."""
+
+    @_builtins.property
+    def notices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Why less was done than could have been, in words."""
+
+    def __init__(
+        self,
+        *,
+        linking: Global___Linking | None = ...,
+        fit: Global___Fit | None = ...,
+        queries: _builtins.int = ...,
+        candidates: _builtins.int = ...,
+        verified: _builtins.int = ...,
+        hypotheses: _builtins.int = ...,
+        dismissed: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        novel_edges: _builtins.int = ...,
+        null_model: Global___NullModel | None = ...,
+        lift: Global___Lift | None = ...,
+        edges_refused: _builtins.bool = ...,
+        notices: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fit", b"fit", "lift", b"lift", "linking", b"linking", "null_model", b"null_model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "dismissed", b"dismissed", "edges_refused", b"edges_refused", "fit", b"fit", "hypotheses", b"hypotheses", "lift", b"lift", "linking", b"linking", "notices", b"notices", "novel_edges", b"novel_edges", "null_model", b"null_model", "queries", b"queries", "verified", b"verified"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Exploration: _TypeAlias = Exploration  # noqa: Y015
+
+@_typing.final
+class Linking(_message.Message):
+    """Edges that evidence between memories speaks for, and what they add to the index."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMORIES_READ_FIELD_NUMBER: _builtins.int
+    MENTIONS_FIELD_NUMBER: _builtins.int
+    SHARED_ENTITIES_FIELD_NUMBER: _builtins.int
+    ADJACENT_FIELD_NUMBER: _builtins.int
+    LINKS_FIELD_NUMBER: _builtins.int
+    EXPANDED_FIELD_NUMBER: _builtins.int
+    PROBE_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    memories_read: _builtins.int
+    """Memories whose text was new or changed."""
+    mentions: _builtins.int
+    shared_entities: _builtins.int
+    adjacent: _builtins.int
+    links: _builtins.int
+    """Edges made of them."""
+    expanded: _builtins.int
+    """Memories that the index knows more about for what they are linked to."""
+    refused: _builtins.bool
+    """True: the probe fell, and nothing of it is in the journal."""
+    @_builtins.property
+    def probe(self) -> Global___PseudoQueries: ...
+    def __init__(
+        self,
+        *,
+        memories_read: _builtins.int = ...,
+        mentions: _builtins.int = ...,
+        shared_entities: _builtins.int = ...,
+        adjacent: _builtins.int = ...,
+        links: _builtins.int = ...,
+        expanded: _builtins.int = ...,
+        probe: Global___PseudoQueries | None = ...,
+        refused: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["probe", b"probe"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adjacent", b"adjacent", "expanded", b"expanded", "links", b"links", "memories_read", b"memories_read", "mentions", b"mentions", "probe", b"probe", "refused", b"refused", "shared_entities", b"shared_entities"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Linking: _TypeAlias = Linking  # noqa: Y015
+
+@_typing.final
+class PseudoQueries(_message.Message):
+    """Queries made of the memory's own sentences: recall@5 before and after."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEASURED_FIELD_NUMBER: _builtins.int
+    SINGLE_FIELD_NUMBER: _builtins.int
+    SINGLE_BEFORE_FIELD_NUMBER: _builtins.int
+    SINGLE_AFTER_FIELD_NUMBER: _builtins.int
+    PAIRS_FIELD_NUMBER: _builtins.int
+    PAIRS_BEFORE_FIELD_NUMBER: _builtins.int
+    PAIRS_AFTER_FIELD_NUMBER: _builtins.int
+    measured: _builtins.bool
+    single: _builtins.int
+    """A sentence cut out of a memory; that memory is to be found."""
+    single_before: _builtins.float
+    single_after: _builtins.float
+    pairs: _builtins.int
+    """Words of both ends of a link; both are to be found."""
+    pairs_before: _builtins.float
+    pairs_after: _builtins.float
+    def __init__(
+        self,
+        *,
+        measured: _builtins.bool = ...,
+        single: _builtins.int = ...,
+        single_before: _builtins.float = ...,
+        single_after: _builtins.float = ...,
+        pairs: _builtins.int = ...,
+        pairs_before: _builtins.float = ...,
+        pairs_after: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["measured", b"measured", "pairs", b"pairs", "pairs_after", b"pairs_after", "pairs_before", b"pairs_before", "single", b"single", "single_after", b"single_after", "single_before", b"single_before"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PseudoQueries: _TypeAlias = PseudoQueries  # noqa: Y015
+
+@_typing.final
+class Fit(_message.Message):
+    """How well positions in the Poincare ball tell what is linked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMORIES_FIELD_NUMBER: _builtins.int
+    FITTED_FIELD_NUMBER: _builtins.int
+    DIMENSION_FIELD_NUMBER: _builtins.int
+    MEAN_AVERAGE_PRECISION_FIELD_NUMBER: _builtins.int
+    CHANCE_FIELD_NUMBER: _builtins.int
+    LOSS_FIELD_NUMBER: _builtins.int
+    memories: _builtins.int
+    fitted: _builtins.int
+    """Of these, those that had no position yet or were changed."""
+    dimension: _builtins.int
+    mean_average_precision: _builtins.float
+    """Mean average precision of linked memories among the nearest, over a sample."""
+    chance: _builtins.float
+    """Of the same sample at random positions."""
+    loss: _builtins.float
+    def __init__(
+        self,
+        *,
+        memories: _builtins.int = ...,
+        fitted: _builtins.int = ...,
+        dimension: _builtins.int = ...,
+        mean_average_precision: _builtins.float = ...,
+        chance: _builtins.float = ...,
+        loss: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chance", b"chance", "dimension", b"dimension", "fitted", b"fitted", "loss", b"loss", "mean_average_precision", b"mean_average_precision", "memories", b"memories"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Fit: _TypeAlias = Fit  # noqa: Y015
+
+@_typing.final
+class NullModel(_message.Message):
+    """The same search over edges whose ends were shuffled, each memory keeping its number of edges."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEASURED_FIELD_NUMBER: _builtins.int
+    OVERLAP_FIELD_NUMBER: _builtins.int
+    OVERLAP_SHUFFLED_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    FOUND_SHUFFLED_FIELD_NUMBER: _builtins.int
+    measured: _builtins.bool
+    overlap: _builtins.float
+    """Mean overlap of causal reach over the finds, and over as many of the shuffled graph."""
+    overlap_shuffled: _builtins.float
+    found: _builtins.int
+    found_shuffled: _builtins.int
+    def __init__(
+        self,
+        *,
+        measured: _builtins.bool = ...,
+        overlap: _builtins.float = ...,
+        overlap_shuffled: _builtins.float = ...,
+        found: _builtins.int = ...,
+        found_shuffled: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["found", b"found", "found_shuffled", b"found_shuffled", "measured", b"measured", "overlap", b"overlap", "overlap_shuffled", b"overlap_shuffled"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NullModel: _TypeAlias = NullModel  # noqa: Y015
+
+@_typing.final
+class Neuromodulators(_message.Message):
+    """How strongly the phases are tuned, each 0 to 1 (REQ-DREAM-020)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOPAMINE_FIELD_NUMBER: _builtins.int
+    SEROTONIN_FIELD_NUMBER: _builtins.int
+    ACETYLCHOLINE_FIELD_NUMBER: _builtins.int
+    dopamine: _builtins.float
+    """Scales what a replay learns."""
+    serotonin: _builtins.float
+    """Scales how far walks explore."""
+    acetylcholine: _builtins.float
+    """Scales how readily new edges are made."""
+    def __init__(
+        self,
+        *,
+        dopamine: _builtins.float = ...,
+        serotonin: _builtins.float = ...,
+        acetylcholine: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acetylcholine", b"acetylcholine", "dopamine", b"dopamine", "serotonin", b"serotonin"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Neuromodulators: _TypeAlias = Neuromodulators  # noqa: Y015

@@ -4,7 +4,9 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from dreamsvc.v1 import blind_spot_pb2 as _blind_spot_pb2
 from dreamsvc.v1 import dream_pb2 as _dream_pb2
+from dreamsvc.v1 import memory_pb2 as _memory_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
@@ -39,9 +41,9 @@ class TriggerRequest(_message.Message):
     PROPOSE_FIELD_NUMBER: _builtins.int
     space: _builtins.str
     phase: _dream_pb2.DreamPhase.ValueType
-    """NREM where unspecified. REM and FULL_CYCLE are refused as UNIMPLEMENTED in this version."""
+    """FULL_CYCLE, NREM and then REM, where unspecified."""
     synthetic_query_count: _builtins.int
-    """For REM."""
+    """For REM; as configured where absent."""
     blocking: _builtins.bool
     """True: the answer comes when the dream has ended."""
     abort_on_query: _builtins.bool
@@ -917,6 +919,7 @@ class GetStatusResponse(_message.Message):
     DEVICE_FIELD_NUMBER: _builtins.int
     WAKE_LATENCY_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
+    NEUROMODULATORS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     space: _builtins.str
     sleep_state: _dream_pb2.SleepState.ValueType
@@ -949,6 +952,8 @@ class GetStatusResponse(_message.Message):
     def wake_latency(self) -> Global___WakeLatency: ...
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def neuromodulators(self) -> _dream_pb2.Neuromodulators: ...
     def __init__(
         self,
         *,
@@ -969,10 +974,11 @@ class GetStatusResponse(_message.Message):
         device: _builtins.str = ...,
         wake_latency: Global___WakeLatency | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
+        neuromodulators: _dream_pb2.Neuromodulators | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["active_dream", b"active_dream", "cooldown_remaining", b"cooldown_remaining", "last_dream", b"last_dream", "next_eligible_time", b"next_eligible_time", "start_time", b"start_time", "suspended_dream", b"suspended_dream", "wake_latency", b"wake_latency"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["active_dream", b"active_dream", "cooldown_remaining", b"cooldown_remaining", "last_dream", b"last_dream", "neuromodulators", b"neuromodulators", "next_eligible_time", b"next_eligible_time", "start_time", b"start_time", "suspended_dream", b"suspended_dream", "wake_latency", b"wake_latency"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_dream", b"active_dream", "activity", b"activity", "cooldown_remaining", b"cooldown_remaining", "device", b"device", "dream_available", b"dream_available", "embedder", b"embedder", "embedder_notice", b"embedder_notice", "idle_seconds", b"idle_seconds", "last_dream", b"last_dream", "next_eligible_time", b"next_eligible_time", "sleep_state", b"sleep_state", "space", b"space", "start_time", b"start_time", "suspended_dream", b"suspended_dream", "version", b"version", "wake_latency", b"wake_latency", "why_not_dreaming", b"why_not_dreaming"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_dream", b"active_dream", "activity", b"activity", "cooldown_remaining", b"cooldown_remaining", "device", b"device", "dream_available", b"dream_available", "embedder", b"embedder", "embedder_notice", b"embedder_notice", "idle_seconds", b"idle_seconds", "last_dream", b"last_dream", "neuromodulators", b"neuromodulators", "next_eligible_time", b"next_eligible_time", "sleep_state", b"sleep_state", "space", b"space", "start_time", b"start_time", "suspended_dream", b"suspended_dream", "version", b"version", "wake_latency", b"wake_latency", "why_not_dreaming", b"why_not_dreaming"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1013,3 +1019,565 @@ class WakeLatency(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WakeLatency: _TypeAlias = WakeLatency  # noqa: Y015
+
+@_typing.final
+class ListBlindSpotsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACE_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    DREAM_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    space: _builtins.str
+    dream_id: _builtins.str
+    """Only what this dream found."""
+    page_size: _builtins.int
+    page_token: _builtins.str
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[_blind_spot_pb2.BlindSpot.State.ValueType]:
+        """Only those in one of these states."""
+
+    def __init__(
+        self,
+        *,
+        space: _builtins.str = ...,
+        states: _abc.Iterable[_blind_spot_pb2.BlindSpot.State.ValueType] | None = ...,
+        dream_id: _builtins.str = ...,
+        page_size: _builtins.int | None = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_page_size", b"_page_size", "page_size", b"page_size"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_page_size", b"_page_size", "dream_id", b"dream_id", "page_size", b"page_size", "page_token", b"page_token", "space", b"space", "states", b"states"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__page_size: _TypeAlias = _typing.Literal["page_size"]  # noqa: Y015
+    _WhichOneofArgType__page_size: _TypeAlias = _typing.Literal["_page_size", b"_page_size"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__page_size) -> _WhichOneofReturnType__page_size | None: ...
+
+Global___ListBlindSpotsRequest: _TypeAlias = ListBlindSpotsRequest  # noqa: Y015
+
+@_typing.final
+class ListBlindSpotsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLIND_SPOTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def blind_spots(self) -> _containers.RepeatedCompositeFieldContainer[_blind_spot_pb2.BlindSpot]: ...
+    def __init__(
+        self,
+        *,
+        blind_spots: _abc.Iterable[_blind_spot_pb2.BlindSpot] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blind_spots", b"blind_spots", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBlindSpotsResponse: _TypeAlias = ListBlindSpotsResponse  # noqa: Y015
+
+@_typing.final
+class AcceptBlindSpotRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACE_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    space: _builtins.str
+    id: _builtins.str
+    request_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        space: _builtins.str = ...,
+        id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id", "space", b"space"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptBlindSpotRequest: _TypeAlias = AcceptBlindSpotRequest  # noqa: Y015
+
+@_typing.final
+class AcceptBlindSpotResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLIND_SPOT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def blind_spot(self) -> _blind_spot_pb2.BlindSpot: ...
+    def __init__(
+        self,
+        *,
+        blind_spot: _blind_spot_pb2.BlindSpot | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["blind_spot", b"blind_spot"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blind_spot", b"blind_spot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptBlindSpotResponse: _TypeAlias = AcceptBlindSpotResponse  # noqa: Y015
+
+@_typing.final
+class RejectBlindSpotRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACE_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    space: _builtins.str
+    id: _builtins.str
+    request_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        space: _builtins.str = ...,
+        id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id", "space", b"space"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RejectBlindSpotRequest: _TypeAlias = RejectBlindSpotRequest  # noqa: Y015
+
+@_typing.final
+class RejectBlindSpotResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLIND_SPOT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def blind_spot(self) -> _blind_spot_pb2.BlindSpot: ...
+    def __init__(
+        self,
+        *,
+        blind_spot: _blind_spot_pb2.BlindSpot | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["blind_spot", b"blind_spot"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blind_spot", b"blind_spot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RejectBlindSpotResponse: _TypeAlias = RejectBlindSpotResponse  # noqa: Y015
+
+@_typing.final
+class GetDreamMapRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACE_FIELD_NUMBER: _builtins.int
+    DREAM_ID_FIELD_NUMBER: _builtins.int
+    MAX_MEMORIES_FIELD_NUMBER: _builtins.int
+    space: _builtins.str
+    dream_id: _builtins.str
+    """Empty: no walks and edges, only where memories lie."""
+    max_memories: _builtins.int
+    """The most important are shown, and all that walks and edges touch."""
+    def __init__(
+        self,
+        *,
+        space: _builtins.str = ...,
+        dream_id: _builtins.str = ...,
+        max_memories: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_memories", b"_max_memories", "max_memories", b"max_memories"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_memories", b"_max_memories", "dream_id", b"dream_id", "max_memories", b"max_memories", "space", b"space"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_memories: _TypeAlias = _typing.Literal["max_memories"]  # noqa: Y015
+    _WhichOneofArgType__max_memories: _TypeAlias = _typing.Literal["_max_memories", b"_max_memories"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_memories) -> _WhichOneofReturnType__max_memories | None: ...
+
+Global___GetDreamMapRequest: _TypeAlias = GetDreamMapRequest  # noqa: Y015
+
+@_typing.final
+class GetDreamMapResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIMENSION_FIELD_NUMBER: _builtins.int
+    MEMORIES_FIELD_NUMBER: _builtins.int
+    WALKS_FIELD_NUMBER: _builtins.int
+    EDGES_FIELD_NUMBER: _builtins.int
+    MEMORIES_PLACED_FIELD_NUMBER: _builtins.int
+    dimension: _builtins.int
+    memories_placed: _builtins.int
+    """Memories that have a position, shown or not."""
+    @_builtins.property
+    def memories(self) -> _containers.RepeatedCompositeFieldContainer[Global___MapMemory]: ...
+    @_builtins.property
+    def walks(self) -> _containers.RepeatedCompositeFieldContainer[Global___MapWalk]: ...
+    @_builtins.property
+    def edges(self) -> _containers.RepeatedCompositeFieldContainer[Global___MapEdge]: ...
+    def __init__(
+        self,
+        *,
+        dimension: _builtins.int = ...,
+        memories: _abc.Iterable[Global___MapMemory] | None = ...,
+        walks: _abc.Iterable[Global___MapWalk] | None = ...,
+        edges: _abc.Iterable[Global___MapEdge] | None = ...,
+        memories_placed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimension", b"dimension", "edges", b"edges", "memories", b"memories", "memories_placed", b"memories_placed", "walks", b"walks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDreamMapResponse: _TypeAlias = GetDreamMapResponse  # noqa: Y015
+
+@_typing.final
+class MapMemory(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    IMPORTANCE_FIELD_NUMBER: _builtins.int
+    POINT_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    text: _builtins.str
+    """The title, or the beginning of the text."""
+    kind: _builtins.str
+    importance: _builtins.float
+    @_builtins.property
+    def point(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """A point in the ball, `dimension` numbers."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        text: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        importance: _builtins.float = ...,
+        point: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "importance", b"importance", "kind", b"kind", "point", b"point", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MapMemory: _TypeAlias = MapMemory  # noqa: Y015
+
+@_typing.final
+class MapWalk(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    origin: _builtins.int
+    """Place in `memories` of the memory it began at."""
+    @_builtins.property
+    def points(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Points one after the other, the beginning included."""
+
+    def __init__(
+        self,
+        *,
+        origin: _builtins.int = ...,
+        points: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin", "points", b"points"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MapWalk: _TypeAlias = MapWalk  # noqa: Y015
+
+@_typing.final
+class MapEdge(_message.Message):
+    """An edge that the dream made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    source: _builtins.int
+    """Places in `memories`."""
+    target: _builtins.int
+    type: _builtins.str
+    origin: _memory_pb2.EdgeOrigin.ValueType
+    evidence: _builtins.str
+    def __init__(
+        self,
+        *,
+        source: _builtins.int = ...,
+        target: _builtins.int = ...,
+        type: _builtins.str = ...,
+        origin: _memory_pb2.EdgeOrigin.ValueType = ...,
+        evidence: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "origin", b"origin", "source", b"source", "target", b"target", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MapEdge: _TypeAlias = MapEdge  # noqa: Y015
+
+@_typing.final
+class GenerateRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACE_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    CONSTRAINTS_FIELD_NUMBER: _builtins.int
+    space: _builtins.str
+    prompt: _builtins.str
+    seed: _builtins.int
+    """Absent: one is drawn, and is in the answer."""
+    @_builtins.property
+    def constraints(self) -> Global___GenerateConstraints: ...
+    def __init__(
+        self,
+        *,
+        space: _builtins.str = ...,
+        prompt: _builtins.str = ...,
+        seed: _builtins.int | None = ...,
+        constraints: Global___GenerateConstraints | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "constraints", b"constraints", "seed", b"seed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "constraints", b"constraints", "prompt", b"prompt", "seed", b"seed", "space", b"space"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+
+Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
+
+@_typing.final
+class GenerateConstraints(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREATIVITY_FIELD_NUMBER: _builtins.int
+    COHERENCE_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    creativity: _builtins.float
+    """How far from the prompt and how unlikely the steps may be."""
+    coherence: _builtins.float
+    """How strongly each step must be linked to the one before."""
+    steps: _builtins.int
+    """Memories walked."""
+    def __init__(
+        self,
+        *,
+        creativity: _builtins.float | None = ...,
+        coherence: _builtins.float | None = ...,
+        steps: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_coherence", b"_coherence", "_creativity", b"_creativity", "_steps", b"_steps", "coherence", b"coherence", "creativity", b"creativity", "steps", b"steps"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_coherence", b"_coherence", "_creativity", b"_creativity", "_steps", b"_steps", "coherence", b"coherence", "creativity", b"creativity", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__coherence: _TypeAlias = _typing.Literal["coherence"]  # noqa: Y015
+    _WhichOneofArgType__coherence: _TypeAlias = _typing.Literal["_coherence", b"_coherence"]  # noqa: Y015
+    _WhichOneofReturnType__creativity: _TypeAlias = _typing.Literal["creativity"]  # noqa: Y015
+    _WhichOneofArgType__creativity: _TypeAlias = _typing.Literal["_creativity", b"_creativity"]  # noqa: Y015
+    _WhichOneofReturnType__steps: _TypeAlias = _typing.Literal["steps"]  # noqa: Y015
+    _WhichOneofArgType__steps: _TypeAlias = _typing.Literal["_steps", b"_steps"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__coherence) -> _WhichOneofReturnType__coherence | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__creativity) -> _WhichOneofReturnType__creativity | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__steps) -> _WhichOneofReturnType__steps | None: ...
+
+Global___GenerateConstraints: _TypeAlias = GenerateConstraints  # noqa: Y015
+
+@_typing.final
+class GenerateResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DREAM_ID_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    TRACE_FIELD_NUMBER: _builtins.int
+    TRACE_ID_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    dream_id: _builtins.str
+    output: _builtins.str
+    """An extract of the memories that were walked."""
+    trace_id: _builtins.str
+    @_builtins.property
+    def trace(self) -> _containers.RepeatedCompositeFieldContainer[Global___GenerateStep]: ...
+    @_builtins.property
+    def metadata(self) -> Global___GenerateMetadata: ...
+    def __init__(
+        self,
+        *,
+        dream_id: _builtins.str = ...,
+        output: _builtins.str = ...,
+        trace: _abc.Iterable[Global___GenerateStep] | None = ...,
+        trace_id: _builtins.str = ...,
+        metadata: Global___GenerateMetadata | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dream_id", b"dream_id", "metadata", b"metadata", "output", b"output", "trace", b"trace", "trace_id", b"trace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GenerateResponse: _TypeAlias = GenerateResponse  # noqa: Y015
+
+@_typing.final
+class GenerateStep(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTENT_FIELD_NUMBER: _builtins.int
+    MEMORY_ID_FIELD_NUMBER: _builtins.int
+    HOW_FIELD_NUMBER: _builtins.int
+    LINK_STRENGTH_FIELD_NUMBER: _builtins.int
+    content: _builtins.str
+    """What the output has from here."""
+    memory_id: _builtins.str
+    how: _builtins.str
+    """How it was come to, in words, e.g. "MENTIONS edge" or "near in meaning"."""
+    link_strength: _builtins.float
+    """Strength of the link to the step before, 0 to 1."""
+    def __init__(
+        self,
+        *,
+        content: _builtins.str = ...,
+        memory_id: _builtins.str = ...,
+        how: _builtins.str = ...,
+        link_strength: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "how", b"how", "link_strength", b"link_strength", "memory_id", b"memory_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GenerateStep: _TypeAlias = GenerateStep  # noqa: Y015
+
+@_typing.final
+class GenerateMetadata(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEED_FIELD_NUMBER: _builtins.int
+    DURATION_MS_FIELD_NUMBER: _builtins.int
+    CREATIVITY_SCORE_FIELD_NUMBER: _builtins.int
+    COHERENCE_SCORE_FIELD_NUMBER: _builtins.int
+    seed: _builtins.int
+    duration_ms: _builtins.float
+    creativity_score: _builtins.float
+    """Measured on what came out, 0 to 1."""
+    coherence_score: _builtins.float
+    def __init__(
+        self,
+        *,
+        seed: _builtins.int = ...,
+        duration_ms: _builtins.float = ...,
+        creativity_score: _builtins.float = ...,
+        coherence_score: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coherence_score", b"coherence_score", "creativity_score", b"creativity_score", "duration_ms", b"duration_ms", "seed", b"seed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GenerateMetadata: _TypeAlias = GenerateMetadata  # noqa: Y015
+
+@_typing.final
+class SimulateRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMORIES_FIELD_NUMBER: _builtins.int
+    EDGES_FIELD_NUMBER: _builtins.int
+    ITERATIONS_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
+    iterations: _builtins.int
+    """Dreams one after the other."""
+    phase: _dream_pb2.DreamPhase.ValueType
+    """FULL_CYCLE where unspecified."""
+    seed: _builtins.int
+    @_builtins.property
+    def memories(self) -> _containers.RepeatedCompositeFieldContainer[_memory_pb2.Memory]:
+        """The graph; its memories and edges are as in Remember."""
+
+    @_builtins.property
+    def edges(self) -> _containers.RepeatedCompositeFieldContainer[_memory_pb2.Edge]: ...
+    @_builtins.property
+    def budget(self) -> _duration_pb2.Duration:
+        """For each iteration."""
+
+    def __init__(
+        self,
+        *,
+        memories: _abc.Iterable[_memory_pb2.Memory] | None = ...,
+        edges: _abc.Iterable[_memory_pb2.Edge] | None = ...,
+        iterations: _builtins.int | None = ...,
+        phase: _dream_pb2.DreamPhase.ValueType = ...,
+        seed: _builtins.int | None = ...,
+        budget: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_iterations", b"_iterations", "_seed", b"_seed", "budget", b"budget", "iterations", b"iterations", "seed", b"seed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_iterations", b"_iterations", "_seed", b"_seed", "budget", b"budget", "edges", b"edges", "iterations", b"iterations", "memories", b"memories", "phase", b"phase", "seed", b"seed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__iterations: _TypeAlias = _typing.Literal["iterations"]  # noqa: Y015
+    _WhichOneofArgType__iterations: _TypeAlias = _typing.Literal["_iterations", b"_iterations"]  # noqa: Y015
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__iterations) -> _WhichOneofReturnType__iterations | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+
+Global___SimulateRequest: _TypeAlias = SimulateRequest  # noqa: Y015
+
+@_typing.final
+class SimulateResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DREAMS_FIELD_NUMBER: _builtins.int
+    EDITS_FIELD_NUMBER: _builtins.int
+    EDITS_TOTAL_FIELD_NUMBER: _builtins.int
+    MEMORIES_FIELD_NUMBER: _builtins.int
+    EDGES_FIELD_NUMBER: _builtins.int
+    edits_total: _builtins.int
+    memories: _builtins.int
+    """The graph afterwards."""
+    edges: _builtins.int
+    @_builtins.property
+    def dreams(self) -> _containers.RepeatedCompositeFieldContainer[_dream_pb2.Dream]:
+        """One dream for each iteration, with its report."""
+
+    @_builtins.property
+    def edits(self) -> _containers.RepeatedCompositeFieldContainer[Global___DreamEdit]:
+        """All that it would change, the first 10,000."""
+
+    def __init__(
+        self,
+        *,
+        dreams: _abc.Iterable[_dream_pb2.Dream] | None = ...,
+        edits: _abc.Iterable[Global___DreamEdit] | None = ...,
+        edits_total: _builtins.int = ...,
+        memories: _builtins.int = ...,
+        edges: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dreams", b"dreams", "edges", b"edges", "edits", b"edits", "edits_total", b"edits_total", "memories", b"memories"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulateResponse: _TypeAlias = SimulateResponse  # noqa: Y015

@@ -85,6 +85,36 @@ class DreamServiceStub:
                 request_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.DiffDreamRequest.SerializeToString,
                 response_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.DiffDreamResponse.FromString,
                 _registered_method=True)
+        self.ListBlindSpots = channel.unary_unary(
+                '/dreamsvc.v1.DreamService/ListBlindSpots',
+                request_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.ListBlindSpotsRequest.SerializeToString,
+                response_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.ListBlindSpotsResponse.FromString,
+                _registered_method=True)
+        self.AcceptBlindSpot = channel.unary_unary(
+                '/dreamsvc.v1.DreamService/AcceptBlindSpot',
+                request_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.AcceptBlindSpotRequest.SerializeToString,
+                response_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.AcceptBlindSpotResponse.FromString,
+                _registered_method=True)
+        self.RejectBlindSpot = channel.unary_unary(
+                '/dreamsvc.v1.DreamService/RejectBlindSpot',
+                request_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.RejectBlindSpotRequest.SerializeToString,
+                response_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.RejectBlindSpotResponse.FromString,
+                _registered_method=True)
+        self.GetDreamMap = channel.unary_unary(
+                '/dreamsvc.v1.DreamService/GetDreamMap',
+                request_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.GetDreamMapRequest.SerializeToString,
+                response_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.GetDreamMapResponse.FromString,
+                _registered_method=True)
+        self.Generate = channel.unary_unary(
+                '/dreamsvc.v1.DreamService/Generate',
+                request_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.GenerateRequest.SerializeToString,
+                response_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.GenerateResponse.FromString,
+                _registered_method=True)
+        self.Simulate = channel.unary_unary(
+                '/dreamsvc.v1.DreamService/Simulate',
+                request_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.SimulateRequest.SerializeToString,
+                response_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.SimulateResponse.FromString,
+                _registered_method=True)
         self.GetStatus = channel.unary_unary(
                 '/dreamsvc.v1.DreamService/GetStatus',
                 request_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.GetStatusRequest.SerializeToString,
@@ -165,6 +195,48 @@ class DreamServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListBlindSpots(self, request, context):
+        """What REM phases found, the newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcceptBlindSpot(self, request, context):
+        """Says that a find is right: its edge is made, or trusted from now on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RejectBlindSpot(self, request, context):
+        """Says that a find is wrong: its edge goes, and no dream proposes it again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDreamMap(self, request, context):
+        """Where memories lie in the Poincare ball, and what a dream walked and found there.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Generate(self, request, context):
+        """Dreams from a prompt over the memory, and changes nothing (API-1).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Simulate(self, request, context):
+        """Dreams over a graph in the request; touches and keeps nothing (API-2).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStatus(self, request, context):
         """What the service does now and, where it does not dream, why (REQ-DREAM-019).
         """
@@ -224,6 +296,36 @@ def add_DreamServiceServicer_to_server(servicer, server):
                     servicer.DiffDream,
                     request_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.DiffDreamRequest.FromString,
                     response_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.DiffDreamResponse.SerializeToString,
+            ),
+            'ListBlindSpots': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBlindSpots,
+                    request_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.ListBlindSpotsRequest.FromString,
+                    response_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.ListBlindSpotsResponse.SerializeToString,
+            ),
+            'AcceptBlindSpot': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcceptBlindSpot,
+                    request_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.AcceptBlindSpotRequest.FromString,
+                    response_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.AcceptBlindSpotResponse.SerializeToString,
+            ),
+            'RejectBlindSpot': grpc.unary_unary_rpc_method_handler(
+                    servicer.RejectBlindSpot,
+                    request_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.RejectBlindSpotRequest.FromString,
+                    response_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.RejectBlindSpotResponse.SerializeToString,
+            ),
+            'GetDreamMap': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDreamMap,
+                    request_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.GetDreamMapRequest.FromString,
+                    response_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.GetDreamMapResponse.SerializeToString,
+            ),
+            'Generate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Generate,
+                    request_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.GenerateRequest.FromString,
+                    response_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.GenerateResponse.SerializeToString,
+            ),
+            'Simulate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Simulate,
+                    request_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.SimulateRequest.FromString,
+                    response_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.SimulateResponse.SerializeToString,
             ),
             'GetStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatus,
@@ -502,6 +604,168 @@ class DreamService:
             '/dreamsvc.v1.DreamService/DiffDream',
             dreamsvc_dot_v1_dot_dream__service__pb2.DiffDreamRequest.SerializeToString,
             dreamsvc_dot_v1_dot_dream__service__pb2.DiffDreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBlindSpots(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dreamsvc.v1.DreamService/ListBlindSpots',
+            dreamsvc_dot_v1_dot_dream__service__pb2.ListBlindSpotsRequest.SerializeToString,
+            dreamsvc_dot_v1_dot_dream__service__pb2.ListBlindSpotsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcceptBlindSpot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dreamsvc.v1.DreamService/AcceptBlindSpot',
+            dreamsvc_dot_v1_dot_dream__service__pb2.AcceptBlindSpotRequest.SerializeToString,
+            dreamsvc_dot_v1_dot_dream__service__pb2.AcceptBlindSpotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RejectBlindSpot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dreamsvc.v1.DreamService/RejectBlindSpot',
+            dreamsvc_dot_v1_dot_dream__service__pb2.RejectBlindSpotRequest.SerializeToString,
+            dreamsvc_dot_v1_dot_dream__service__pb2.RejectBlindSpotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDreamMap(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dreamsvc.v1.DreamService/GetDreamMap',
+            dreamsvc_dot_v1_dot_dream__service__pb2.GetDreamMapRequest.SerializeToString,
+            dreamsvc_dot_v1_dot_dream__service__pb2.GetDreamMapResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Generate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dreamsvc.v1.DreamService/Generate',
+            dreamsvc_dot_v1_dot_dream__service__pb2.GenerateRequest.SerializeToString,
+            dreamsvc_dot_v1_dot_dream__service__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Simulate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dreamsvc.v1.DreamService/Simulate',
+            dreamsvc_dot_v1_dot_dream__service__pb2.SimulateRequest.SerializeToString,
+            dreamsvc_dot_v1_dot_dream__service__pb2.SimulateResponse.FromString,
             options,
             channel_credentials,
             insecure,

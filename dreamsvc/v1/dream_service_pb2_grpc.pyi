@@ -53,6 +53,18 @@ class DreamServiceStub:
     """Gives a proposal up; nothing of it is applied."""
     DiffDream: _grpc.UnaryUnaryMultiCallable[_dream_service_pb2.DiffDreamRequest, _dream_service_pb2.DiffDreamResponse]
     """Every edit of a dream for a person to read: of a proposal what it would do, else what it did."""
+    ListBlindSpots: _grpc.UnaryUnaryMultiCallable[_dream_service_pb2.ListBlindSpotsRequest, _dream_service_pb2.ListBlindSpotsResponse]
+    """What REM phases found, the newest first."""
+    AcceptBlindSpot: _grpc.UnaryUnaryMultiCallable[_dream_service_pb2.AcceptBlindSpotRequest, _dream_service_pb2.AcceptBlindSpotResponse]
+    """Says that a find is right: its edge is made, or trusted from now on."""
+    RejectBlindSpot: _grpc.UnaryUnaryMultiCallable[_dream_service_pb2.RejectBlindSpotRequest, _dream_service_pb2.RejectBlindSpotResponse]
+    """Says that a find is wrong: its edge goes, and no dream proposes it again."""
+    GetDreamMap: _grpc.UnaryUnaryMultiCallable[_dream_service_pb2.GetDreamMapRequest, _dream_service_pb2.GetDreamMapResponse]
+    """Where memories lie in the Poincare ball, and what a dream walked and found there."""
+    Generate: _grpc.UnaryUnaryMultiCallable[_dream_service_pb2.GenerateRequest, _dream_service_pb2.GenerateResponse]
+    """Dreams from a prompt over the memory, and changes nothing (API-1)."""
+    Simulate: _grpc.UnaryUnaryMultiCallable[_dream_service_pb2.SimulateRequest, _dream_service_pb2.SimulateResponse]
+    """Dreams over a graph in the request; touches and keeps nothing (API-2)."""
     GetStatus: _grpc.UnaryUnaryMultiCallable[_dream_service_pb2.GetStatusRequest, _dream_service_pb2.GetStatusResponse]
     """What the service does now and, where it does not dream, why (REQ-DREAM-019)."""
 
@@ -81,6 +93,18 @@ class DreamServiceAsyncStub(DreamServiceStub):
     """Gives a proposal up; nothing of it is applied."""
     DiffDream: _aio.UnaryUnaryMultiCallable[_dream_service_pb2.DiffDreamRequest, _dream_service_pb2.DiffDreamResponse]  # type: ignore[assignment]
     """Every edit of a dream for a person to read: of a proposal what it would do, else what it did."""
+    ListBlindSpots: _aio.UnaryUnaryMultiCallable[_dream_service_pb2.ListBlindSpotsRequest, _dream_service_pb2.ListBlindSpotsResponse]  # type: ignore[assignment]
+    """What REM phases found, the newest first."""
+    AcceptBlindSpot: _aio.UnaryUnaryMultiCallable[_dream_service_pb2.AcceptBlindSpotRequest, _dream_service_pb2.AcceptBlindSpotResponse]  # type: ignore[assignment]
+    """Says that a find is right: its edge is made, or trusted from now on."""
+    RejectBlindSpot: _aio.UnaryUnaryMultiCallable[_dream_service_pb2.RejectBlindSpotRequest, _dream_service_pb2.RejectBlindSpotResponse]  # type: ignore[assignment]
+    """Says that a find is wrong: its edge goes, and no dream proposes it again."""
+    GetDreamMap: _aio.UnaryUnaryMultiCallable[_dream_service_pb2.GetDreamMapRequest, _dream_service_pb2.GetDreamMapResponse]  # type: ignore[assignment]
+    """Where memories lie in the Poincare ball, and what a dream walked and found there."""
+    Generate: _aio.UnaryUnaryMultiCallable[_dream_service_pb2.GenerateRequest, _dream_service_pb2.GenerateResponse]  # type: ignore[assignment]
+    """Dreams from a prompt over the memory, and changes nothing (API-1)."""
+    Simulate: _aio.UnaryUnaryMultiCallable[_dream_service_pb2.SimulateRequest, _dream_service_pb2.SimulateResponse]  # type: ignore[assignment]
+    """Dreams over a graph in the request; touches and keeps nothing (API-2)."""
     GetStatus: _aio.UnaryUnaryMultiCallable[_dream_service_pb2.GetStatusRequest, _dream_service_pb2.GetStatusResponse]  # type: ignore[assignment]
     """What the service does now and, where it does not dream, why (REQ-DREAM-019)."""
 
@@ -166,6 +190,54 @@ class DreamServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_dream_service_pb2.DiffDreamResponse, _abc.Awaitable[_dream_service_pb2.DiffDreamResponse]]:
         """Every edit of a dream for a person to read: of a proposal what it would do, else what it did."""
+
+    @_abc_1.abstractmethod
+    def ListBlindSpots(
+        self,
+        request: _dream_service_pb2.ListBlindSpotsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dream_service_pb2.ListBlindSpotsResponse, _abc.Awaitable[_dream_service_pb2.ListBlindSpotsResponse]]:
+        """What REM phases found, the newest first."""
+
+    @_abc_1.abstractmethod
+    def AcceptBlindSpot(
+        self,
+        request: _dream_service_pb2.AcceptBlindSpotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dream_service_pb2.AcceptBlindSpotResponse, _abc.Awaitable[_dream_service_pb2.AcceptBlindSpotResponse]]:
+        """Says that a find is right: its edge is made, or trusted from now on."""
+
+    @_abc_1.abstractmethod
+    def RejectBlindSpot(
+        self,
+        request: _dream_service_pb2.RejectBlindSpotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dream_service_pb2.RejectBlindSpotResponse, _abc.Awaitable[_dream_service_pb2.RejectBlindSpotResponse]]:
+        """Says that a find is wrong: its edge goes, and no dream proposes it again."""
+
+    @_abc_1.abstractmethod
+    def GetDreamMap(
+        self,
+        request: _dream_service_pb2.GetDreamMapRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dream_service_pb2.GetDreamMapResponse, _abc.Awaitable[_dream_service_pb2.GetDreamMapResponse]]:
+        """Where memories lie in the Poincare ball, and what a dream walked and found there."""
+
+    @_abc_1.abstractmethod
+    def Generate(
+        self,
+        request: _dream_service_pb2.GenerateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dream_service_pb2.GenerateResponse, _abc.Awaitable[_dream_service_pb2.GenerateResponse]]:
+        """Dreams from a prompt over the memory, and changes nothing (API-1)."""
+
+    @_abc_1.abstractmethod
+    def Simulate(
+        self,
+        request: _dream_service_pb2.SimulateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dream_service_pb2.SimulateResponse, _abc.Awaitable[_dream_service_pb2.SimulateResponse]]:
+        """Dreams over a graph in the request; touches and keeps nothing (API-2)."""
 
     @_abc_1.abstractmethod
     def GetStatus(

@@ -157,7 +157,11 @@ class Memory(_message.Message):
         """
 
     @_builtins.property
-    def metadata(self) -> _struct_pb2.Struct: ...
+    def metadata(self) -> _struct_pb2.Struct:
+        """Free. Dreams read two keys: "session", a text that memories of one conversation share, and "entities", a list of
+        names that the text is about; both help them link memories.
+        """
+
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
         """When what it tells of happened. Kept apart from the times below."""

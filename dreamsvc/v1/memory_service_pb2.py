@@ -27,7 +27,7 @@ from dreamsvc.v1 import options_pb2 as dreamsvc_dot_v1_dot_options__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n dreamsvc/v1/memory_service.proto\x12\x0b\x64reamsvc.v1\x1a\x18\x64reamsvc/v1/memory.proto\x1a\x19\x64reamsvc/v1/options.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcb\x01\n\x0fRememberRequest\x12>\n\x05space\x18\x01 \x01(\tB/\xea\xe0\x18+*\x07\x64\x65\x66\x61ultR [A-Za-z0-9][A-Za-z0-9._-]{0,127}\x12/\n\x08memories\x18\x02 \x03(\x0b\x32\x13.dreamsvc.v1.MemoryB\x08\xea\xe0\x18\x04@\xa0\x8d\x06\x12*\n\x05\x65\x64ges\x18\x03 \x03(\x0b\x32\x11.dreamsvc.v1.EdgeB\x08\xea\xe0\x18\x04@\xc0\x84=\x12\x1b\n\nrequest_id\x18\x04 \x01(\tB\x07\xea\xe0\x18\x03@\x80\x01\"\x81\x01\n\x10RememberResponse\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x18\n\x10memories_created\x18\x02 \x01(\x04\x12\x18\n\x10memories_updated\x18\x03 \x01(\x04\x12\x15\n\redges_created\x18\x04 \x01(\x04\x12\x15\n\redges_updated\x18\x05 \x01(\x04\"\xfa\x02\n\rRecallRequest\x12>\n\x05space\x18\x01 \x01(\tB/\xea\xe0\x18+*\x07\x64\x65\x66\x61ultR [A-Za-z0-9][A-Za-z0-9._-]{0,127}\x12\x16\n\x04text\x18\x02 \x01(\tB\x08\xea\xe0\x18\x04@\x80\x80@\x12\x18\n\x06vector\x18\x03 \x03(\x02\x42\x08\xea\xe0\x18\x04@\x80\x80\x04\x12=\n\x05limit\x18\x04 \x01(\rB)\xea\xe0\x18%\t\x00\x00\x00\x00\x00\x00$@\x11\x00\x00\x00\x00\x00\x00\xf0?\x19\x00\x00\x00\x00\x00@\x8f@\"\x08memoriesH\x00\x88\x01\x01\x12\x15\n\x05kinds\x18\x05 \x03(\tB\x06\xea\xe0\x18\x02@@\x12)\n\x05\x61\x66ter\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06\x62\x65\x66ore\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cwith_vectors\x18\x08 \x01(\x08\x12\x14\n\x0ctoken_budget\x18\t \x01(\r\x12\x14\n\x0cwith_similar\x18\n \x01(\x08\x42\x08\n\x06_limit\"\x8f\x01\n\x0eRecallResponse\x12\x1e\n\x04hits\x18\x01 \x03(\x0b\x32\x10.dreamsvc.v1.Hit\x12\x12\n\nwoke_dream\x18\x02 \x01(\t\x12\x0e\n\x06notice\x18\x03 \x01(\t\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\x12\x18\n\x10similar_left_out\x18\x05 \x01(\r\x12\x0e\n\x06tokens\x18\x06 \x01(\x04\"\x92\x01\n\x10GetMemoryRequest\x12>\n\x05space\x18\x01 \x01(\tB/\xea\xe0\x18+*\x07\x64\x65\x66\x61ultR [A-Za-z0-9][A-Za-z0-9._-]{0,127}\x12\x15\n\x02id\x18\x02 \x01(\tB\t\xea\xe0\x18\x05\x38\x01@\x80\x08\x12\x13\n\x0bwith_vector\x18\x03 \x01(\x08\x12\x12\n\nwith_edges\x18\x04 \x01(\x08\"Z\n\x11GetMemoryResponse\x12#\n\x06memory\x18\x01 \x01(\x0b\x32\x13.dreamsvc.v1.Memory\x12 \n\x05\x65\x64ges\x18\x02 \x03(\x0b\x32\x11.dreamsvc.v1.Edge\"\xe6\x01\n\x13ListMemoriesRequest\x12>\n\x05space\x18\x01 \x01(\tB/\xea\xe0\x18+*\x07\x64\x65\x66\x61ultR [A-Za-z0-9][A-Za-z0-9._-]{0,127}\x12\x37\n\tpage_size\x18\x02 \x01(\rB\x1f\xea\xe0\x18\x1b\t\x00\x00\x00\x00\x00\x00I@\x11\x00\x00\x00\x00\x00\x00\xf0?\x19\x00\x00\x00\x00\x00@\x8f@H\x00\x88\x01\x01\x12\x1b\n\npage_token\x18\x03 \x01(\tB\x07\xea\xe0\x18\x03@\x80\x04\x12\x15\n\x05kinds\x18\x04 \x03(\tB\x06\xea\xe0\x18\x02@@\x12\x14\n\x0cshow_deleted\x18\x05 \x01(\x08\x42\x0c\n\n_page_size\"V\n\x14ListMemoriesResponse\x12%\n\x08memories\x18\x01 \x03(\x0b\x32\x13.dreamsvc.v1.Memory\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x84\x01\n\rForgetRequest\x12>\n\x05space\x18\x01 \x01(\tB/\xea\xe0\x18+*\x07\x64\x65\x66\x61ultR [A-Za-z0-9][A-Za-z0-9._-]{0,127}\x12\x16\n\x03ids\x18\x02 \x03(\tB\t\xea\xe0\x18\x05\x38\x01@\x90N\x12\x1b\n\nrequest_id\x18\x03 \x01(\tB\x07\xea\xe0\x18\x03@\x80\x01\"6\n\x0e\x46orgetResponse\x12\x11\n\tforgotten\x18\x01 \x01(\x04\x12\x11\n\tunchanged\x18\x02 \x01(\x04\"\x85\x01\n\x0eRestoreRequest\x12>\n\x05space\x18\x01 \x01(\tB/\xea\xe0\x18+*\x07\x64\x65\x66\x61ultR [A-Za-z0-9][A-Za-z0-9._-]{0,127}\x12\x16\n\x03ids\x18\x02 \x03(\tB\t\xea\xe0\x18\x05\x38\x01@\x90N\x12\x1b\n\nrequest_id\x18\x03 \x01(\tB\x07\xea\xe0\x18\x03@\x80\x01\"6\n\x0fRestoreResponse\x12\x10\n\x08restored\x18\x01 \x01(\x04\x12\x11\n\tunchanged\x18\x02 \x01(\x04\"\x84\x01\n\x0eUnmergeRequest\x12>\n\x05space\x18\x01 \x01(\tB/\xea\xe0\x18+*\x07\x64\x65\x66\x61ultR [A-Za-z0-9][A-Za-z0-9._-]{0,127}\x12\x15\n\x02id\x18\x02 \x01(\tB\t\xea\xe0\x18\x05\x38\x01@\x80\x08\x12\x1b\n\nrequest_id\x18\x03 \x01(\tB\x07\xea\xe0\x18\x03@\x80\x01\";\n\x0fUnmergeResponse\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x1b\n\x13vectors_approximate\x18\x02 \x01(\x04\"U\n\rImportRequest\x12+\n\x06header\x18\x01 \x01(\x0b\x32\x19.dreamsvc.v1.ImportHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\xbf\x01\n\x0cImportHeader\x12>\n\x05space\x18\x01 \x01(\tB/\xea\xe0\x18+*\x07\x64\x65\x66\x61ultR [A-Za-z0-9][A-Za-z0-9._-]{0,127}\x12)\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x19.dreamsvc.v1.ImportFormat\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\x16\n\x0eskip_malformed\x18\x04 \x01(\x08\x12\x1b\n\nrequest_id\x18\x05 \x01(\tB\x07\xea\xe0\x18\x03@\x80\x01\";\n\x0eImportResponse\x12)\n\x06report\x18\x01 \x01(\x0b\x32\x19.dreamsvc.v1.ImportReport\"O\n\rExportRequest\x12>\n\x05space\x18\x01 \x01(\tB/\xea\xe0\x18+*\x07\x64\x65\x66\x61ultR [A-Za-z0-9][A-Za-z0-9._-]{0,127}\"X\n\x0e\x45xportResponse\x12\x0f\n\x05\x63hunk\x18\x01 \x01(\x0cH\x00\x12-\n\x07summary\x18\x02 \x01(\x0b\x32\x1a.dreamsvc.v1.ExportSummaryH\x00\x42\x06\n\x04part\"@\n\rExportSummary\x12\x10\n\x08memories\x18\x01 \x01(\x04\x12\r\n\x05\x65\x64ges\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"Q\n\x0fGetStatsRequest\x12>\n\x05space\x18\x01 \x01(\tB/\xea\xe0\x18+*\x07\x64\x65\x66\x61ultR [A-Za-z0-9][A-Za-z0-9._-]{0,127}\"\xa2\x03\n\x10GetStatsResponse\x12\r\n\x05space\x18\x01 \x01(\t\x12\x10\n\x08memories\x18\x02 \x01(\x04\x12\x1a\n\x12memories_forgotten\x18\x03 \x01(\x04\x12\r\n\x05\x65\x64ges\x18\x04 \x01(\x04\x12\x14\n\x0c\x65\x64ges_pruned\x18\x05 \x01(\x04\x12\x0f\n\x07vectors\x18\x06 \x01(\x04\x12\x10\n\x08to_embed\x18\x07 \x01(\x04\x12\x11\n\tdimension\x18\x08 \x01(\r\x12\x10\n\x08\x65mbedder\x18\t \x01(\t\x12\x16\n\x0e\x64\x61tabase_bytes\x18\n \x01(\x04\x12\x14\n\x0cvector_bytes\x18\x0b \x01(\x04\x12\x12\n\ntext_bytes\x18\x0c \x01(\x04\x12\x0e\n\x06\x64reams\x18\r \x01(\x04\x12\x12\n\nchange_seq\x18\x0e \x01(\x04\x12\x0e\n\x06spaces\x18\x0f \x03(\t\x12\x12\n\ncontainers\x18\x10 \x01(\x04\x12\x0e\n\x06\x66\x61\x63\x65ts\x18\x11 \x01(\x04\x12\x0e\n\x06\x66olded\x18\x12 \x01(\x04\x12\x19\n\x11kept_vector_bytes\x18\x13 \x01(\x04\x12\x0e\n\x06pinned\x18\x14 \x01(\x04\x12\x0f\n\x07on_hold\x18\x15 \x01(\x08\x32\xf2\x05\n\rMemoryService\x12G\n\x08Remember\x12\x1c.dreamsvc.v1.RememberRequest\x1a\x1d.dreamsvc.v1.RememberResponse\x12\x41\n\x06Recall\x12\x1a.dreamsvc.v1.RecallRequest\x1a\x1b.dreamsvc.v1.RecallResponse\x12O\n\tGetMemory\x12\x1d.dreamsvc.v1.GetMemoryRequest\x1a\x1e.dreamsvc.v1.GetMemoryResponse\"\x03\x90\x02\x01\x12X\n\x0cListMemories\x12 .dreamsvc.v1.ListMemoriesRequest\x1a!.dreamsvc.v1.ListMemoriesResponse\"\x03\x90\x02\x01\x12\x41\n\x06\x46orget\x12\x1a.dreamsvc.v1.ForgetRequest\x1a\x1b.dreamsvc.v1.ForgetResponse\x12\x44\n\x07Restore\x12\x1b.dreamsvc.v1.RestoreRequest\x1a\x1c.dreamsvc.v1.RestoreResponse\x12\x44\n\x07Unmerge\x12\x1b.dreamsvc.v1.UnmergeRequest\x1a\x1c.dreamsvc.v1.UnmergeResponse\x12\x43\n\x06Import\x12\x1a.dreamsvc.v1.ImportRequest\x1a\x1b.dreamsvc.v1.ImportResponse(\x01\x12H\n\x06\x45xport\x12\x1a.dreamsvc.v1.ExportRequest\x1a\x1b.dreamsvc.v1.ExportResponse\"\x03\x90\x02\x01\x30\x01\x12L\n\x08GetStats\x12\x1c.dreamsvc.v1.GetStatsRequest\x1a\x1d.dreamsvc.v1.GetStatsResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n dreamsvc/v1/memory_service.proto\x12\x0b\x64reamsvc.v1\x1a\x18\x64reamsvc/v1/memory.proto\x1a\x19\x64reamsvc/v1/options.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcb\x01\n\x0fRememberRequest\x12>\n\x05space\x18\x01 \x01(\tB/\xea\xe0\x18+*\x07\x64\x65\x66\x61ultR [A-Za-z0-9][A-Za-z0-9._-]{0,127}\x12/\n\x08memories\x18\x02 \x03(\x0b\x32\x13.dreamsvc.v1.MemoryB\x08\xea\xe0\x18\x04@\xa0\x8d\x06\x12*\n\x05\x65\x64ges\x18\x03 \x03(\x0b\x32\x11.dreamsvc.v1.EdgeB\x08\xea\xe0\x18\x04@\xc0\x84=\x12\x1b\n\nrequest_id\x18\x04 \x01(\tB\x07\xea\xe0\x18\x03@\x80\x01\"\x81\x01\n\x10RememberResponse\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x18\n\x10memories_created\x18\x02 \x01(\x04\x12\x18\n\x10memories_updated\x18\x03 \x01(\x04\x12\x15\n\redges_created\x18\x04 \x01(\x04\x12\x15\n\redges_updated\x18\x05 \x01(\x04\"\xfa\x02\n\rRecallRequest\x12>\n\x05space\x18\x01 \x01(\tB/\xea\xe0\x18+*\x07\x64\x65\x66\x61ultR [A-Za-z0-9][A-Za-z0-9._-]{0,127}\x12\x16\n\x04text\x18\x02 \x01(\tB\x08\xea\xe0\x18\x04@\x80\x80@\x12\x18\n\x06vector\x18\x03 \x03(\x02\x42\x08\xea\xe0\x18\x04@\x80\x80\x04\x12=\n\x05limit\x18\x04 \x01(\rB)\xea\xe0\x18%\t\x00\x00\x00\x00\x00\x00$@\x11\x00\x00\x00\x00\x00\x00\xf0?\x19\x00\x00\x00\x00\x00@\x8f@\"\x08memoriesH\x00\x88\x01\x01\x12\x15\n\x05kinds\x18\x05 \x03(\tB\x06\xea\xe0\x18\x02@@\x12)\n\x05\x61\x66ter\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06\x62\x65\x66ore\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cwith_vectors\x18\x08 \x01(\x08\x12\x14\n\x0ctoken_budget\x18\t \x01(\r\x12\x14\n\x0cwith_similar\x18\n \x01(\x08\x42\x08\n\x06_limit\"\xa2\x01\n\x0eRecallResponse\x12\x1e\n\x04hits\x18\x01 \x03(\x0b\x32\x10.dreamsvc.v1.Hit\x12\x12\n\nwoke_dream\x18\x02 \x01(\t\x12\x0e\n\x06notice\x18\x03 \x01(\t\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\x12\x18\n\x10similar_left_out\x18\x05 \x01(\r\x12\x0e\n\x06tokens\x18\x06 \x01(\x04\x12\x11\n\trecall_id\x18\x07 \x01(\t\"\xa8\x01\n\x0f\x46\x65\x65\x64\x62\x61\x63kRequest\x12>\n\x05space\x18\x01 \x01(\tB/\xea\xe0\x18+*\x07\x64\x65\x66\x61ultR [A-Za-z0-9][A-Za-z0-9._-]{0,127}\x12\x1b\n\trecall_id\x18\x02 \x01(\tB\x08\xea\xe0\x18\x04\x38\x01@$\x12\x1b\n\x08used_ids\x18\x03 \x03(\tB\t\xea\xe0\x18\x05\x38\x01@\xe8\x07\x12\x1b\n\nrequest_id\x18\x04 \x01(\tB\x07\xea\xe0\x18\x03@\x80\x01\"!\n\x10\x46\x65\x65\x64\x62\x61\x63kResponse\x12\r\n\x05pairs\x18\x01 \x01(\x04\"\x92\x01\n\x10GetMemoryRequest\x12>\n\x05space\x18\x01 \x01(\tB/\xea\xe0\x18+*\x07\x64\x65\x66\x61ultR [A-Za-z0-9][A-Za-z0-9._-]{0,127}\x12\x15\n\x02id\x18\x02 \x01(\tB\t\xea\xe0\x18\x05\x38\x01@\x80\x08\x12\x13\n\x0bwith_vector\x18\x03 \x01(\x08\x12\x12\n\nwith_edges\x18\x04 \x01(\x08\"Z\n\x11GetMemoryResponse\x12#\n\x06memory\x18\x01 \x01(\x0b\x32\x13.dreamsvc.v1.Memory\x12 \n\x05\x65\x64ges\x18\x02 \x03(\x0b\x32\x11.dreamsvc.v1.Edge\"\xe6\x01\n\x13ListMemoriesRequest\x12>\n\x05space\x18\x01 \x01(\tB/\xea\xe0\x18+*\x07\x64\x65\x66\x61ultR [A-Za-z0-9][A-Za-z0-9._-]{0,127}\x12\x37\n\tpage_size\x18\x02 \x01(\rB\x1f\xea\xe0\x18\x1b\t\x00\x00\x00\x00\x00\x00I@\x11\x00\x00\x00\x00\x00\x00\xf0?\x19\x00\x00\x00\x00\x00@\x8f@H\x00\x88\x01\x01\x12\x1b\n\npage_token\x18\x03 \x01(\tB\x07\xea\xe0\x18\x03@\x80\x04\x12\x15\n\x05kinds\x18\x04 \x03(\tB\x06\xea\xe0\x18\x02@@\x12\x14\n\x0cshow_deleted\x18\x05 \x01(\x08\x42\x0c\n\n_page_size\"V\n\x14ListMemoriesResponse\x12%\n\x08memories\x18\x01 \x03(\x0b\x32\x13.dreamsvc.v1.Memory\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x84\x01\n\rForgetRequest\x12>\n\x05space\x18\x01 \x01(\tB/\xea\xe0\x18+*\x07\x64\x65\x66\x61ultR [A-Za-z0-9][A-Za-z0-9._-]{0,127}\x12\x16\n\x03ids\x18\x02 \x03(\tB\t\xea\xe0\x18\x05\x38\x01@\x90N\x12\x1b\n\nrequest_id\x18\x03 \x01(\tB\x07\xea\xe0\x18\x03@\x80\x01\"6\n\x0e\x46orgetResponse\x12\x11\n\tforgotten\x18\x01 \x01(\x04\x12\x11\n\tunchanged\x18\x02 \x01(\x04\"\x85\x01\n\x0eRestoreRequest\x12>\n\x05space\x18\x01 \x01(\tB/\xea\xe0\x18+*\x07\x64\x65\x66\x61ultR [A-Za-z0-9][A-Za-z0-9._-]{0,127}\x12\x16\n\x03ids\x18\x02 \x03(\tB\t\xea\xe0\x18\x05\x38\x01@\x90N\x12\x1b\n\nrequest_id\x18\x03 \x01(\tB\x07\xea\xe0\x18\x03@\x80\x01\"6\n\x0fRestoreResponse\x12\x10\n\x08restored\x18\x01 \x01(\x04\x12\x11\n\tunchanged\x18\x02 \x01(\x04\"\x84\x01\n\x0eUnmergeRequest\x12>\n\x05space\x18\x01 \x01(\tB/\xea\xe0\x18+*\x07\x64\x65\x66\x61ultR [A-Za-z0-9][A-Za-z0-9._-]{0,127}\x12\x15\n\x02id\x18\x02 \x01(\tB\t\xea\xe0\x18\x05\x38\x01@\x80\x08\x12\x1b\n\nrequest_id\x18\x03 \x01(\tB\x07\xea\xe0\x18\x03@\x80\x01\";\n\x0fUnmergeResponse\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x1b\n\x13vectors_approximate\x18\x02 \x01(\x04\"U\n\rImportRequest\x12+\n\x06header\x18\x01 \x01(\x0b\x32\x19.dreamsvc.v1.ImportHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\xbf\x01\n\x0cImportHeader\x12>\n\x05space\x18\x01 \x01(\tB/\xea\xe0\x18+*\x07\x64\x65\x66\x61ultR [A-Za-z0-9][A-Za-z0-9._-]{0,127}\x12)\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x19.dreamsvc.v1.ImportFormat\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\x16\n\x0eskip_malformed\x18\x04 \x01(\x08\x12\x1b\n\nrequest_id\x18\x05 \x01(\tB\x07\xea\xe0\x18\x03@\x80\x01\";\n\x0eImportResponse\x12)\n\x06report\x18\x01 \x01(\x0b\x32\x19.dreamsvc.v1.ImportReport\"O\n\rExportRequest\x12>\n\x05space\x18\x01 \x01(\tB/\xea\xe0\x18+*\x07\x64\x65\x66\x61ultR [A-Za-z0-9][A-Za-z0-9._-]{0,127}\"X\n\x0e\x45xportResponse\x12\x0f\n\x05\x63hunk\x18\x01 \x01(\x0cH\x00\x12-\n\x07summary\x18\x02 \x01(\x0b\x32\x1a.dreamsvc.v1.ExportSummaryH\x00\x42\x06\n\x04part\"@\n\rExportSummary\x12\x10\n\x08memories\x18\x01 \x01(\x04\x12\r\n\x05\x65\x64ges\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"Q\n\x0fGetStatsRequest\x12>\n\x05space\x18\x01 \x01(\tB/\xea\xe0\x18+*\x07\x64\x65\x66\x61ultR [A-Za-z0-9][A-Za-z0-9._-]{0,127}\"\xf0\x03\n\x10GetStatsResponse\x12\r\n\x05space\x18\x01 \x01(\t\x12\x10\n\x08memories\x18\x02 \x01(\x04\x12\x1a\n\x12memories_forgotten\x18\x03 \x01(\x04\x12\r\n\x05\x65\x64ges\x18\x04 \x01(\x04\x12\x14\n\x0c\x65\x64ges_pruned\x18\x05 \x01(\x04\x12\x0f\n\x07vectors\x18\x06 \x01(\x04\x12\x10\n\x08to_embed\x18\x07 \x01(\x04\x12\x11\n\tdimension\x18\x08 \x01(\r\x12\x10\n\x08\x65mbedder\x18\t \x01(\t\x12\x16\n\x0e\x64\x61tabase_bytes\x18\n \x01(\x04\x12\x14\n\x0cvector_bytes\x18\x0b \x01(\x04\x12\x12\n\ntext_bytes\x18\x0c \x01(\x04\x12\x0e\n\x06\x64reams\x18\r \x01(\x04\x12\x12\n\nchange_seq\x18\x0e \x01(\x04\x12\x0e\n\x06spaces\x18\x0f \x03(\t\x12\x12\n\ncontainers\x18\x10 \x01(\x04\x12\x0e\n\x06\x66\x61\x63\x65ts\x18\x11 \x01(\x04\x12\x0e\n\x06\x66olded\x18\x12 \x01(\x04\x12\x19\n\x11kept_vector_bytes\x18\x13 \x01(\x04\x12\x0e\n\x06pinned\x18\x14 \x01(\x04\x12\x0f\n\x07on_hold\x18\x15 \x01(\x08\x12\x0e\n\x06placed\x18\x16 \x01(\x04\x12\x10\n\x08\x65xpanded\x18\x17 \x01(\x04\x12\x13\n\x0b\x62lind_spots\x18\x18 \x01(\x04\x12\x15\n\rcoactivations\x18\x19 \x01(\x04\x32\xbb\x06\n\rMemoryService\x12G\n\x08Remember\x12\x1c.dreamsvc.v1.RememberRequest\x1a\x1d.dreamsvc.v1.RememberResponse\x12\x41\n\x06Recall\x12\x1a.dreamsvc.v1.RecallRequest\x1a\x1b.dreamsvc.v1.RecallResponse\x12O\n\tGetMemory\x12\x1d.dreamsvc.v1.GetMemoryRequest\x1a\x1e.dreamsvc.v1.GetMemoryResponse\"\x03\x90\x02\x01\x12X\n\x0cListMemories\x12 .dreamsvc.v1.ListMemoriesRequest\x1a!.dreamsvc.v1.ListMemoriesResponse\"\x03\x90\x02\x01\x12\x41\n\x06\x46orget\x12\x1a.dreamsvc.v1.ForgetRequest\x1a\x1b.dreamsvc.v1.ForgetResponse\x12\x44\n\x07Restore\x12\x1b.dreamsvc.v1.RestoreRequest\x1a\x1c.dreamsvc.v1.RestoreResponse\x12\x44\n\x07Unmerge\x12\x1b.dreamsvc.v1.UnmergeRequest\x1a\x1c.dreamsvc.v1.UnmergeResponse\x12G\n\x08\x46\x65\x65\x64\x62\x61\x63k\x12\x1c.dreamsvc.v1.FeedbackRequest\x1a\x1d.dreamsvc.v1.FeedbackResponse\x12\x43\n\x06Import\x12\x1a.dreamsvc.v1.ImportRequest\x1a\x1b.dreamsvc.v1.ImportResponse(\x01\x12H\n\x06\x45xport\x12\x1a.dreamsvc.v1.ExportRequest\x1a\x1b.dreamsvc.v1.ExportResponse\"\x03\x90\x02\x01\x30\x01\x12L\n\x08GetStats\x12\x1c.dreamsvc.v1.GetStatsRequest\x1a\x1d.dreamsvc.v1.GetStatsResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,6 +52,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECALLREQUEST'].fields_by_name['limit']._serialized_options = b'\352\340\030%\t\000\000\000\000\000\000$@\021\000\000\000\000\000\000\360?\031\000\000\000\000\000@\217@\"\010memories'
   _globals['_RECALLREQUEST'].fields_by_name['kinds']._loaded_options = None
   _globals['_RECALLREQUEST'].fields_by_name['kinds']._serialized_options = b'\352\340\030\002@@'
+  _globals['_FEEDBACKREQUEST'].fields_by_name['space']._loaded_options = None
+  _globals['_FEEDBACKREQUEST'].fields_by_name['space']._serialized_options = b'\352\340\030+*\007defaultR [A-Za-z0-9][A-Za-z0-9._-]{0,127}'
+  _globals['_FEEDBACKREQUEST'].fields_by_name['recall_id']._loaded_options = None
+  _globals['_FEEDBACKREQUEST'].fields_by_name['recall_id']._serialized_options = b'\352\340\030\0048\001@$'
+  _globals['_FEEDBACKREQUEST'].fields_by_name['used_ids']._loaded_options = None
+  _globals['_FEEDBACKREQUEST'].fields_by_name['used_ids']._serialized_options = b'\352\340\030\0058\001@\350\007'
+  _globals['_FEEDBACKREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_FEEDBACKREQUEST'].fields_by_name['request_id']._serialized_options = b'\352\340\030\003@\200\001'
   _globals['_GETMEMORYREQUEST'].fields_by_name['space']._loaded_options = None
   _globals['_GETMEMORYREQUEST'].fields_by_name['space']._serialized_options = b'\352\340\030+*\007defaultR [A-Za-z0-9][A-Za-z0-9._-]{0,127}'
   _globals['_GETMEMORYREQUEST'].fields_by_name['id']._loaded_options = None
@@ -105,43 +113,47 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECALLREQUEST']._serialized_start=474
   _globals['_RECALLREQUEST']._serialized_end=852
   _globals['_RECALLRESPONSE']._serialized_start=855
-  _globals['_RECALLRESPONSE']._serialized_end=998
-  _globals['_GETMEMORYREQUEST']._serialized_start=1001
-  _globals['_GETMEMORYREQUEST']._serialized_end=1147
-  _globals['_GETMEMORYRESPONSE']._serialized_start=1149
-  _globals['_GETMEMORYRESPONSE']._serialized_end=1239
-  _globals['_LISTMEMORIESREQUEST']._serialized_start=1242
-  _globals['_LISTMEMORIESREQUEST']._serialized_end=1472
-  _globals['_LISTMEMORIESRESPONSE']._serialized_start=1474
-  _globals['_LISTMEMORIESRESPONSE']._serialized_end=1560
-  _globals['_FORGETREQUEST']._serialized_start=1563
-  _globals['_FORGETREQUEST']._serialized_end=1695
-  _globals['_FORGETRESPONSE']._serialized_start=1697
-  _globals['_FORGETRESPONSE']._serialized_end=1751
-  _globals['_RESTOREREQUEST']._serialized_start=1754
-  _globals['_RESTOREREQUEST']._serialized_end=1887
-  _globals['_RESTORERESPONSE']._serialized_start=1889
-  _globals['_RESTORERESPONSE']._serialized_end=1943
-  _globals['_UNMERGEREQUEST']._serialized_start=1946
-  _globals['_UNMERGEREQUEST']._serialized_end=2078
-  _globals['_UNMERGERESPONSE']._serialized_start=2080
-  _globals['_UNMERGERESPONSE']._serialized_end=2139
-  _globals['_IMPORTREQUEST']._serialized_start=2141
-  _globals['_IMPORTREQUEST']._serialized_end=2226
-  _globals['_IMPORTHEADER']._serialized_start=2229
-  _globals['_IMPORTHEADER']._serialized_end=2420
-  _globals['_IMPORTRESPONSE']._serialized_start=2422
-  _globals['_IMPORTRESPONSE']._serialized_end=2481
-  _globals['_EXPORTREQUEST']._serialized_start=2483
-  _globals['_EXPORTREQUEST']._serialized_end=2562
-  _globals['_EXPORTRESPONSE']._serialized_start=2564
-  _globals['_EXPORTRESPONSE']._serialized_end=2652
-  _globals['_EXPORTSUMMARY']._serialized_start=2654
-  _globals['_EXPORTSUMMARY']._serialized_end=2718
-  _globals['_GETSTATSREQUEST']._serialized_start=2720
-  _globals['_GETSTATSREQUEST']._serialized_end=2801
-  _globals['_GETSTATSRESPONSE']._serialized_start=2804
-  _globals['_GETSTATSRESPONSE']._serialized_end=3222
-  _globals['_MEMORYSERVICE']._serialized_start=3225
-  _globals['_MEMORYSERVICE']._serialized_end=3979
+  _globals['_RECALLRESPONSE']._serialized_end=1017
+  _globals['_FEEDBACKREQUEST']._serialized_start=1020
+  _globals['_FEEDBACKREQUEST']._serialized_end=1188
+  _globals['_FEEDBACKRESPONSE']._serialized_start=1190
+  _globals['_FEEDBACKRESPONSE']._serialized_end=1223
+  _globals['_GETMEMORYREQUEST']._serialized_start=1226
+  _globals['_GETMEMORYREQUEST']._serialized_end=1372
+  _globals['_GETMEMORYRESPONSE']._serialized_start=1374
+  _globals['_GETMEMORYRESPONSE']._serialized_end=1464
+  _globals['_LISTMEMORIESREQUEST']._serialized_start=1467
+  _globals['_LISTMEMORIESREQUEST']._serialized_end=1697
+  _globals['_LISTMEMORIESRESPONSE']._serialized_start=1699
+  _globals['_LISTMEMORIESRESPONSE']._serialized_end=1785
+  _globals['_FORGETREQUEST']._serialized_start=1788
+  _globals['_FORGETREQUEST']._serialized_end=1920
+  _globals['_FORGETRESPONSE']._serialized_start=1922
+  _globals['_FORGETRESPONSE']._serialized_end=1976
+  _globals['_RESTOREREQUEST']._serialized_start=1979
+  _globals['_RESTOREREQUEST']._serialized_end=2112
+  _globals['_RESTORERESPONSE']._serialized_start=2114
+  _globals['_RESTORERESPONSE']._serialized_end=2168
+  _globals['_UNMERGEREQUEST']._serialized_start=2171
+  _globals['_UNMERGEREQUEST']._serialized_end=2303
+  _globals['_UNMERGERESPONSE']._serialized_start=2305
+  _globals['_UNMERGERESPONSE']._serialized_end=2364
+  _globals['_IMPORTREQUEST']._serialized_start=2366
+  _globals['_IMPORTREQUEST']._serialized_end=2451
+  _globals['_IMPORTHEADER']._serialized_start=2454
+  _globals['_IMPORTHEADER']._serialized_end=2645
+  _globals['_IMPORTRESPONSE']._serialized_start=2647
+  _globals['_IMPORTRESPONSE']._serialized_end=2706
+  _globals['_EXPORTREQUEST']._serialized_start=2708
+  _globals['_EXPORTREQUEST']._serialized_end=2787
+  _globals['_EXPORTRESPONSE']._serialized_start=2789
+  _globals['_EXPORTRESPONSE']._serialized_end=2877
+  _globals['_EXPORTSUMMARY']._serialized_start=2879
+  _globals['_EXPORTSUMMARY']._serialized_end=2943
+  _globals['_GETSTATSREQUEST']._serialized_start=2945
+  _globals['_GETSTATSREQUEST']._serialized_end=3026
+  _globals['_GETSTATSRESPONSE']._serialized_start=3029
+  _globals['_GETSTATSRESPONSE']._serialized_end=3525
+  _globals['_MEMORYSERVICE']._serialized_start=3528
+  _globals['_MEMORYSERVICE']._serialized_end=4355
 # @@protoc_insertion_point(module_scope)

@@ -154,6 +154,7 @@ class RecallResponse(_message.Message):
     SECONDS_FIELD_NUMBER: _builtins.int
     SIMILAR_LEFT_OUT_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
+    RECALL_ID_FIELD_NUMBER: _builtins.int
     woke_dream: _builtins.str
     """The dream that this recall woke, if one ran."""
     notice: _builtins.str
@@ -163,6 +164,8 @@ class RecallResponse(_message.Message):
     """Memories left out since a better hit says the same."""
     tokens: _builtins.int
     """Of the texts of all hits."""
+    recall_id: _builtins.str
+    """For Feedback; known for an hour, or until 10,000 more recalls."""
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[_memory_pb2.Hit]: ...
     def __init__(
@@ -174,14 +177,66 @@ class RecallResponse(_message.Message):
         seconds: _builtins.float = ...,
         similar_left_out: _builtins.int = ...,
         tokens: _builtins.int = ...,
+        recall_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "notice", b"notice", "seconds", b"seconds", "similar_left_out", b"similar_left_out", "tokens", b"tokens", "woke_dream", b"woke_dream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "notice", b"notice", "recall_id", b"recall_id", "seconds", b"seconds", "similar_left_out", b"similar_left_out", "tokens", b"tokens", "woke_dream", b"woke_dream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecallResponse: _TypeAlias = RecallResponse  # noqa: Y015
+
+@_typing.final
+class FeedbackRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACE_FIELD_NUMBER: _builtins.int
+    RECALL_ID_FIELD_NUMBER: _builtins.int
+    USED_IDS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    space: _builtins.str
+    recall_id: _builtins.str
+    request_id: _builtins.str
+    @_builtins.property
+    def used_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids or keys of memories that this recall had returned."""
+
+    def __init__(
+        self,
+        *,
+        space: _builtins.str = ...,
+        recall_id: _builtins.str = ...,
+        used_ids: _abc.Iterable[_builtins.str] | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recall_id", b"recall_id", "request_id", b"request_id", "space", b"space", "used_ids", b"used_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeedbackRequest: _TypeAlias = FeedbackRequest  # noqa: Y015
+
+@_typing.final
+class FeedbackResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAIRS_FIELD_NUMBER: _builtins.int
+    pairs: _builtins.int
+    """Pairs of memories that were noted as used together."""
+    def __init__(
+        self,
+        *,
+        pairs: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pairs", b"pairs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeedbackResponse: _TypeAlias = FeedbackResponse  # noqa: Y015
 
 @_typing.final
 class GetMemoryRequest(_message.Message):
@@ -639,6 +694,10 @@ class GetStatsResponse(_message.Message):
     KEPT_VECTOR_BYTES_FIELD_NUMBER: _builtins.int
     PINNED_FIELD_NUMBER: _builtins.int
     ON_HOLD_FIELD_NUMBER: _builtins.int
+    PLACED_FIELD_NUMBER: _builtins.int
+    EXPANDED_FIELD_NUMBER: _builtins.int
+    BLIND_SPOTS_FIELD_NUMBER: _builtins.int
+    COACTIVATIONS_FIELD_NUMBER: _builtins.int
     space: _builtins.str
     memories: _builtins.int
     memories_forgotten: _builtins.int
@@ -670,6 +729,15 @@ class GetStatsResponse(_message.Message):
     pinned: _builtins.int
     on_hold: _builtins.bool
     """Dreams and purges leave this space alone (dream.hold_spaces)."""
+    placed: _builtins.int
+    """Memories with a position in the Poincare ball, and those that the index knows more about for what they are
+    linked to.
+    """
+    expanded: _builtins.int
+    blind_spots: _builtins.int
+    """Finds of REM phases that nobody rejected."""
+    coactivations: _builtins.int
+    """Pairs that were used together since the last dream."""
     @_builtins.property
     def spaces(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -696,10 +764,14 @@ class GetStatsResponse(_message.Message):
         kept_vector_bytes: _builtins.int = ...,
         pinned: _builtins.int = ...,
         on_hold: _builtins.bool = ...,
+        placed: _builtins.int = ...,
+        expanded: _builtins.int = ...,
+        blind_spots: _builtins.int = ...,
+        coactivations: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_seq", b"change_seq", "containers", b"containers", "database_bytes", b"database_bytes", "dimension", b"dimension", "dreams", b"dreams", "edges", b"edges", "edges_pruned", b"edges_pruned", "embedder", b"embedder", "facets", b"facets", "folded", b"folded", "kept_vector_bytes", b"kept_vector_bytes", "memories", b"memories", "memories_forgotten", b"memories_forgotten", "on_hold", b"on_hold", "pinned", b"pinned", "space", b"space", "spaces", b"spaces", "text_bytes", b"text_bytes", "to_embed", b"to_embed", "vector_bytes", b"vector_bytes", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blind_spots", b"blind_spots", "change_seq", b"change_seq", "coactivations", b"coactivations", "containers", b"containers", "database_bytes", b"database_bytes", "dimension", b"dimension", "dreams", b"dreams", "edges", b"edges", "edges_pruned", b"edges_pruned", "embedder", b"embedder", "expanded", b"expanded", "facets", b"facets", "folded", b"folded", "kept_vector_bytes", b"kept_vector_bytes", "memories", b"memories", "memories_forgotten", b"memories_forgotten", "on_hold", b"on_hold", "pinned", b"pinned", "placed", b"placed", "space", b"space", "spaces", b"spaces", "text_bytes", b"text_bytes", "to_embed", b"to_embed", "vector_bytes", b"vector_bytes", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

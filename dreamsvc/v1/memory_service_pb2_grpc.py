@@ -70,6 +70,11 @@ class MemoryServiceStub:
                 request_serializer=dreamsvc_dot_v1_dot_memory__service__pb2.UnmergeRequest.SerializeToString,
                 response_deserializer=dreamsvc_dot_v1_dot_memory__service__pb2.UnmergeResponse.FromString,
                 _registered_method=True)
+        self.Feedback = channel.unary_unary(
+                '/dreamsvc.v1.MemoryService/Feedback',
+                request_serializer=dreamsvc_dot_v1_dot_memory__service__pb2.FeedbackRequest.SerializeToString,
+                response_deserializer=dreamsvc_dot_v1_dot_memory__service__pb2.FeedbackResponse.FromString,
+                _registered_method=True)
         self.Import = channel.stream_unary(
                 '/dreamsvc.v1.MemoryService/Import',
                 request_serializer=dreamsvc_dot_v1_dot_memory__service__pb2.ImportRequest.SerializeToString,
@@ -137,6 +142,13 @@ class MemoryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Feedback(self, request, context):
+        """Says which memories of a recall were of use together; the next dream strengthens what joins them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Import(self, request_iterator, context):
         """Takes a file in chunks, first message the header; all or nothing.
         """
@@ -194,6 +206,11 @@ def add_MemoryServiceServicer_to_server(servicer, server):
                     servicer.Unmerge,
                     request_deserializer=dreamsvc_dot_v1_dot_memory__service__pb2.UnmergeRequest.FromString,
                     response_serializer=dreamsvc_dot_v1_dot_memory__service__pb2.UnmergeResponse.SerializeToString,
+            ),
+            'Feedback': grpc.unary_unary_rpc_method_handler(
+                    servicer.Feedback,
+                    request_deserializer=dreamsvc_dot_v1_dot_memory__service__pb2.FeedbackRequest.FromString,
+                    response_serializer=dreamsvc_dot_v1_dot_memory__service__pb2.FeedbackResponse.SerializeToString,
             ),
             'Import': grpc.stream_unary_rpc_method_handler(
                     servicer.Import,
@@ -401,6 +418,33 @@ class MemoryService:
             '/dreamsvc.v1.MemoryService/Unmerge',
             dreamsvc_dot_v1_dot_memory__service__pb2.UnmergeRequest.SerializeToString,
             dreamsvc_dot_v1_dot_memory__service__pb2.UnmergeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Feedback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dreamsvc.v1.MemoryService/Feedback',
+            dreamsvc_dot_v1_dot_memory__service__pb2.FeedbackRequest.SerializeToString,
+            dreamsvc_dot_v1_dot_memory__service__pb2.FeedbackResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,8 @@ class MemoryServiceStub:
     Restore: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.RestoreRequest, _memory_service_pb2.RestoreResponse]
     Unmerge: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.UnmergeRequest, _memory_service_pb2.UnmergeResponse]
     """Takes a container apart, a facet out of its container, or a survivor's copies back."""
+    Feedback: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.FeedbackRequest, _memory_service_pb2.FeedbackResponse]
+    """Says which memories of a recall were of use together; the next dream strengthens what joins them."""
     Import: _grpc.StreamUnaryMultiCallable[_memory_service_pb2.ImportRequest, _memory_service_pb2.ImportResponse]
     """Takes a file in chunks, first message the header; all or nothing."""
     Export: _grpc.UnaryStreamMultiCallable[_memory_service_pb2.ExportRequest, _memory_service_pb2.ExportResponse]
@@ -66,6 +68,8 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     Restore: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.RestoreRequest, _memory_service_pb2.RestoreResponse]  # type: ignore[assignment]
     Unmerge: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.UnmergeRequest, _memory_service_pb2.UnmergeResponse]  # type: ignore[assignment]
     """Takes a container apart, a facet out of its container, or a survivor's copies back."""
+    Feedback: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.FeedbackRequest, _memory_service_pb2.FeedbackResponse]  # type: ignore[assignment]
+    """Says which memories of a recall were of use together; the next dream strengthens what joins them."""
     Import: _aio.StreamUnaryMultiCallable[_memory_service_pb2.ImportRequest, _memory_service_pb2.ImportResponse]  # type: ignore[assignment]
     """Takes a file in chunks, first message the header; all or nothing."""
     Export: _aio.UnaryStreamMultiCallable[_memory_service_pb2.ExportRequest, _memory_service_pb2.ExportResponse]  # type: ignore[assignment]
@@ -127,6 +131,14 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.UnmergeResponse, _abc.Awaitable[_memory_service_pb2.UnmergeResponse]]:
         """Takes a container apart, a facet out of its container, or a survivor's copies back."""
+
+    @_abc_1.abstractmethod
+    def Feedback(
+        self,
+        request: _memory_service_pb2.FeedbackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_memory_service_pb2.FeedbackResponse, _abc.Awaitable[_memory_service_pb2.FeedbackResponse]]:
+        """Says which memories of a recall were of use together; the next dream strengthens what joins them."""
 
     @_abc_1.abstractmethod
     def Import(

@@ -8,6 +8,8 @@ import numpy as np
 from dreamsvc.dreamer.memories import NEVER, NOWHERE, Memories, Texts
 from dreamsvc.dreamer.merging import Step
 
+TEXTS = ("titles", "names", "entities")
+
 type Edge = tuple[int, int, str] | tuple[int, int, str, float] | tuple[int, int, str, float, float]
 
 
@@ -70,11 +72,23 @@ def remembered(
         trusted=np.ones(len(edges), np.bool_),
         types=np.array([names.index(edge[2]) for edge in edges], np.int32),
         type_names=names,
+        names=packed(["[]"] * n),
+        entities=packed(["[]"] * n),
+        sessions=np.full(n, NOWHERE, np.int32),
+        changed=np.ones(n, np.bool_),
+        expanded=np.zeros(n, np.bool_),
+        points=np.full((n, 0), np.nan, np.float32),
+        together=np.zeros((0, 2), np.int32),
+        recalled=np.zeros(0, np.int32),
+        confirmed=np.zeros(0, np.int32),
+        rejected=np.zeros((0, 2), np.int32),
     )
     changed: Mapping[str, Any] = columns or {}
     return plain._replace(
         **{
-            name: packed(value) if name == "titles" else np.asarray(value, getattr(plain, name).dtype)
+            name: packed(value)
+            if name in ("titles", "names", "entities")
+            else np.asarray(value, getattr(plain, name).dtype)
             for name, value in changed.items()
         }
     )

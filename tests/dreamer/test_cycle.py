@@ -110,6 +110,8 @@ def arrays() -> snapshot_files.Arrays:
     pinned[PINNED], apart[APART] = True, True
     bodies = dict(zip(("texts", "text_ends"), packed([*texts, *(texts[row] for row in copied)]), strict=True))
     titles = dict(zip(("titles", "title_ends"), packed([""] * NODES), strict=True))
+    names = dict(zip(("names", "names_ends"), packed(["[]"] * NODES), strict=True))
+    entities = dict(zip(("entities", "entities_ends"), packed(["[]"] * NODES), strict=True))
     nodes: snapshot_files.Arrays = {
         "node_ids": np.arange(NODES, dtype=np.int64) * 3 + 10,
         "uids": np.arange(NODES * 16, dtype=np.uint32).astype(np.uint8).reshape(NODES, 16),
@@ -130,6 +132,8 @@ def arrays() -> snapshot_files.Arrays:
         nodes
         | bodies
         | titles
+        | names
+        | entities
         | {
             "edge_ids": np.arange(edges, dtype=np.int64) * 2 + 7,
             "sources": sources,
@@ -140,6 +144,14 @@ def arrays() -> snapshot_files.Arrays:
             "edges_alive": np.ones(edges, np.bool_),
             "dreamt_edges": np.zeros(0, np.int64),
             "type_names": np.frombuffer(b"\0near", np.uint8),
+            "sessions": np.full(NODES, -1, np.int32),
+            "changed": np.ones(NODES, np.bool_),
+            "expanded": np.zeros(NODES, np.bool_),
+            "points": np.zeros((NODES, 0), np.float32),
+            "together": np.zeros((0, 2), np.int32),
+            "together_recalled": np.zeros(0, np.int32),
+            "together_confirmed": np.zeros(0, np.int32),
+            "rejected": np.zeros((0, 2), np.int32),
         }
         | facet_blocks.pack({}, DIM)
     )

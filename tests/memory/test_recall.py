@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from dreamsvc import scoring
 from dreamsvc.config import defaults
 from dreamsvc.errors import InvalidFields
 from dreamsvc.facet_codes import decode_centroid, encode_centroid, encode_facets
@@ -388,7 +389,7 @@ def test_facts_that_supersede_each_other_in_a_circle_all_hold() -> None:
 def test_the_best_are_those_of_a_stable_sort(scores: list[int], count: int) -> None:
     column = np.array(scores, np.float32)
     wanted = sorted(range(len(scores)), key=lambda row: -scores[row])[:count]
-    assert recall._best(column, count).tolist() == wanted
+    assert scoring.best(column, count).tolist() == wanted
 
 
 # ── what is said twice, and how much is said ────────────────────────────────────

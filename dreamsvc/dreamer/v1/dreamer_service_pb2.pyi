@@ -233,6 +233,7 @@ class Checkpoint(_message.Message):
     STEPS_DONE_FIELD_NUMBER: _builtins.int
     COMPRESSION_FIELD_NUMBER: _builtins.int
     REPLAY_ENDED_FIELD_NUMBER: _builtins.int
+    EXPLORATION_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     seed: _builtins.int
     round: _builtins.int
@@ -250,6 +251,10 @@ class Checkpoint(_message.Message):
     def tally(self) -> Global___Tally: ...
     @_builtins.property
     def compression(self) -> _dream_pb2.Compression: ...
+    @_builtins.property
+    def exploration(self) -> _dream_pb2.Exploration:
+        """What REM found up to here."""
+
     def __init__(
         self,
         *,
@@ -264,10 +269,11 @@ class Checkpoint(_message.Message):
         steps_done: _builtins.int = ...,
         compression: _dream_pb2.Compression | None = ...,
         replay_ended: _dream_pb2.EndReason.ValueType = ...,
+        exploration: _dream_pb2.Exploration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "tally", b"tally"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "exploration", b"exploration", "tally", b"tally"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "batch", b"batch", "compression", b"compression", "format", b"format", "next_part", b"next_part", "replay_ended", b"replay_ended", "round", b"round", "seed", b"seed", "src_step", b"src_step", "steps_done", b"steps_done", "tally", b"tally"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "batch", b"batch", "compression", b"compression", "exploration", b"exploration", "format", b"format", "next_part", b"next_part", "replay_ended", b"replay_ended", "round", b"round", "seed", b"seed", "src_step", b"src_step", "steps_done", b"steps_done", "tally", b"tally"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -287,6 +293,7 @@ class Tally(_message.Message):
     ACTIVE_SHARE_FIELD_NUMBER: _builtins.int
     BUSY_SECONDS_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
+    TUNING_FIELD_NUMBER: _builtins.int
     nodes_replayed: _builtins.int
     """Memories replayed, each counted once, and replays in all."""
     replays: _builtins.int
@@ -296,6 +303,10 @@ class Tally(_message.Message):
     active_share: _builtins.float
     busy_seconds: _builtins.float
     seconds: _builtins.float
+    @_builtins.property
+    def tuning(self) -> _dream_pb2.Tuning:
+        """Where the tuner stands."""
+
     def __init__(
         self,
         *,
@@ -307,10 +318,11 @@ class Tally(_message.Message):
         active_share: _builtins.float = ...,
         busy_seconds: _builtins.float = ...,
         seconds: _builtins.float = ...,
+        tuning: _dream_pb2.Tuning | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["tuning", b"tuning"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_share", b"active_share", "busy_seconds", b"busy_seconds", "mean_activation", b"mean_activation", "nodes_replayed", b"nodes_replayed", "replays", b"replays", "rounds", b"rounds", "seconds", b"seconds", "src_steps", b"src_steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_share", b"active_share", "busy_seconds", b"busy_seconds", "mean_activation", b"mean_activation", "nodes_replayed", b"nodes_replayed", "replays", b"replays", "rounds", b"rounds", "seconds", b"seconds", "src_steps", b"src_steps", "tuning", b"tuning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -324,6 +336,7 @@ class Ended(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     TALLY_FIELD_NUMBER: _builtins.int
     COMPRESSION_FIELD_NUMBER: _builtins.int
+    EXPLORATION_FIELD_NUMBER: _builtins.int
     reason: _dream_pb2.EndReason.ValueType
     message: _builtins.str
     """For FAILED: what went wrong, in words."""
@@ -331,6 +344,8 @@ class Ended(_message.Message):
     def tally(self) -> Global___Tally: ...
     @_builtins.property
     def compression(self) -> _dream_pb2.Compression: ...
+    @_builtins.property
+    def exploration(self) -> _dream_pb2.Exploration: ...
     def __init__(
         self,
         *,
@@ -338,10 +353,11 @@ class Ended(_message.Message):
         message: _builtins.str = ...,
         tally: Global___Tally | None = ...,
         compression: _dream_pb2.Compression | None = ...,
+        exploration: _dream_pb2.Exploration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "tally", b"tally"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "exploration", b"exploration", "tally", b"tally"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "message", b"message", "reason", b"reason", "tally", b"tally"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "exploration", b"exploration", "message", b"message", "reason", b"reason", "tally", b"tally"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -35,6 +35,10 @@ class Operations(_message.Message):
     CONTAINERS_FIELD_NUMBER: _builtins.int
     NEW_MEMORIES_FIELD_NUMBER: _builtins.int
     NEW_EDGES_FIELD_NUMBER: _builtins.int
+    EXPANSIONS_FIELD_NUMBER: _builtins.int
+    POSITIONS_FIELD_NUMBER: _builtins.int
+    BLIND_SPOTS_FIELD_NUMBER: _builtins.int
+    WALKS_FIELD_NUMBER: _builtins.int
     part: _builtins.int
     """Counts up from 0 within a dream."""
     @_builtins.property
@@ -49,6 +53,14 @@ class Operations(_message.Message):
     def new_memories(self) -> Global___NewMemories: ...
     @_builtins.property
     def new_edges(self) -> Global___NewEdges: ...
+    @_builtins.property
+    def expansions(self) -> Global___Expansions: ...
+    @_builtins.property
+    def positions(self) -> Global___Positions: ...
+    @_builtins.property
+    def blind_spots(self) -> Global___FoundBlindSpots: ...
+    @_builtins.property
+    def walks(self) -> Global___Walks: ...
     def __init__(
         self,
         *,
@@ -59,12 +71,16 @@ class Operations(_message.Message):
         containers: Global___Containers | None = ...,
         new_memories: Global___NewMemories | None = ...,
         new_edges: Global___NewEdges | None = ...,
+        expansions: Global___Expansions | None = ...,
+        positions: Global___Positions | None = ...,
+        blind_spots: Global___FoundBlindSpots | None = ...,
+        walks: Global___Walks | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["containers", b"containers", "edge_weights", b"edge_weights", "eliminations", b"eliminations", "kind", b"kind", "new_edges", b"new_edges", "new_memories", b"new_memories", "replay_marks", b"replay_marks"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["blind_spots", b"blind_spots", "containers", b"containers", "edge_weights", b"edge_weights", "eliminations", b"eliminations", "expansions", b"expansions", "kind", b"kind", "new_edges", b"new_edges", "new_memories", b"new_memories", "positions", b"positions", "replay_marks", b"replay_marks", "walks", b"walks"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["containers", b"containers", "edge_weights", b"edge_weights", "eliminations", b"eliminations", "kind", b"kind", "new_edges", b"new_edges", "new_memories", b"new_memories", "part", b"part", "replay_marks", b"replay_marks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blind_spots", b"blind_spots", "containers", b"containers", "edge_weights", b"edge_weights", "eliminations", b"eliminations", "expansions", b"expansions", "kind", b"kind", "new_edges", b"new_edges", "new_memories", b"new_memories", "part", b"part", "positions", b"positions", "replay_marks", b"replay_marks", "walks", b"walks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["edge_weights", "replay_marks", "eliminations", "containers", "new_memories", "new_edges"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["edge_weights", "replay_marks", "eliminations", "containers", "new_memories", "new_edges", "expansions", "positions", "blind_spots", "walks"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -412,6 +428,232 @@ class EdgeDetail(_message.Message):
 Global___EdgeDetail: _TypeAlias = EdgeDetail  # noqa: Y015
 
 @_typing.final
+class Expansions(_message.Message):
+    """What a memory is found by beside its own text and vector, since others are linked to it; takes the place of what it
+    had of that kind. None of it is ever written into the text or the vector.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPANSIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def expansions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Expansion]: ...
+    def __init__(
+        self,
+        *,
+        expansions: _abc.Iterable[Global___Expansion] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expansions", b"expansions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Expansions: _TypeAlias = Expansions  # noqa: Y015
+
+@_typing.final
+class Expansion(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    WORDS_FIELD_NUMBER: _builtins.int
+    GAINS_FIELD_NUMBER: _builtins.int
+    PEERS_FIELD_NUMBER: _builtins.int
+    SHARES_FIELD_NUMBER: _builtins.int
+    LENGTH_FIELD_NUMBER: _builtins.int
+    node: _builtins.int
+    length: _builtins.float
+    """Length of the vector that comes of it: |v + sum of share x peer's v|."""
+    @_builtins.property
+    def words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Words of its neighbours, as the index cuts them, and how much each adds to how often the memory says it."""
+
+    @_builtins.property
+    def gains(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
+    @_builtins.property
+    def peers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Row ids of neighbours, and the share of each, by which its vector moves towards theirs."""
+
+    @_builtins.property
+    def shares(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
+    def __init__(
+        self,
+        *,
+        node: _builtins.int = ...,
+        words: _abc.Iterable[_builtins.str] | None = ...,
+        gains: _abc.Iterable[_builtins.float] | None = ...,
+        peers: _abc.Iterable[_builtins.int] | None = ...,
+        shares: _abc.Iterable[_builtins.float] | None = ...,
+        length: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gains", b"gains", "length", b"length", "node", b"node", "peers", b"peers", "shares", b"shares", "words", b"words"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Expansion: _TypeAlias = Expansion  # noqa: Y015
+
+@_typing.final
+class Positions(_message.Message):
+    """Points in the Poincare ball; takes the place of what memories had."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_IDS_FIELD_NUMBER: _builtins.int
+    DIMENSION_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    dimension: _builtins.int
+    @_builtins.property
+    def node_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def points(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """One point after the other."""
+
+    def __init__(
+        self,
+        *,
+        node_ids: _abc.Iterable[_builtins.int] | None = ...,
+        dimension: _builtins.int = ...,
+        points: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimension", b"dimension", "node_ids", b"node_ids", "points", b"points"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Positions: _TypeAlias = Positions  # noqa: Y015
+
+@_typing.final
+class FoundBlindSpots(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLIND_SPOTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def blind_spots(self) -> _containers.RepeatedCompositeFieldContainer[Global___FoundBlindSpot]: ...
+    def __init__(
+        self,
+        *,
+        blind_spots: _abc.Iterable[Global___FoundBlindSpot] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blind_spots", b"blind_spots"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FoundBlindSpots: _TypeAlias = FoundBlindSpots  # noqa: Y015
+
+@_typing.final
+class FoundBlindSpot(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    VERIFIED_FIELD_NUMBER: _builtins.int
+    SEMANTIC_DISTANCE_FIELD_NUMBER: _builtins.int
+    CAUSAL_OVERLAP_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    MEETING_FIELD_NUMBER: _builtins.int
+    WALK_FIELD_NUMBER: _builtins.int
+    DIMENSION_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Counts from 1 within a dream; the id follows from it and the dream's."""
+    source: _builtins.int
+    target: _builtins.int
+    verified: _builtins.bool
+    """False: a hypothesis."""
+    semantic_distance: _builtins.float
+    causal_overlap: _builtins.float
+    confidence: _builtins.float
+    dimension: _builtins.int
+    @_builtins.property
+    def evidence(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def meeting(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Row ids of memories where the reach of both meets."""
+
+    @_builtins.property
+    def walk(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Points of the walk that led to it, one after the other."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        source: _builtins.int = ...,
+        target: _builtins.int = ...,
+        verified: _builtins.bool = ...,
+        semantic_distance: _builtins.float = ...,
+        causal_overlap: _builtins.float = ...,
+        confidence: _builtins.float = ...,
+        evidence: _abc.Iterable[_builtins.str] | None = ...,
+        meeting: _abc.Iterable[_builtins.int] | None = ...,
+        walk: _abc.Iterable[_builtins.float] | None = ...,
+        dimension: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["causal_overlap", b"causal_overlap", "confidence", b"confidence", "dimension", b"dimension", "evidence", b"evidence", "meeting", b"meeting", "number", b"number", "semantic_distance", b"semantic_distance", "source", b"source", "target", b"target", "verified", b"verified", "walk", b"walk"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FoundBlindSpot: _TypeAlias = FoundBlindSpot  # noqa: Y015
+
+@_typing.final
+class Walks(_message.Message):
+    """Walks of a night, for pictures; folding them changes nothing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIMENSION_FIELD_NUMBER: _builtins.int
+    WALKS_FIELD_NUMBER: _builtins.int
+    dimension: _builtins.int
+    @_builtins.property
+    def walks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Walk]: ...
+    def __init__(
+        self,
+        *,
+        dimension: _builtins.int = ...,
+        walks: _abc.Iterable[Global___Walk] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimension", b"dimension", "walks", b"walks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Walks: _TypeAlias = Walks  # noqa: Y015
+
+@_typing.final
+class Walk(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    origin: _builtins.int
+    @_builtins.property
+    def points(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Points one after the other, the beginning included."""
+
+    def __init__(
+        self,
+        *,
+        origin: _builtins.int = ...,
+        points: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin", "points", b"points"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Walk: _TypeAlias = Walk  # noqa: Y015
+
+@_typing.final
 class BeforeImages(_message.Message):
     """What rows were before a part was folded into them; what undoing it needs."""
 
@@ -429,6 +671,9 @@ class BeforeImages(_message.Message):
     BORN_NODES_FIELD_NUMBER: _builtins.int
     BORN_EDGES_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
+    EXPANSIONS_FIELD_NUMBER: _builtins.int
+    POSITIONS_FIELD_NUMBER: _builtins.int
+    BORN_BLIND_SPOTS_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """The change number at which the part was folded: what users changed after it is theirs."""
     @_builtins.property
@@ -461,6 +706,14 @@ class BeforeImages(_message.Message):
 
     @_builtins.property
     def born_edges(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def expansions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExpansionImage]: ...
+    @_builtins.property
+    def positions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PositionImage]: ...
+    @_builtins.property
+    def born_blind_spots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Row ids of blind spots that the part made."""
+
     def __init__(
         self,
         *,
@@ -476,14 +729,77 @@ class BeforeImages(_message.Message):
         born_nodes: _abc.Iterable[_builtins.int] | None = ...,
         born_edges: _abc.Iterable[_builtins.int] | None = ...,
         seq: _builtins.int = ...,
+        expansions: _abc.Iterable[Global___ExpansionImage] | None = ...,
+        positions: _abc.Iterable[Global___PositionImage] | None = ...,
+        born_blind_spots: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["born_edges", b"born_edges", "born_nodes", b"born_nodes", "changed_by", b"changed_by", "deleted_us", b"deleted_us", "edge_ids", b"edge_ids", "edges", b"edges", "node_ids", b"node_ids", "nodes", b"nodes", "replay_counts", b"replay_counts", "seq", b"seq", "skipped", b"skipped", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["born_blind_spots", b"born_blind_spots", "born_edges", b"born_edges", "born_nodes", b"born_nodes", "changed_by", b"changed_by", "deleted_us", b"deleted_us", "edge_ids", b"edge_ids", "edges", b"edges", "expansions", b"expansions", "node_ids", b"node_ids", "nodes", b"nodes", "positions", b"positions", "replay_counts", b"replay_counts", "seq", b"seq", "skipped", b"skipped", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BeforeImages: _TypeAlias = BeforeImages  # noqa: Y015
+
+@_typing.final
+class ExpansionImage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    CHANGED_BY_FIELD_NUMBER: _builtins.int
+    node: _builtins.int
+    changed_by: _builtins.int
+    """The dream that it came from."""
+    @_builtins.property
+    def before(self) -> Global___Expansion:
+        """Absent: it had none."""
+
+    def __init__(
+        self,
+        *,
+        node: _builtins.int = ...,
+        before: Global___Expansion | None = ...,
+        changed_by: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["before", b"before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before", b"before", "changed_by", b"changed_by", "node", b"node"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExpansionImage: _TypeAlias = ExpansionImage  # noqa: Y015
+
+@_typing.final
+class PositionImage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    POINT_FIELD_NUMBER: _builtins.int
+    CHANGED_BY_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    node: _builtins.int
+    changed_by: _builtins.int
+    seq: _builtins.int
+    @_builtins.property
+    def point(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Empty: it had none."""
+
+    def __init__(
+        self,
+        *,
+        node: _builtins.int = ...,
+        point: _abc.Iterable[_builtins.float] | None = ...,
+        changed_by: _builtins.int = ...,
+        seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_by", b"changed_by", "node", b"node", "point", b"point", "seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PositionImage: _TypeAlias = PositionImage  # noqa: Y015
 
 @_typing.final
 class NodeImage(_message.Message):
