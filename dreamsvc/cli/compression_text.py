@@ -1,14 +1,11 @@
 """What a night made smaller and what that cost, as people read it: rows for the record of a dream."""
 
-from collections.abc import Callable, Iterable, Iterator
-
-from rich.table import Table
+from collections.abc import Callable, Iterator
 
 from dreamsvc.cli import output
 from dreamsvc.cli.output import counted, percent_text, ratio_text
 from dreamsvc.v1.dream_pb2 import (
     Compression,
-    DreamReport,
     Lift,
     MergeStage,
     Merging,
@@ -25,23 +22,6 @@ _DIFFERENCE_LENGTH = 40
 
 # A label and what stands beside it; a row whose label is indented belongs to the one above.
 Row = tuple[str, str]
-
-
-def tables(report: DreamReport) -> Iterator[Table]:
-    """The compression and the quality of a night, where its report tells of them."""
-    if report.HasField("compression"):
-        yield _table("compression", compression_rows(report.compression))
-    if report.HasField("quality"):
-        yield _table("quality", quality_rows(report.quality))
-
-
-def _table(title: str, rows: Iterable[Row]) -> Table:
-    made = output.table(title, "")
-    # A long sentence beside it takes no room from the label.
-    made.columns[0].no_wrap = True
-    for label, value in rows:
-        made.add_row(label, output.plain(value))
-    return made
 
 
 def compression_rows(report: Compression) -> Iterator[Row]:

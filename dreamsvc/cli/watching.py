@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from dreamsvc.cli import compression_text, output
+from dreamsvc.cli import output, report_tables
 from dreamsvc.cli.command import EXIT_DREAM_BROKEN_OFF, EXIT_FAILED, EXIT_NOTHING_TO_DREAM, EXIT_OK
 from dreamsvc.v1.dream_pb2 import Dream, DreamPhase, DreamReport, EndReason, SleepState, SubPhase, WakeReason
 from dreamsvc.v1.dream_service_pb2 import Closing, StateChange, StreamStatusResponse
@@ -97,7 +97,7 @@ def print_dream(dream: Dream) -> None:
     if dream.HasField("report"):
         print()
         output.console().print(report_table(dream.report))
-        for table in compression_text.tables(dream.report):
+        for table in report_tables.tables(dream.report):
             print()
             output.console().print(table)
     if dream.state == Dream.STATE_PROPOSED:

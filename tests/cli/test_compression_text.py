@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from dreamsvc.cli import compression_text, output
+from dreamsvc.cli import compression_text, output, report_tables
 from dreamsvc.v1.dream_pb2 import (
     MERGE_STAGE_CONSERVATIVE,
     MERGE_STAGE_TOPIC,
@@ -166,13 +166,13 @@ def test_quality_tells_what_was_missed_and_not_what_could_not_be_measured() -> N
 
 
 def test_a_report_without_compression_has_no_table() -> None:
-    assert list(compression_text.tables(DreamReport())) == []
-    assert len(list(compression_text.tables(DreamReport(compression=NIGHT, quality=Quality())))) == 2
+    assert list(report_tables.tables(DreamReport())) == []
+    assert len(list(report_tables.tables(DreamReport(compression=NIGHT, quality=Quality())))) == 2
 
 
 def test_a_long_note_takes_no_room_from_the_labels(capsys: pytest.CaptureFixture[str]) -> None:
     report = DreamReport(compression=Compression(notices=["why \x1b[2Jnot " * 60]))
-    output.console().print(next(compression_text.tables(report)))
+    output.console().print(next(report_tables.tables(report)))
     printed = capsys.readouterr().out
     assert "\n  pairs with an edge  0 -> 0" in printed
     assert "\x1b" not in printed

@@ -1,0 +1,33 @@
+"""The tables below the record of a dream, each for a part of its report."""
+
+from collections.abc import Iterable, Iterator
+
+from rich.table import Table
+
+from dreamsvc.cli import output
+from dreamsvc.cli.compression_text import Row, compression_rows, quality_rows
+from dreamsvc.cli.exploration_text import exploration_rows, tuning_rows
+from dreamsvc.v1.dream_pb2 import DreamReport
+
+
+def tables(report: DreamReport) -> Iterator[Table]:
+    """Those that the report has something for."""
+    if report.HasField("tuning"):
+        yield _table("tuning", tuning_rows(report.tuning))
+    # A dream of REM alone has nothing to say of it but sizes that stay.
+    only_rem = report.HasField("exploration") and not report.compression.HasField("redundancy")
+    if report.HasField("compression") and not only_rem:
+        yield _table("compression", compression_rows(report.compression))
+    if report.HasField("exploration"):
+        yield _table("exploration", exploration_rows(report.exploration))
+    if report.HasField("quality"):
+        yield _table("quality", quality_rows(report.quality))
+
+
+def _table(title: str, rows: Iterable[Row]) -> Table:
+    made = output.table(title, "")
+    # A long sentence beside it takes no room from the label.
+    made.columns[0].no_wrap = True
+    for label, value in rows:
+        made.add_row(label, output.plain(value))
+    return made
