@@ -14,7 +14,14 @@ from benchmarks.evaluation_sets import EvaluationSet, Question
 from benchmarks.serving import ServerFailed
 from dreamsvc import clock, contract
 from dreamsvc.v1.config_pb2 import RecallConfig
-from dreamsvc.v1.dream_pb2 import MERGE_STAGE_CONSERVATIVE, MERGE_STAGE_TOPIC, Dream, MergeStage
+from dreamsvc.v1.dream_pb2 import (
+    DREAM_PHASE_NREM,
+    MERGE_STAGE_CONSERVATIVE,
+    MERGE_STAGE_TOPIC,
+    Dream,
+    DreamPhase,
+    MergeStage,
+)
 from dreamsvc.v1.memory_service_pb2 import GetStatsResponse
 
 SEED = 11
@@ -152,22 +159,35 @@ class Space:
                 self._advance()
         return Read(np.array(shares), latencies_ms)
 
-    def sleep(self, ratio: float) -> list[Night]:
+    def first(self, count: int) -> list[list[tuple[str, str]]]:
+        """For each question, asked by its text, title and text of the first hits, the best first."""
+        found: list[list[tuple[str, str]]] = []
+        for question in self._given.questions:
+            answer = self._client.recall(question.text, limit=count, space=self._given.name)
+            found.append([(hit.memory.title, hit.memory.text) for hit in answer.hits])
+            self._advance()
+        return found
+
+    def sleep(self, ratio: float, phase: DreamPhase.ValueType = DREAM_PHASE_NREM) -> list[Night]:
         """Nights until so many memories are one node, at most NIGHTS."""
         nights: list[Night] = []
         while len(nights) < NIGHTS:
-            name = self._given.name
-            begun = self._client.trigger(
-                space=name, budget_s=BUDGET_S, blocking=True, abort_on_query=False, seed=SEED + len(nights)
-            )
-            dream = self._client.dream(begun.dream.id, name)
-            if dream.state not in (Dream.STATE_SUCCEEDED, Dream.STATE_SKIPPED):
-                raise ServerFailed(f"the dream of {name} is {Dream.State.Name(dream.state)}: {dream.message}")
-            nights.append(Night(dream, nodes_of(self.stats())))
+            nights.append(self.dream(phase, SEED + len(nights)))
             if len(self._given.facts) / nights[-1].nodes >= ratio:
                 break
         self._advance()
         return nights
+
+    def dream(self, phase: DreamPhase.ValueType, seed: int = SEED) -> Night:
+        """One night to its end; raises ServerFailed where it does not end well."""
+        name = self._given.name
+        begun = self._client.trigger(
+            space=name, phase=phase, budget_s=BUDGET_S, blocking=True, abort_on_query=False, seed=seed
+        )
+        dream = self._client.dream(begun.dream.id, name)
+        if dream.state not in (Dream.STATE_SUCCEEDED, Dream.STATE_SKIPPED):
+            raise ServerFailed(f"the dream of {name} is {Dream.State.Name(dream.state)}: {dream.message}")
+        return Night(dream, nodes_of(self.stats()))
 
 
 def write(given: EvaluationSet, embedder: str, vectors: NDArray[np.float32], file: Path) -> None:
@@ -175,8 +195,10 @@ def write(given: EvaluationSet, embedder: str, vectors: NDArray[np.float32], fil
     with file.open("w", encoding="utf-8") as lines:
         lines.write(json.dumps({"type": "space", "embedder": embedder}) + "\n")
         for fact, vector in zip(given.facts, vectors.astype("<f2"), strict=True):
-            line = {"type": "memory", "key": fact.key, "title": fact.title, "text": fact.text}
+            line: dict[str, Any] = {"type": "memory", "key": fact.key, "title": fact.title, "text": fact.text}
             line["vector"] = base64.b64encode(vector.tobytes()).decode("ascii")
             if fact.event_time:
                 line["event_time"] = fact.event_time
+            if fact.session:
+                line["metadata"] = {"session": fact.session}
             lines.write(json.dumps(line, ensure_ascii=False) + "\n")

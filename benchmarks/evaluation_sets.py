@@ -1,7 +1,8 @@
 """Memories with questions whose answers are known, read from a directory that is not part of this project.
 
 A set NAME is two gzipped files of JSON lines: NAME.corpus.jsonl.gz with {id, title, text[, ts]}, and
-NAME.queries.jsonl.gz with {id, question, gold[, type]}, gold being ids of the corpus. Nothing of them is kept here.
+NAME.queries.jsonl.gz with {id, question, gold[, type]}, gold being ids of the corpus. Of chats the corpus has {conv,
+session} beside. Nothing of them is kept here.
 """
 
 import gzip
@@ -25,6 +26,7 @@ class Fact(NamedTuple):
     title: str
     text: str
     event_time: str  # ISO 8601, UTC; empty where it is not known
+    session: str = ""  # equal for what was said in one conversation; empty where there are none
 
     @property
     def said(self) -> tuple[str, str]:
@@ -36,6 +38,7 @@ class Question(NamedTuple):
     text: str
     # Keys of the facts that answer it, at least one. A fact that is told several times counts once, as all its keys.
     gold: tuple[tuple[str, ...], ...]
+    kind: str = ""  # as its set names it; empty where it does not
 
 
 class EvaluationSet(NamedTuple):
@@ -52,10 +55,11 @@ def read(directory: Path, name: str, token_budget: int) -> EvaluationSet:
     if absent:
         raise DataAbsent(f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not there")
     facts = tuple(
-        Fact(line["id"], line.get("title", ""), line["text"], _utc(line.get("ts", ""))) for line in _lines(corpus)
+        Fact(line["id"], line.get("title", ""), line["text"], _utc(line.get("ts", "")), _session(line))
+        for line in _lines(corpus)
     )
     questions = tuple(
-        Question(line["question"], tuple((key,) for key in dict.fromkeys(line["gold"])))
+        Question(line["question"], tuple((key,) for key in dict.fromkeys(line["gold"])), str(line.get("type", "")))
         for line in _lines(queries)
         if line["gold"] and line.get("type") != ADVERSARIAL
     )
@@ -66,6 +70,10 @@ def _lines(file: Path) -> Iterator[dict[str, Any]]:
     with gzip.open(file, "rt", encoding="utf-8") as lines:
         for line in lines:
             yield json.loads(line)
+
+
+def _session(line: dict[str, Any]) -> str:
+    return f"{line.get('conv', '')}/{line['session']}" if "session" in line else ""
 
 
 def _utc(time: str) -> str:

@@ -22,7 +22,7 @@ from benchmarks.serving import BY_REQUEST_ONLY, ServerFailed, serving
 from dreamsvc import clock
 from dreamsvc.cli import output
 from dreamsvc.v1 import memory_pb2
-from dreamsvc.v1.dream_pb2 import MERGE_STAGE_CONSERVATIVE, Dream, MergeStage
+from dreamsvc.v1.dream_pb2 import DREAM_PHASE_NREM, MERGE_STAGE_CONSERVATIVE, Dream, MergeStage
 from dreamsvc.v1.dream_service_pb2 import DreamEdit
 
 SPACE = "planted"
@@ -100,7 +100,9 @@ class Service:
         return wrong
 
     def sleep(self) -> Dream:
-        begun = self._client.trigger(space=SPACE, budget_s=BUDGET_S, blocking=True, abort_on_query=False, seed=SEED)
+        begun = self._client.trigger(
+            space=SPACE, phase=DREAM_PHASE_NREM, budget_s=BUDGET_S, blocking=True, abort_on_query=False, seed=SEED
+        )
         dream = self._client.dream(begun.dream.id, SPACE)
         if dream.state != Dream.STATE_SUCCEEDED:
             raise ServerFailed(f"the dream is {Dream.State.Name(dream.state)}: {dream.message}")

@@ -11,9 +11,11 @@ import sys
 
 from dreamsvc.clock import Clock
 from dreamsvc.dream.scheduler import Scheduler
+from dreamsvc.dream.simulating import Graph, Simulating, read_graph
 from dreamsvc.errors import DreamsvcError, invalid
 from dreamsvc.memory.doctor import Finding, examine
 from dreamsvc.memory.embedding import TextEmbedding
+from dreamsvc.memory.generating import Generating
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.store import Store
 from dreamsvc.server.dream_service import DreamCalls
@@ -26,7 +28,7 @@ logger = logging.getLogger(__name__)
 US_PER_DAY = 86_400_000_000
 PURGE_EVERY_S = 3600.0
 PURGE_PAUSE_S = 0.05
-__all__ = ["App", "Finding", "doctor", "serve"]
+__all__ = ["App", "Finding", "Graph", "doctor", "read_graph", "serve"]
 
 
 class App:
@@ -43,7 +45,17 @@ class App:
         self.embedding = TextEmbedding(self.store, config.embedder)
         importing = Importing(self.store, self.journal, self.scheduler, self.embedding)
         self._memory = MemoryCalls(self.store, self.scheduler, self.embedding, importing, config.recall)
-        dreams = DreamCalls(self.scheduler, self.store, self.journal, self.embedding, config.server.heartbeat_seconds)
+        generating = Generating(self.store, self.embedding, config.recall)
+        self._simulating = Simulating(config, self.store, self.scheduler, self._clock)
+        dreams = DreamCalls(
+            self.scheduler,
+            self.store,
+            self.journal,
+            self.embedding,
+            generating,
+            self._simulating,
+            config.server.heartbeat_seconds,
+        )
         self._services = [(DREAM_SERVICE, dreams), (MEMORY_SERVICE, self._memory)]
         self._touching: asyncio.Task[None] | None = None
         self._purging: asyncio.Task[None] | None = None
@@ -62,6 +74,7 @@ class App:
         """Drains: health says so, streams get their last word, the dream its checkpoint, writes their commit."""
         await self._door.refuse_new_calls()
         await self.scheduler.close()
+        await self._simulating.close()
         await self._door.stop()
         for task in (self._touching, self._purging):
             if task is not None:

@@ -41,14 +41,15 @@ def expanded(cosines: Scores, peers: Peers) -> Scores:
     peers may be longer than n; a peer beyond n does not count.
     """
     n = len(cosines)
-    rows, shares = peers.rows[:n], peers.shares[:n]
-    linked = np.flatnonzero((rows[:, 0] >= 0) & (cosines != 0))
-    near = rows[linked]
-    there = (near >= 0) & (near < n)
-    moved = np.einsum("nk,nk->n", np.where(there, cosines[np.minimum(near, n - 1)], 0), shares[linked])
-    out = cosines.copy()
-    out[linked] = np.maximum(cosines[linked], (cosines[linked] + moved) / peers.lengths[linked])
-    return out
+    # All rows at once: choosing those that are linked costs more than it saves. A place beyond the end is 0, and -1,
+    # which is read as row 0, has no share.
+    near = np.append(cosines, np.float32(0)).take(peers.rows[:n], mode="clip")
+    moved = np.einsum("nk,nk->n", near, peers.shares[:n])
+    moved += cosines
+    moved /= peers.lengths[:n]
+    np.maximum(moved, cosines, out=moved)
+    moved[cosines == 0] = 0
+    return moved
 
 
 def minmax(scores: NDArray[np.float32], among: NDArray[np.bool_]) -> NDArray[np.float32]:

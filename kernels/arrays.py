@@ -60,3 +60,19 @@ class HebbianInfo(NamedTuple):
     weakened: jax.Array  # i32[]
     pruned: jax.Array  # i32[]
     mean_delta: jax.Array  # f32[], over the living touched edges, 0 where there are none
+
+
+class BallFit(NamedTuple):
+    """What the next step of a fit in the Poincare ball reads (REQ-DREAM-010). d: numbers of a point."""
+
+    free: jax.Array  # f32[N, d], the points' logarithms at the centre: what is learned
+    points: jax.Array  # f32[N, d], within the ball
+    adam: optax.OptState  # of free; its count is not used
+
+
+class FitInfo(NamedTuple):
+    """What a step of a fit did, for people to look at."""
+
+    loss: jax.Array  # f32[], sum over the rows that are linked
+    rows: jax.Array  # i32[], how many those are
+    finite: jax.Array  # bool[], every point it moved is a number

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernels.activation import activate, at_rest, dequantise, quantise
-from kernels.arrays import Graph, HebbianState, SrcState
+from kernels.arrays import BallFit, Graph, HebbianState, SrcState
+from kernels.ball_walks import distances_from, nearest_points, walk_on
 from kernels.hebbian import Rate, hebbian_begin, hebbian_update, touched_by
 from kernels.near_duplicates import (
     KEY_BITS,
@@ -36,6 +37,7 @@ from kernels.near_duplicates import (
     tile_pairs,
 )
 from kernels.paths import OutEdges, walk_paths
+from kernels.poincare_fit import fit_begin, fit_block
 from kernels.program import Program
 from kernels.sampling import sample_replay
 from kernels.src import src_chunk
@@ -130,6 +132,33 @@ def near_duplicate_calls(*, nodes: int, dim: int, plan: LshPlan | None, places: 
     )
 
 
+def fit_calls(*, nodes: int, dimension: int, rows: int, links: int, fixed: int, around: int) -> tuple[Call, ...]:
+    """The calls of a fit of N points in blocks of `rows`, and those that judge it, `around` rows at a time."""
+    points = array(f32, nodes, dimension)
+    begun: BallFit = jax.eval_shape(fit_begin, points)
+    linked, share = array(i32, rows, links), array(f32, rows, links)
+    block = (begun, array(i32, rows), linked, share, share, array(i32, rows, fixed), array(f32, rows))
+    scalars = {"turn": 1, "all_moving": 1, "all_fixed": 1, "learning_rate": 0.1, "pull": 0.1}
+    return (
+        Call("fit_begin", fit_begin, (points,), {}),
+        Call("fit_block", fit_block, block, scalars),
+        Call("distances_from", distances_from, (array(f32, around, dimension), points, array(flag, nodes)), {}),
+    )
+
+
+def ball_walk_calls(
+    *, nodes: int, dimension: int, walks: int, anchors: int, around: int, nearest: int
+) -> tuple[Call, ...]:
+    """The calls of so many walks at a time among N points, and of the search around their ends."""
+    points, weight = array(f32, nodes, dimension), array(f32, anchors)
+    walk = (_key(), array(f32, walks, dimension), array(f32, anchors, dimension), weight)
+    ends = (array(f32, around, dimension), points, array(flag, nodes))
+    return (
+        Call("walk_on", walk_on, walk, {"step": 0.3, "bias": 0.7, "bandwidth": 0.5}),
+        Call("nearest_points", nearest_points, ends, {"count": nearest}),
+    )
+
+
 def _key() -> jax.Array:
     return jax.eval_shape(partial(jax.random.key, impl="threefry2x32"), 0)
 
@@ -144,3 +173,5 @@ def compile_ahead(calls: Iterable[Call]) -> None:
     for shape, dtype in handed_over:
         # `jnp.asarray` runs a little program of its own for each shape.
         jnp.asarray(np.zeros(shape, dtype))
+    # So does what makes a key, and one of another.
+    jax.random.fold_in(jax.random.key(np.uint32(0), impl="threefry2x32"), 0)

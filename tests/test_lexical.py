@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dreamsvc.lexical import index as lexical
-from dreamsvc.lexical import postings
+from dreamsvc.lexical import layers, postings
 from dreamsvc.lexical.index import LexicalIndex
 from dreamsvc.lexical.words import tokenize
 
@@ -26,17 +26,23 @@ WORDS = ["ant", "bee", "cat", "dog", "elk", "fox"]
 QUERY = "ant bee bee fox unheard"
 
 
-def oracle(documents: dict[int, str], query: str, n_rows: int) -> NDArray[np.float64]:
-    """BM25 as in the paper, one document and one word at a time."""
+type Gains = dict[str, float]
+
+
+def oracle(
+    documents: dict[int, str], query: str, n_rows: int, expansions: dict[int, Gains] | None = None, weight: float = 1
+) -> NDArray[np.float64]:
+    """BM25 as in the paper, one document and one word at a time; gains are added to how often a document says it."""
     out = np.zeros(n_rows)
     bags = {row: Counter(text.split()) for row, text in documents.items()}
     mean = sum(bag.total() for bag in bags.values()) / max(len(bags), 1)
     for word in query.split():
         df = sum(word in bag for bag in bags.values())
         idf = math.log(1 + (len(bags) - df + 0.5) / (df + 0.5))
-        for row, bag in bags.items():
-            if bag[word]:
-                out[row] += idf * bag[word] * 2.2 / (bag[word] + 1.2 * (0.6 + 0.4 * bag.total() / mean))
+        for row, bag in bags.items() if df else ():
+            tf = bag[word] + weight * (expansions or {}).get(row, {}).get(word, 0)
+            if tf:
+                out[row] += idf * tf * 2.2 / (tf + 1.2 * (0.6 + 0.4 * bag.total() / mean))
     return out
 
 
@@ -45,6 +51,12 @@ def fresh(documents: dict[int, tuple[str, str]]) -> LexicalIndex:
     for row, (text, alias) in documents.items():
         index.add(row, text, [alias])
     return index
+
+
+def expand(index: LexicalIndex, expansions: dict[int, Gains]) -> None:
+    index.expand(
+        list(expansions), [list(one) for one in expansions.values()], [list(e.values()) for e in expansions.values()]
+    )
 
 
 def bonus(index: LexicalIndex, query: str, n_rows: int = 1000) -> dict[int, float]:
@@ -56,7 +68,7 @@ def bonus(index: LexicalIndex, query: str, n_rows: int = 1000) -> dict[int, floa
 @pytest.fixture
 def eager_merges(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tail of 40 postings and blocks of 16 terms, so that small stores go through every path."""
-    monkeypatch.setattr(lexical, "_TAIL_MIN", 40)
+    monkeypatch.setattr(layers, "_TAIL_MIN", 40)
     monkeypatch.setattr(postings, "_BLOCK", 16)
 
 
@@ -84,31 +96,92 @@ def test_scores_follow_the_oracle_through_changes() -> None:
     assert index.live == 4
 
 
+def test_an_expansion_adds_to_how_often_a_row_says_a_word_by_hand() -> None:
+    index = LexicalIndex()
+    index.add_many([0, 1, 2], ["cat sat mat", "cat cat dog", "bird"], [[], [], []])
+    plain = index.scores("cat dog", 3)
+    expand(index, {0: {"cat": 0.5, "dog": 2.0}, 2: {"cat": 1.0, "unheard": 3.0}})
+    # As above, tf 1.5 and 2 in row 0, and 1 in row 2, whose length is 1: k1 (1 - b + b 3/7) = 0.925714
+    # idf of dog, df 1: ln(1 + 2.5/1.5) = 0.980829
+    cat, dog, long, short = 0.470004, 0.980829, 1.337143, 0.925714
+    expected = [cat * 3.3 / (1.5 + long) + dog * 4.4 / (2 + long), plain[1], cat * 2.2 / (1 + short)]
+    np.testing.assert_allclose(index.scores("cat dog", 3), expected, atol=2e-6)
+    half = cat * 2.75 / (1.25 + long) + dog * 2.2 / (1 + long)
+    np.testing.assert_allclose(index.scores("cat dog", 3, expansion=0.5)[0], half, atol=2e-6)
+    np.testing.assert_array_equal(index.scores("cat dog", 3, expansion=0), plain)
+    # No memory says it, so there is no telling how rare it is.
+    assert not index.scores("unheard", 3).any()
+
+
+def test_an_expansion_takes_the_place_of_the_one_before_and_goes_with_its_memory() -> None:
+    index = fresh({0: ("ant", ""), 1: ("bee", ""), 2: ("cat", "")})
+    plain = index.scores(QUERY, 3)
+    expand(index, {0: {"bee": 1.0}, 7: {"bee": 1.0}})
+    expand(index, {0: {"cat": 1.0}})
+    assert index.scores("bee", 8).nonzero()[0].tolist() == [1]
+    assert index.scores("cat", 3).nonzero()[0].tolist() == [0, 2]
+    index.replace(0, "fox")
+    assert index.scores("cat fox", 3).nonzero()[0].tolist() == [0, 2]
+    assert index.scores("ant", 3).nonzero()[0].tolist() == []
+    index.replace(0, "ant")
+    index.remove(0)
+    index.add(0, "ant")
+    np.testing.assert_array_equal(index.scores(QUERY, 3), plain)
+    expand(index, {1: {"ant": 1.0}})
+    expand(index, {1: {}})
+    np.testing.assert_array_equal(index.scores(QUERY, 3), plain)
+    index.add(7, "elk")  # what was given to a row without a memory was passed over
+    assert index.scores("bee", 8).nonzero()[0].tolist() == [1]
+
+
+def test_a_refused_expansion_changes_nothing() -> None:
+    index = fresh({0: ("ant", ""), 1: ("bee", "")})
+    expand(index, {0: {"bee": 1.0}})
+    before = index.scores(QUERY, 2)
+    with pytest.raises(ValueError, match="twice"):
+        index.expand([0, 0], [["ant"], ["ant"]], [[1.0], [1.0]])
+    with pytest.raises(ValueError, match="argument"):
+        index.expand([0], [["ant", "bee"]], [[1.0]])
+    with pytest.raises(ValueError, match="argument"):
+        index.expand([0, 1], [["ant"]], [[1.0]])
+    np.testing.assert_array_equal(index.scores(QUERY, 2), before)
+
+
 texts = st.lists(st.sampled_from(WORDS), max_size=6).map(" ".join)
+gains = st.dictionaries(st.sampled_from([*WORDS, "unheard"]), st.sampled_from([0.25, 0.5, 1.0, 3.0]), max_size=5)
 operations = st.one_of(
     st.tuples(st.just("add"), st.integers(0, 12), texts, st.sampled_from(WORDS)),
     st.tuples(st.just("remove"), st.integers(0, 12)),
     st.tuples(st.just("merge")),
     st.tuples(st.just("bulk"), st.integers(20, 60), st.lists(texts, min_size=1, max_size=30)),
     st.tuples(st.just("reload")),
+    st.tuples(st.just("replace"), st.integers(0, 12), texts, st.sampled_from(WORDS)),
+    st.tuples(st.just("expand"), st.dictionaries(st.integers(0, 30), gains, max_size=20)),
 )
 
 
 @pytest.mark.usefixtures("eager_merges")
 @settings(max_examples=120, deadline=None)
-@given(st.lists(operations, max_size=25))
-def test_any_history_scores_like_a_fresh_build(history: list[tuple[object, ...]]) -> None:
-    index, documents = LexicalIndex(), dict[int, tuple[str, str]]()
+@given(st.lists(operations, max_size=25), st.sampled_from([0.0, 0.5, 1.0]))
+def test_any_history_scores_like_a_fresh_build(history: list[tuple[object, ...]], weight: float) -> None:
+    index, documents, expansions = LexicalIndex(), dict[int, tuple[str, str]](), dict[int, Gains]()
     for operation in history:
         match operation:
             case ("add", int(row), str(text), str(alias)):
                 index.remove(row)
                 index.add(row, text, [alias])
-                documents.pop(row, None)
+                expansions.pop(row, None)
                 documents[row] = (text, alias)
+            case ("replace", int(row), str(text), str(alias)):
+                index.replace(row, text, [alias])
+                documents[row] = (text, alias)
+            case ("expand", dict(given_)):
+                expand(index, given_)
+                expansions |= {row: one for row, one in given_.items() if row in documents}
             case ("remove", int(row)):
                 index.remove(row)
                 documents.pop(row, None)
+                expansions.pop(row, None)
             case ("bulk", int(first), list(many)):
                 rows = [row for row in range(first, first + len(many)) if row not in documents]
                 batch = dict(zip(rows, many, strict=False))
@@ -119,10 +192,12 @@ def test_any_history_scores_like_a_fresh_build(history: list[tuple[object, ...]]
             case _:
                 index = LexicalIndex.from_arrays(index.to_arrays())
     rebuilt = fresh(documents)
+    expand(rebuilt, expansions)
     assert index.live == rebuilt.live == len(documents)
-    np.testing.assert_array_equal(index.scores(QUERY, 100), rebuilt.scores(QUERY, 100))
+    scores = index.scores(QUERY, 100, weight)
+    np.testing.assert_array_equal(scores, rebuilt.scores(QUERY, 100, weight))
     plain = {row: text for row, (text, _) in documents.items()}
-    np.testing.assert_allclose(index.scores(QUERY, 100), oracle(plain, QUERY, 100), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(scores, oracle(plain, QUERY, 100, expansions, weight), rtol=1e-5, atol=1e-6)
     assert bonus(index, QUERY) == pytest.approx(bonus(rebuilt, QUERY))
     assert all((row in index) == (row in documents) for row in range(100))
 
@@ -130,8 +205,10 @@ def test_any_history_scores_like_a_fresh_build(history: list[tuple[object, ...]]
 def test_a_view_stays_as_it_was_taken() -> None:
     index = fresh({0: ("ant bee", "ant"), 1: ("bee", "bee")})
     index.merge()
+    expand(index, {0: {"fox": 1.0}, 1: {"ant": 1.0}})
     view, unasked = index.view(), index.view()
     before = view.scores(QUERY, 4)
+    expand(index, {1: {"bee": 1.0}})
     index.remove(0)
     index.add(0, "fox fox")
     index.add(2, "ant ant ant", ["ant"])
@@ -144,13 +221,17 @@ def test_a_view_stays_as_it_was_taken() -> None:
 
 
 def changes(index: LexicalIndex) -> Iterator[None]:
-    """A fixed history of 240 changes; each `next` makes one."""
+    """A fixed history of 320 changes; each `next` makes one."""
     rng = np.random.default_rng(5)
     for row in range(160):
         index.add(row, " ".join(rng.choice(WORDS, 5)))
         yield
         if row % 2:
             index.remove(row // 2)
+            yield
+            # Of two rows at once, one of which may have had another before.
+            words = rng.choice(WORDS, (2, 3)).tolist()
+            index.expand([row, row - 2], words, rng.random((2, 3)).tolist())
             yield
 
 
@@ -160,7 +241,7 @@ def test_a_query_at_any_line_of_a_change_sees_the_state_before_or_after() -> Non
     seen = Counter[bytes]()
 
     def look(frame: FrameType, event: str, argument: object) -> TraceFunction | None:
-        if frame.f_code.co_filename != lexical.__file__:
+        if frame.f_code.co_filename not in (lexical.__file__, layers.__file__):
             return None
         seen[index.scores(everything, 60).tobytes()] += 1  # not traced itself: tracing rests within a trace function
         return look
@@ -183,12 +264,12 @@ def test_a_query_at_any_line_of_a_change_sees_the_state_before_or_after() -> Non
 def test_readers_beside_merges_see_whole_states_in_order() -> None:
     alone, everything = LexicalIndex(), " ".join(WORDS)
     moment = {alone.scores(everything, 160).tobytes(): 0}
-    bases = set[int]()
+    bases = set[tuple[int, int]]()
     for i, _ in enumerate(changes(alone), 1):
         moment[alone.scores(everything, 160).tobytes()] = i
-        bases.add(alone._state.base.rows.size)
-    assert len(moment) == 241, "each state must be told apart by its scores"
-    assert len(bases) > 10, "the history must merge many times"
+        bases.add((alone._state.own.base.rows.size, alone._state.more.base.rows.size))
+    assert len(moment) == 321, "each state must be told apart by its scores"
+    assert all(len(set(sizes)) > 10 for sizes in zip(*bases, strict=True)), "the history must merge many times"
 
     index = LexicalIndex()
     seen: list[list[int | None]] = [[], []]
@@ -222,6 +303,7 @@ def test_copy_and_reload_is_exact() -> None:
     index = fresh({3: ("東京都 is big", "Tokyo"), 1: ("ant bee", "The Ant"), 9: ("", "")})
     index.remove(1)
     index.add(2, "naïve café", ["Café"])
+    expand(index, {2: {"東京": 0.5, "big": 1.0}, 3: {"big": 2.0}})
     saved = index.to_arrays()
     for array in saved.values():
         array.flags.writeable = False  # as a file mapped for reading is

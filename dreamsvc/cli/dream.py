@@ -9,7 +9,13 @@ from dreamsvc.cli import output, watching
 from dreamsvc.cli.call import calling
 from dreamsvc.cli.command import EXIT_INTERRUPTED, EXIT_OK, Command, add_call_arguments, count, duration_s
 from dreamsvc.cli.output import counted
-from dreamsvc.v1.dream_pb2 import DREAM_PHASE_FULL_CYCLE, DREAM_PHASE_NREM, DREAM_PHASE_REM, Dream
+from dreamsvc.v1.dream_pb2 import (
+    DREAM_PHASE_FULL_CYCLE,
+    DREAM_PHASE_NREM,
+    DREAM_PHASE_REM,
+    DREAM_PHASE_UNSPECIFIED,
+    Dream,
+)
 from dreamsvc.v1.dream_service_pb2 import AbortResponse, RevertResponse, TriggerResponse
 
 EXIT_CODES = """exit codes:
@@ -24,7 +30,7 @@ PHASES = {"nrem": DREAM_PHASE_NREM, "rem": DREAM_PHASE_REM, "full": DREAM_PHASE_
 
 
 def _dream_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--phase", choices=PHASES, default="nrem", help="what to dream (default: nrem)")
+    parser.add_argument("--phase", choices=PHASES, help="what to dream (default: full, nrem and then rem)")
     parser.add_argument("--budget", metavar="TIME", type=duration_s, help="e.g. 90s or 3m (default: the server's)")
     parser.add_argument("--seed", metavar="N", type=count, help="the same seed on the same store gives the same dream")
     parser.add_argument("--queries", metavar="N", type=count, help="number of synthetic queries, for REM")
@@ -46,7 +52,7 @@ def _dream(client: Client, args: argparse.Namespace) -> int:
     try:
         answer = client.trigger(
             space=args.space,
-            phase=PHASES[args.phase],
+            phase=PHASES[args.phase] if args.phase else DREAM_PHASE_UNSPECIFIED,
             budget_s=args.budget,
             synthetic_query_count=args.queries,
             blocking=args.wait,

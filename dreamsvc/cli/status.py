@@ -9,10 +9,12 @@ from dreamsvc.cli import output, watching
 from dreamsvc.cli.call import calling
 from dreamsvc.cli.command import EXIT_INTERRUPTED, EXIT_OK, Command, add_call_arguments
 from dreamsvc.cli.dream import EXIT_CODES
+from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.dream_pb2 import Dream, SleepState
 from dreamsvc.v1.dream_service_pb2 import GetStatusResponse, WakeLatency
 from dreamsvc.v1.memory_service_pb2 import GetStatsResponse
 
+_AWAKE = (dream_pb2.SLEEP_STATE_UNSPECIFIED, dream_pb2.SLEEP_STATE_AWAKE)
 _ON_HOLD = "dreams and purges leave this space alone (dream.hold_spaces)"
 
 
@@ -45,6 +47,7 @@ def _print_status(status: GetStatusResponse, stats: GetStatsResponse, proposal: 
         [
             ("state", f"{state}, space {status.space}, dreamsvc {status.version}"),
             ("dreams", _dream_text(status.active_dream) if status.HasField("active_dream") else ""),
+            ("levels", _levels_text(status)),
             ("why not dreaming", status.why_not_dreaming),
             ("a trigger", "starts a dream" if status.dream_available else "starts no dream now"),
             (
@@ -64,6 +67,14 @@ def _print_status(status: GetStatusResponse, stats: GetStatsResponse, proposal: 
             ("up since", output.time_text(status.start_time)),
         ]
     )
+
+
+def _levels_text(status: GetStatusResponse) -> str:
+    """E.g. "dopamine 0.30, serotonin 0.40, acetylcholine 0.20"; empty while awake, when all are at the baseline."""
+    if not status.HasField("neuromodulators") or status.sleep_state in _AWAKE:
+        return ""
+    levels = status.neuromodulators
+    return f"dopamine {levels.dopamine:.2f}, serotonin {levels.serotonin:.2f}, acetylcholine {levels.acetylcholine:.2f}"
 
 
 def _memories_text(stats: GetStatsResponse) -> str:

@@ -1,10 +1,12 @@
 """One night: a space goes to sleep, dreams, wakes, and what it dreamed becomes part of the memory.
 
 How it runs
-1. AWAKE -> ENTERING_NREM. The store takes a snapshot; a dreamer process is leased.
+1. AWAKE -> ENTERING_NREM, or TRANSITIONING where there is no NREM. The store takes a snapshot; a dreamer process is
+   leased.
 2. The dreamer gets the snapshot's place, and what an interrupted dream staged before. It answers
    that it is ready: NREM.
-3. Progress goes to the watchers. Operations and the checkpoint they lead up to are staged in one
+3. Where there is REM it comes after TRANSITIONING, with which a dream of REM alone begins.
+   Progress goes to the watchers. Operations and the checkpoint they lead up to are staged in one
    commit.
 4. WAKING -> AWAKE, by a wake or because the dream is over.
 5. A dream that is over is compacted, sealed (the atomic point) and folded behind user writes; its
@@ -25,9 +27,9 @@ import grpc.aio
 
 from dreamsvc import clock, snapshot_files
 from dreamsvc.clock import Clock, to_timestamp
-from dreamsvc.dream import outcome
+from dreamsvc.dream import neuromodulation, outcome
 from dreamsvc.dream.dreamers import DreamerProcess, Dreamers
-from dreamsvc.dream.state import AWAKE, ENTERING_NREM, NREM, WAKING, follow
+from dreamsvc.dream.state import AWAKE, ENTERING_NREM, NREM, REM, TRANSITIONING, WAKING, follow
 from dreamsvc.dream.watch import Events
 from dreamsvc.dreamer.v1.dreamer_service_pb2 import (
     Checkpoint,
@@ -46,12 +48,17 @@ from dreamsvc.memory.sqlite import ChangeId
 from dreamsvc.memory.store import Store
 from dreamsvc.v1 import dream_pb2, error_reason_pb2
 from dreamsvc.v1.config_pb2 import DreamConfig, RecallConfig
-from dreamsvc.v1.dream_pb2 import Dream, EndReason, WakeReason
+from dreamsvc.v1.dream_pb2 import Dream, EndReason, Neuromodulators, WakeReason
 from dreamsvc.v1.dream_service_pb2 import StateChange
 
 logger = logging.getLogger(__name__)
 # Of the wake budget, what is left for killing and reaping a dreamer that did not answer.
 KILL_AT = 0.85
+NOTHING = {
+    dream_pb2.DREAM_PHASE_NREM: "no memory is due for replay, and nothing could be merged",
+    dream_pb2.DREAM_PHASE_REM: "there are not two memories to explore between",
+    dream_pb2.DREAM_PHASE_FULL_CYCLE: "no memory is due for replay, and nothing could be merged or explored",
+}
 
 
 class Woken(NamedTuple):
@@ -122,8 +129,9 @@ class Night:
         self._sealed = False
         self._snapshot = store.dream_snapshot_path(plan.dream.id)
         self._taking_snapshot: asyncio.Task[None] | None = None
+        self._levels = neuromodulation.awake(plan.config.neuromodulation)
         # From here on it can be woken, also before its task has begun.
-        self._move(ENTERING_NREM)
+        self._move(TRANSITIONING if plan.dream.phase == dream_pb2.DREAM_PHASE_REM else ENTERING_NREM)
 
     # ── waking ──────────────────────────────────────────────────────────────────
 
@@ -144,6 +152,10 @@ class Night:
             self._process.kill()
             # The system may take its time to bury a large process on a busy machine; nobody waits for the funeral.
             self._dead.set()
+
+    def neuromodulators(self) -> Neuromodulators:
+        """The levels of this moment."""
+        return neuromodulation.levels_at(self._levels, clock.precise_s(), self._plan.config.neuromodulation)
 
     def _awake(self) -> None:
         if self._killer is not None:
@@ -167,6 +179,7 @@ class Night:
 
     def _move(self, wanted: dream_pb2.SleepState.ValueType, latency_ms: float = 0.0) -> None:
         before, self.sleep_state = self.sleep_state, follow(self.sleep_state, wanted)
+        self._levels = neuromodulation.moved(self._levels, wanted, clock.precise_s(), self._plan.config.neuromodulation)
         change = StateChange(to=wanted, wake_latency_ms=latency_ms)
         if wanted in (WAKING, AWAKE):
             change.wake_reason = self._wake_reason
@@ -311,9 +324,12 @@ class Night:
                 report.nodes, report.edges = message.ready.nodes, message.ready.edges
                 report.nodes_eligible = message.ready.nodes_eligible
                 if not self._wake_reason:
-                    self._move(NREM)
+                    self._move(REM if self.sleep_state == TRANSITIONING else NREM)
             case "progress":
                 self.dream.progress.CopyFrom(message.progress.progress)
+                if message.progress.progress.phase == dream_pb2.DREAM_PHASE_REM and self.sleep_state == NREM:
+                    self._move(TRANSITIONING)
+                    self._move(REM)
                 self._count(message.progress.tally)
                 self._events.progressed(self.sleep_state, self.dream)
             case "operations":
@@ -322,12 +338,16 @@ class Night:
                 self._count(message.checkpoint.tally)
                 if message.checkpoint.HasField("compression"):
                     self.dream.report.compression.CopyFrom(message.checkpoint.compression)
+                if message.checkpoint.HasField("exploration"):
+                    self.dream.report.exploration.CopyFrom(message.checkpoint.exploration)
                 self._stage(message.checkpoint)
             case "ended":
                 if message.ended.HasField("tally"):
                     self._count(message.ended.tally)
                 if message.ended.HasField("compression"):
                     self.dream.report.compression.CopyFrom(message.ended.compression)
+                if message.ended.HasField("exploration"):
+                    self.dream.report.exploration.CopyFrom(message.ended.exploration)
                 return message.ended
             case _:
                 logger.warning("the dreamer said something unknown")
@@ -340,6 +360,8 @@ class Night:
         report.src_steps = tally.src_steps
         report.mean_activation = tally.mean_activation
         report.active_share = tally.active_share
+        if tally.HasField("tuning"):
+            report.tuning.CopyFrom(tally.tuning)
         report.seconds = tally.seconds
         report.busy_seconds = tally.busy_seconds
         report.busy_share = tally.busy_seconds / tally.seconds if tally.seconds > 0 else 0.0
@@ -398,7 +420,7 @@ class Night:
                 self.dream.message = "given up on request; nothing of it was applied"
             case dream_pb2.END_REASON_NOTHING_TO_DO:
                 self.dream.state = Dream.STATE_SKIPPED
-                self.dream.message = "no memory is due for replay, and nothing could be merged"
+                self.dream.message = NOTHING[self.dream.phase]
             case dream_pb2.END_REASON_CONVERGED | dream_pb2.END_REASON_BUDGET:
                 self.dream.state = Dream.STATE_FOLDING
                 self.dream.progress.fraction = 1.0

@@ -7,6 +7,7 @@ from dreamsvc.memory import operations
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.sqlite import ChangeId
 from dreamsvc.memory.store import Store
+from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.config_pb2 import DreamConfig
 from dreamsvc.v1.dream_pb2 import Dream
 
@@ -18,8 +19,9 @@ async def fold(store: Store, journal: Journal, change: ChangeId, dream: Dream) -
     show(dream, await asyncio.to_thread(journal.read_back, change))
     made = await asyncio.to_thread(journal.made, change)
     compression = dream.report.compression
-    compression.redundancy.eliminated, compression.facets = made.eliminated, made.facets
-    compression.schemas, compression.superseded = made.schemas, made.superseded
+    if dream.phase != dream_pb2.DREAM_PHASE_REM:
+        compression.redundancy.eliminated, compression.facets = made.eliminated, made.facets
+        compression.schemas, compression.superseded = made.schemas, made.superseded
     if made.shortcuts or compression.HasField("shortcuts"):
         compression.shortcuts.created = made.shortcuts
     if made.skipped:
@@ -27,7 +29,13 @@ async def fold(store: Store, journal: Journal, change: ChangeId, dream: Dream) -
     size = await asyncio.to_thread(journal.size, dream.space)
     compression.nodes_after, compression.vector_bytes_after = size.active, size.vector_bytes
     compression.text_bytes_after, compression.edges_after = size.text_bytes, size.linked
-    if made.eliminated or made.facets:
+    if dream.report.HasField("exploration"):
+        explored = await asyncio.to_thread(journal.explored, change)
+        exploration = dream.report.exploration
+        exploration.linking.links, exploration.linking.expanded = explored.links, explored.expanded
+        exploration.novel_edges = explored.novel_edges
+        exploration.verified, exploration.hypotheses = explored.verified, explored.hypotheses
+    if made.eliminated or made.facets or dream.report.exploration.linking.links:
         await asyncio.wrap_future(await asyncio.to_thread(store.settle, dream.space))
 
 
@@ -44,7 +52,7 @@ async def assess(journal: Journal, dream: Dream, config: DreamConfig) -> None:
     size = await asyncio.to_thread(journal.size, dream.space)
     folded = await asyncio.to_thread(journal.folded_count, dream.space)
     memories = size.active - size.containers + size.facets + folded
-    dream.report.quality.CopyFrom(quality.assess(dream.report.compression, memories, config))
+    dream.report.quality.CopyFrom(quality.assess(dream.report, memories, config))
 
 
 def show(dream: Dream, done: operations.ReadBack) -> None:

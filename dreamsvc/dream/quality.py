@@ -5,7 +5,7 @@ A part that was not measured does not count for or against: the others are weigh
 
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.config_pb2 import DreamConfig
-from dreamsvc.v1.dream_pb2 import Compression, Quality, QualityGrade
+from dreamsvc.v1.dream_pb2 import DreamReport, Quality, QualityGrade
 
 SHARES = {"compression": 0.3, "exploration": 0.3, "preservation": 0.4}
 GRADES: tuple[tuple[float, QualityGrade.ValueType], ...] = (
@@ -15,11 +15,13 @@ GRADES: tuple[tuple[float, QualityGrade.ValueType], ...] = (
 )
 FULL_RATIO = 10.0
 LEAST_PRESERVED = 0.85
+FULL_FINDS, LEAST_EXPLORED = 5.0, 0.5
 
 
-def assess(compression: Compression, memories: int, config: DreamConfig) -> Quality:
+def assess(report: DreamReport, memories: int, config: DreamConfig) -> Quality:
     """memories: all that can be recalled, and copies that others stand for; over the nodes left it is the ratio."""
     quality = Quality()
+    compression = report.compression
     scores: dict[str, float] = {}
     merges = config.consolidation.enabled or config.consolidation.topics or config.redundancy.enabled
     ratio = memories / compression.nodes_after if compression.nodes_after else 0.0
@@ -41,7 +43,14 @@ def assess(compression: Compression, memories: int, config: DreamConfig) -> Qual
                 "nothing was merged, since the probe found more loss than dream.quality.max_information_loss allows; "
                 "more bits a facet (dream.consolidation.facet_bits) lose less"
             )
-    # REM is not dreamed yet, so nothing was explored.
+    if report.exploration.queries:
+        found = report.exploration.verified
+        scores["exploration"] = min(found / FULL_FINDS, 1.0)
+        quality.exploration_adequate = found >= config.quality.min_blind_spots
+        if scores["exploration"] < LEAST_EXPLORED:
+            quality.recommendations.append(
+                "explore more: raise dream.rem.synthetic_query_count or dream.rem.exploration_temperature"
+            )
     quality.not_measured.extend(sorted(SHARES.keys() - scores.keys()))
     weight = sum(SHARES[name] for name in scores)
     if weight:
@@ -52,7 +61,7 @@ def assess(compression: Compression, memories: int, config: DreamConfig) -> Qual
     return quality
 
 
-def _towards(compression: Compression, ratio: float, config: DreamConfig) -> str:
+def _towards(compression: dream_pb2.Compression, ratio: float, config: DreamConfig) -> str:
     """What would bring the ratio nearer to what is wanted."""
     if config.quality.target_compression_ratio < config.quality.min_compression:
         return f"raise dream.quality.target_compression_ratio, which is {config.quality.target_compression_ratio:g}"

@@ -104,7 +104,8 @@ class Records:
             config = old.row.config
             config.resources.CopyFrom(self._config.resources)
             unfit = old.unfit
-            if request.fresh or (request.HasField("seed") and request.seed != dream.seed):
+            other_phase = request.phase not in (dream_pb2.DREAM_PHASE_UNSPECIFIED, dream.phase)
+            if request.fresh or other_phase or (request.HasField("seed") and request.seed != dream.seed):
                 unfit = "a fresh dream was asked for"
             elif not self._store.dream_snapshot_path(dream.id).exists() and (old.checkpoint or old.staged):
                 unfit = "its snapshot is gone"
@@ -114,10 +115,11 @@ class Records:
             await self.give_up(old.row, unfit)
         now_us = self._clock.now_us()
         dream = self._new_dream(request, triggered_by, now_us)
-        response, begun = await asyncio.wrap_future(self._journal.begin_dream(request, dream, self._config, now_us))
+        config = self._config_of(request)
+        response, begun = await asyncio.wrap_future(self._journal.begin_dream(request, dream, config, now_us))
         if begun is None:
             return Begin(response, None)
-        return Begin(response, Plan(dream, self._config, now_us, begun.change, None, [], self._recall))
+        return Begin(response, Plan(dream, config, now_us, begun.change, None, [], self._recall))
 
     async def give_up(self, row: DreamRow, why: str) -> None:
         """Drops an interrupted dream; nothing of it is applied."""
@@ -145,17 +147,27 @@ class Records:
         """A dream without a row."""
         now_us = self._clock.now_us()
         dream = self._new_dream(request, dream_pb2.TRIGGERED_BY_REQUEST, now_us)
-        plan = Plan(dream, self._config, now_us, None, None, [], self._recall)
+        plan = Plan(dream, self._config_of(request), now_us, None, None, [], self._recall)
         return Begin(TriggerResponse(dream=dream), plan)
 
+    def _config_of(self, request: TriggerRequest) -> DreamConfig:
+        """The configuration, with what the request says otherwise."""
+        if not request.HasField("synthetic_query_count"):
+            return self._config
+        config = DreamConfig()
+        config.CopyFrom(self._config)
+        config.rem.synthetic_query_count = request.synthetic_query_count
+        return config
+
     def _new_dream(self, request: TriggerRequest, triggered_by: dream_pb2.TriggeredBy.ValueType, now_us: int) -> Dream:
-        budget_s = self._config.nrem.duration_minutes * 60
+        phase = request.phase or dream_pb2.DREAM_PHASE_FULL_CYCLE
+        budget_s = phase_seconds(phase, self._config)
         if request.HasField("budget"):
             budget_s = request.budget.seconds + request.budget.nanos / 1e9
         return Dream(
             id=entropy.uuid7(now_us),
             space=request.space,
-            phase=dream_pb2.DREAM_PHASE_NREM,
+            phase=phase,
             state=Dream.STATE_RUNNING,
             triggered_by=triggered_by,
             seed=request.seed if request.HasField("seed") else entropy.seed(),
@@ -165,3 +177,13 @@ class Records:
             propose=request.propose if request.HasField("propose") else self._config.propose,
             start_time=to_timestamp(now_us),
         )
+
+
+def phase_seconds(phase: dream_pb2.DreamPhase.ValueType, config: DreamConfig) -> float:
+    """The configured budget of a phase, of a full cycle that of both."""
+    minutes = 0.0
+    if phase != dream_pb2.DREAM_PHASE_REM:
+        minutes += config.nrem.duration_minutes
+    if phase != dream_pb2.DREAM_PHASE_NREM:
+        minutes += config.rem.duration_minutes
+    return minutes * 60

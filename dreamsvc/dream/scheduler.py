@@ -13,7 +13,7 @@ from google.protobuf import duration_pb2
 
 from dreamsvc import __version__, snapshot_files
 from dreamsvc.clock import Clock, from_timestamp, to_timestamp
-from dreamsvc.dream import estimates, trigger
+from dreamsvc.dream import estimates, neuromodulation, trigger
 from dreamsvc.dream.dreamers import Dreamers
 from dreamsvc.dream.latency import WakeLatencies
 from dreamsvc.dream.night import Night
@@ -30,13 +30,12 @@ from dreamsvc.errors import (
     NotFound,
     OnHold,
     ShuttingDown,
-    Unimplemented,
 )
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.store import Store
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.config_pb2 import DreamConfig, RecallConfig
-from dreamsvc.v1.dream_pb2 import Dream
+from dreamsvc.v1.dream_pb2 import Dream, Neuromodulators
 from dreamsvc.v1.dream_service_pb2 import (
     AbortRequest,
     AbortResponse,
@@ -148,7 +147,7 @@ class Scheduler:
     async def trigger(self, request: TriggerRequest, triggered_by: dream_pb2.TriggeredBy.ValueType) -> _Begun:
         """Starts a dream, or goes on with the interrupted one; a known request id gets its first answer.
 
-        The night is None where it is over. Raises Unimplemented, NotFound, DreamInProgress, DreamCooldown,
+        The night is None where it is over. Raises NotFound, DreamInProgress, DreamCooldown,
         RequestIdConflict, Disabled, ShuttingDown.
         """
         beginning = asyncio.create_task(self._trigger(request, triggered_by))
@@ -365,6 +364,7 @@ class Scheduler:
             device=self._device or (last.report.device if last else ""),
             wake_latency=self._latencies.summary(),
             start_time=to_timestamp(self._started_us),
+            neuromodulators=self._neuromodulators(night),
         )
         if cooldown > 0:
             answer.cooldown_remaining.CopyFrom(duration_pb2.Duration(seconds=int(cooldown)))
@@ -372,6 +372,11 @@ class Scheduler:
             in_us = int((decision.eligible_s - situation.now_s) * 1e6)
             answer.next_eligible_time.CopyFrom(to_timestamp(self._clock.now_us() + in_us))
         return answer
+
+    def _neuromodulators(self, night: Night | None) -> Neuromodulators:
+        if night is None:
+            return neuromodulation.settled(AWAKE, self._config.neuromodulation)
+        return night.neuromodulators()
 
     async def _look_up(self, space: str) -> tuple[Dream | None, Dream | None]:
         """The last dream that ended, and the interrupted one; remembered unless a night is about to change it."""
@@ -386,8 +391,6 @@ class Scheduler:
     # ── deciding ────────────────────────────────────────────────────────────────
 
     def _check(self, request: TriggerRequest, triggered_by: dream_pb2.TriggeredBy.ValueType) -> None:
-        if request.phase in (dream_pb2.DREAM_PHASE_REM, dream_pb2.DREAM_PHASE_FULL_CYCLE):
-            raise Unimplemented("this version dreams NREM only; trigger DREAM_PHASE_NREM, or leave the phase out")
         self._store.graph(request.space)
         refusal = self._refusal(request.space, manual=triggered_by == dream_pb2.TRIGGERED_BY_REQUEST)
         if refusal is not None:

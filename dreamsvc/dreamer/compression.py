@@ -13,12 +13,12 @@ A step that is interrupted begins anew, with the same seed; those before it are 
 often asked gets on, and a dream that was interrupted ends as one that was not.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from dreamsvc.dreamer import consolidation, findings, schemas, shortcuts
+from dreamsvc.dreamer import consolidation, findings, schemas, shortcuts, use
 from dreamsvc.dreamer.consolidation import Cluster, Plan
 from dreamsvc.dreamer.containers import Built, build_all
 from dreamsvc.dreamer.memories import Memories
@@ -37,10 +37,11 @@ from dreamsvc.dreamer.telling import Telling
 from dreamsvc.dreamer.ties import ties_of
 from dreamsvc.dreamer.tiles import Tile, tiles_of
 from dreamsvc.dreamer.v1.operations_pb2 import Operations
+from dreamsvc.dreamer.whereabouts import Part, Where, at
 from dreamsvc.two_stage import Index
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.config_pb2 import DreamConfig, RecallConfig
-from dreamsvc.v1.dream_pb2 import Compression, Retention, SubPhase
+from dreamsvc.v1.dream_pb2 import Compression, Retention
 
 _SHORTCUTS = dream_pb2.SUB_PHASE_SHORTCUTS
 _REDUNDANCY = dream_pb2.SUB_PHASE_REDUNDANCY_ELIMINATION
@@ -51,17 +52,6 @@ _PROBES = dream_pb2.SUB_PHASE_PROBES
 _COPIES_AT, _TILES_AT, _END_AT = 0.08, 0.35, 0.93
 # Steps besides the tiles: shortcuts and facts, copies, and the end.
 _BEFORE_TILES = 2
-
-
-class Where(NamedTuple):
-    """How far the compression is."""
-
-    sub_phase: SubPhase.ValueType
-    begun: float  # share of the whole that was done before this part, 0..1
-    step: Step
-
-
-type _Part[T] = Generator[Where, None, T]
 
 
 class Night:
@@ -95,11 +85,16 @@ class Night:
         self._ways: FoundShortcuts | None = None
 
     @property
+    def merged(self) -> Merged:
+        """What the night has merged up to here."""
+        return self._merged
+
+    @property
     def steps(self) -> int:
         """How many there are."""
         return _BEFORE_TILES + len(self._tiles) + 1
 
-    def take(self, number: int) -> _Part[list[Operations]]:
+    def take(self, number: int) -> Part[list[Operations]]:
         """Takes step `number`, 0 .. steps - 1, and gives what it tells."""
         telling = Telling(self._memories)
         if number == 0:
@@ -121,28 +116,29 @@ class Night:
 
     # ── the steps ───────────────────────────────────────────────────────────────
 
-    def _shorten(self, telling: Telling) -> _Part[None]:
+    def _shorten(self, telling: Telling) -> Part[None]:
         ways = yield from self._shortcuts()
         telling.shorten(ways.edges)
-        facts = yield from _at(_REDUNDANCY, 0.02, find_superseded(self._memories, self._readings, self._merged.gone))
+        telling.use(use.used_pairs(self._memories))
+        facts = yield from at(_REDUNDANCY, 0.02, find_superseded(self._memories, self._readings, self._merged.gone))
         telling.supersede(facts.pairs)
         findings.shortened(self.found, ways)
         findings.superseded(self.found, facts)
 
-    def _fold_copies(self, telling: Telling) -> _Part[None]:
+    def _fold_copies(self, telling: Telling) -> Part[None]:
         config, memories = self._config, self._memories
         cues = yield from self._asked()
         copies = Copies(groups=[], pairs=0, pairs_by_text=0, refusals=Refusals(), overflow=0)
         if config.redundancy.enabled:
             search = find_copies(memories, self._readings, config.redundancy, seed=self._seed)
-            copies = yield from _at(_REDUNDANCY, _COPIES_AT, search)
+            copies = yield from at(_REDUNDANCY, _COPIES_AT, search)
         after = self._merged.with_groups(copies.groups)
-        index = yield from _at(_PROBES, _TILES_AT, after.index_after())
-        reading = yield from _at(
+        index = yield from at(_PROBES, _TILES_AT, after.index_after())
+        reading = yield from at(
             _PROBES, _TILES_AT, self_probe.measure(memories, cues, index, after.stands_for(), self._recall)
         )
         bound = config.quality.max_information_loss
-        loss = yield from _at(_PROBES, _TILES_AT, self_probe.retention(cues, reading, max_information_loss=bound))
+        loss = yield from at(_PROBES, _TILES_AT, self_probe.retention(cues, reading, max_information_loss=bound))
         # Copies to the letter lose nothing that a probe could find; without cues there is no other kind.
         if not loss.measured or loss.loss_high <= bound:
             self._merged = after
@@ -153,12 +149,12 @@ class Night:
             findings.folded(self.found, memories, copies._replace(groups=[]))
         self.found.retention.CopyFrom(loss)
 
-    def _merge_tile(self, number: int, telling: Telling) -> _Part[None]:
+    def _merge_tile(self, number: int, telling: Telling) -> Part[None]:
         tile, begun = self._tiles[number], self._begun(number)
         cues = yield from self._asked()
         refusals = Refusals()
-        planned = yield from _at(_CONSOLIDATION, begun, self._planned(tile, refusals))
-        passed, retention = yield from _at(_PROBES, begun, self._gated(planned, cues))
+        planned = yield from at(_CONSOLIDATION, begun, self._planned(tile, refusals))
+        passed, retention = yield from at(_PROBES, begun, self._gated(planned, cues))
         built = [planned.built[id(cluster)] for cluster in passed.clusters if id(cluster) in planned.built]
         groups = list(_folds(passed.clusters))
         self._merged = self._merged.with_groups(groups).with_clusters(passed.clusters, built)
@@ -166,30 +162,30 @@ class Night:
         telling.contain(built)
         findings.merged(self.found, self._memories, passed, built, retention, refusals)
 
-    def _end(self, telling: Telling) -> _Part[None]:
+    def _end(self, telling: Telling) -> Part[None]:
         memories = self._memories
         held = [block.rows.astype(np.int64) for block in self._merged.blocks.values()]
         made: list[Schema] = []
         if self._config.schema.enabled:
-            made = yield from _at(_SCHEMAS, _END_AT, schemas.extract(memories, held, self._config.schema))
+            made = yield from at(_SCHEMAS, _END_AT, schemas.extract(memories, held, self._config.schema))
         telling.abstract(made, first=self._merged.next_number)
         findings.abstracted(self.found, made)
         ways = yield from self._shortcuts()
         before = yield from self._index_before()
-        after = yield from _at(_PROBES, _END_AT, self._merged.index_after())
-        ties = yield from _at(_PROBES, _END_AT, ties_of(memories, self._merged.groups, ways.edges))
+        after = yield from at(_PROBES, _END_AT, self._merged.index_after())
+        ties = yield from at(_PROBES, _END_AT, ties_of(memories, self._merged.groups, ways.edges))
         lift = pair_probe.measure_lift(
             *(memories, ties, memories.trusted, before, after, self._merged.stands_for(), self._recall),
             seed=self._seed,
         )
-        self.found.lift.CopyFrom((yield from _at(_PROBES, _END_AT, lift)))
+        self.found.lift.CopyFrom((yield from at(_PROBES, _END_AT, lift)))
 
     # ── what several of them need ───────────────────────────────────────────────
 
     def _begun(self, tile: int) -> float:
         return _TILES_AT + (_END_AT - _TILES_AT) * tile / max(1, len(self._tiles))
 
-    def _shortcuts(self) -> _Part[FoundShortcuts]:
+    def _shortcuts(self) -> Part[FoundShortcuts]:
         """Found once, or once more where the dream was interrupted meanwhile."""
         if self._ways is None:
             self._ways = FoundShortcuts(edges=[], walks=0, paths=0, rejected={})
@@ -197,20 +193,20 @@ class Night:
                 search = shortcuts.find_shortcuts(
                     self._memories, self._replayed, self._config.shortcuts, seed=self._seed
                 )
-                self._ways = yield from _at(_SHORTCUTS, 0.0, search)
+                self._ways = yield from at(_SHORTCUTS, 0.0, search)
         return self._ways
 
-    def _index_before(self) -> _Part[Index]:
+    def _index_before(self) -> Part[Index]:
         if self._before is None:
-            self._before = yield from _at(_PROBES, _COPIES_AT, index_before(self._memories))
+            self._before = yield from at(_PROBES, _COPIES_AT, index_before(self._memories))
         return self._before
 
-    def _asked(self) -> _Part[Cues]:
+    def _asked(self) -> Part[Cues]:
         """The cues, asked of the memory as the night found it."""
         if self._cues is None:
             before = yield from self._index_before()
             search = self_probe.calibrate(self._memories, before, self._config.quality, self._recall, seed=self._seed)
-            self._cues = yield from _at(_PROBES, _COPIES_AT, search)
+            self._cues = yield from at(_PROBES, _COPIES_AT, search)
         return self._cues
 
     def _planned(self, tile: Tile, refusals: Refusals) -> Search["_Planned"]:
@@ -268,13 +264,3 @@ def _folds(clusters: Sequence[Cluster]) -> Iterator[CopyGroup]:
     for cluster in clusters:
         for fold in cluster.folds:
             yield CopyGroup(fold.survivor, list(fold.copies), list(fold.cosines))
-
-
-def _at[T](sub_phase: SubPhase.ValueType, begun: float, search: Search[T]) -> _Part[T]:
-    """Runs a search and says where in the compression it is."""
-    while True:
-        try:
-            step = next(search)
-        except StopIteration as end:
-            return end.value
-        yield Where(sub_phase, begun, step)

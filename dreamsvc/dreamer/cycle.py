@@ -1,39 +1,58 @@
-"""The NREM cycle: the replay, then what compresses the memory; the dream of one snapshot.
+"""The dream of one snapshot: NREM is the replay and what compresses the memory, REM links and explores what is left.
 
 How it runs
 1. The snapshot is read and every kernel compiled.
-2. The replay runs until all that is due was replayed, or its share of the budget is used.
+2. NREM: the replay runs until all that is due was replayed, or its share of the budget is used.
 3. The compression runs on what the replay left, in steps of which each is made of pieces of a few milliseconds. What a
    step found is told when it is over, with a checkpoint; where time runs out in a step, nothing of that one is.
+4. REM: steps of the same kind on what NREM left.
 
 A stop is seen between two pieces. A dream that goes on from its checkpoint ends as one that was never interrupted.
 """
 
 import gc
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from dreamsvc import clock, snapshot_files
 from dreamsvc.dreamer import memories as memory_columns
-from dreamsvc.dreamer.compiling import calls_of
-from dreamsvc.dreamer.compression import Night, Where
+from dreamsvc.dreamer.compiling import calls_of, rem_calls_of
+from dreamsvc.dreamer.compression import Night
 from dreamsvc.dreamer.journal import Journal
-from dreamsvc.dreamer.replay import PROGRESS_S, Replay
+from dreamsvc.dreamer.merged import Merged
+from dreamsvc.dreamer.merging import Step
+from dreamsvc.dreamer.placement import device_name
+from dreamsvc.dreamer.rem import Rem
+from dreamsvc.dreamer.replay import CHECKPOINT_FORMAT, PROGRESS_S, Replay
 from dreamsvc.dreamer.throttle import Stopped, Throttle
-from dreamsvc.dreamer.v1.dreamer_service_pb2 import Checkpoint, Ended, Ready, RunDreamResponse, Start, StepProgress
+from dreamsvc.dreamer.v1.dreamer_service_pb2 import (
+    Checkpoint,
+    Ended,
+    Ready,
+    RunDreamResponse,
+    Start,
+    StepProgress,
+    Tally,
+)
 from dreamsvc.dreamer.v1.operations_pb2 import Operations
+from dreamsvc.dreamer.whereabouts import Part, Where
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.config_pb2 import DreamConfig
-from dreamsvc.v1.dream_pb2 import Compression, EndReason, Progress
+from dreamsvc.v1.dream_pb2 import Compression, DreamPhase, EndReason, Exploration, Progress
 from kernels.compile_ahead import compile_ahead
 
-# Of the progress, what the replay makes up where there is compression to come.
+# Of the progress of NREM, what the replay makes up where there is compression to come.
 REPLAY_SHARE = 0.5
 # Busy time that the compression takes, about: for the cues of its probes, and for each memory. So much is kept for it,
 # up to half of the budget.
 RESERVED_S, RESERVED_A_CUE_S, RESERVED_A_NODE_S = 0.5, 3e-3, 6e-4
+
+_NREM, _REM = dream_pb2.DREAM_PHASE_NREM, dream_pb2.DREAM_PHASE_REM
+_BUDGET, _CONVERGED = dream_pb2.END_REASON_BUDGET, dream_pb2.END_REASON_CONVERGED
+_ABORTED, _NOTHING = dream_pb2.END_REASON_ABORTED, dream_pb2.END_REASON_NOTHING_TO_DO
 
 
 class UnreadableSnapshot(Exception):
@@ -44,6 +63,14 @@ class _OutOfTime(Exception):
     """The budget is used."""
 
 
+class _Steps(Protocol):
+    """A phase, or what of it comes after the replay."""
+
+    @property
+    def steps(self) -> int: ...
+    def take(self, number: int) -> Part[list[Operations]]: ...
+
+
 class Cycle:
     """One dream, from its start to its last word."""
 
@@ -51,29 +78,40 @@ class Cycle:
         self._start = start
         self._throttle = throttle
         self._journal = Journal(start.checkpoint, throttle)
+        # Dreams of an older seam do not say.
+        phase = start.phase or _NREM
+        self._has_nrem, self._has_rem = phase != _REM, phase != _NREM
         self._replay = Replay(start, staged, throttle, self._journal)
         self._replay_ended = start.checkpoint.replay_ended
-        self._staged = staged
+        self._staged = list(staged)
+        # Those of NREM come first.
         self._steps_done = start.checkpoint.steps_done
         self._told = sum(part.WhichOneof("kind") not in ("edge_weights", "replay_marks") for part in staged)
-        self._found = Compression()
+        self._found, self._explored = Compression(), Exploration()
         self._found.CopyFrom(start.checkpoint.compression)
+        self._explored.CopyFrom(start.checkpoint.exploration)
 
     def prepare(self) -> Ready:
         """Reads the snapshot, compiles; raises UnreadableSnapshot. Takes long and cannot be stopped."""
         arrays = snapshot_files.read(Path(self._start.snapshot))
         if arrays is None:
             raise UnreadableSnapshot(f"no whole snapshot at {self._start.snapshot}")
-        ready = self._replay.prepare(arrays)
-        self._compresses = _compresses(self._start.config, arrays)
+        self._memories = memory_columns.read(arrays)
+        ready = self._replay.prepare(arrays) if self._has_nrem else self._ready()
+        self._compresses = self._has_nrem and _compresses(self._start.config, arrays)
+        self._explores = self._has_rem and np.count_nonzero(self._memories.findable) > 1
         self._reserved_s = 0.0
         if self._compresses:
             cues = min(ready.nodes, self._start.config.quality.probe_cues)
             busy_s = RESERVED_S + cues * RESERVED_A_CUE_S + ready.nodes * RESERVED_A_NODE_S
             self._reserved_s = busy_s / self._throttle.duty
-            self._memories = memory_columns.read(arrays)
-            compile_ahead(calls_of(self._memories, self._start.config))
             self._journal.replay_share = REPLAY_SHARE
+        self._nrem_share = _nrem_share(self._start.config) if self._has_rem else 1.0
+        self._journal.replay_share *= self._nrem_share
+        if self._compresses:
+            compile_ahead(calls_of(self._memories, self._start.config))
+        if self._explores and self._start.config.rem.explore:
+            compile_ahead(rem_calls_of(self._memories, self._start.config.rem))
         return ready
 
     def run(self) -> Iterator[RunDreamResponse]:
@@ -86,25 +124,42 @@ class Cycle:
         finally:
             gc.enable()
 
+    def _ready(self) -> Ready:
+        memories = self._memories
+        return Ready(device=device_name(), nodes=len(memories.node_ids), edges=len(memories.edge_ids))
+
     def _run(self) -> Iterator[RunDreamResponse]:
         budget = self._start.budget_seconds + self._journal.before_s
+        reason: EndReason.ValueType = _NOTHING
+        merged = Merged.of(self._memories, self._staged)
+        nrem_steps = 0
+        if self._has_nrem:
+            reason, nrem_steps, merged = yield from self._nrem(merged, budget * self._nrem_share)
+        if self._explores and reason != _ABORTED:
+            reason = yield from self._rem(reason, nrem_steps, merged, budget)
+        tally = self._journal.tally(self._tally())
+        yield RunDreamResponse(
+            ended=Ended(reason=reason, tally=tally, compression=self._found, exploration=self._explored)
+        )
+
+    # ── the phases ──────────────────────────────────────────────────────────────
+
+    def _nrem(
+        self, merged: Merged, budget: float
+    ) -> Generator[RunDreamResponse, None, tuple[EndReason.ValueType, int, Merged]]:
+        """How it ended, the steps that it has beside the replay, and what it merged."""
         reason = self._replay_ended
         if not reason:
-            reason = yield from self._replay.run(budget - min(self._reserved_s, budget / 2))
-            if reason != dream_pb2.END_REASON_ABORTED:
+            reason = yield from self._replay.run(max(budget - min(self._reserved_s, budget / 2), 0.0))
+            if reason != _ABORTED:
                 self._replay_ended = reason
-        if self._compresses and reason != dream_pb2.END_REASON_ABORTED:
-            yield RunDreamResponse(checkpoint=self._checkpoint())
-            reason = yield from self._compress(reason, budget)
-        tally = self._journal.tally(self._replay.tally)
-        yield RunDreamResponse(ended=Ended(reason=reason, tally=tally, compression=self._found))
-
-    def _compress(
-        self, replay: EndReason.ValueType, budget: float
-    ) -> Generator[RunDreamResponse, None, EndReason.ValueType]:
         weights, living = self._replay.learned()
+        self._memories = self._memories._replace(weights=weights, edges_alive=living)
+        if not self._compresses or reason == _ABORTED:
+            return reason, 0, merged
+        yield RunDreamResponse(checkpoint=self._checkpoint())
         night = Night(
-            self._memories._replace(weights=weights, edges_alive=living),
+            self._memories,
             self._replay.replayed,
             self._start.config,
             self._start.recall,
@@ -112,31 +167,65 @@ class Cycle:
             self._staged,
             self._found,
         )
-        while self._steps_done < night.steps:
+        if self._steps_done < night.steps:
+            reason = yield from self._take(night, 0, reason, budget, self._nrem_progress, self._found)
+        # What it did not come to is for another night; REM begins behind it all the same.
+        if reason != _ABORTED:
+            self._steps_done = max(self._steps_done, night.steps)
+        return reason, night.steps, night.merged
+
+    def _rem(
+        self, before: EndReason.ValueType, first: int, merged: Merged, budget: float
+    ) -> Generator[RunDreamResponse, None, EndReason.ValueType]:
+        rem = Rem(
+            self._memories,
+            merged,
+            self._start.config,
+            self._start.recall,
+            self._start.seed,
+            self._staged,
+            self._explored,
+        )
+        # So that whoever watches sees the phase change before there is anything to tell of it.
+        yield self._progressed(self._rem_progress(Where(dream_pb2.SUB_PHASE_LINKING, 0.0, Step("", 0, 0)), budget))
+        return (yield from self._take(rem, first, before, budget, self._rem_progress, self._explored))
+
+    def _take[Report: (Compression, Exploration)](
+        self,
+        phase: _Steps,
+        first: int,
+        before: EndReason.ValueType,
+        budget: float,
+        progress: Callable[[Where, float], Progress],
+        found: Report,
+    ) -> Generator[RunDreamResponse, None, EndReason.ValueType]:
+        """Takes the steps of a phase that are left, each numbered from `first` on over the whole dream."""
+        while self._steps_done < first + phase.steps:
             # What a step that is broken off has written down of itself does not count.
-            found = Compression()
-            found.CopyFrom(self._found)
+            kept = type(found)()
+            kept.CopyFrom(found)
             try:
-                parts = yield from self._drive(night.take(self._steps_done), budget)
+                parts = yield from self._drive(phase.take(self._steps_done - first), budget, progress)
             except Stopped:
-                self._found.CopyFrom(found)
-                return dream_pb2.END_REASON_ABORTED
+                found.CopyFrom(kept)
+                return _ABORTED
             except _OutOfTime:
-                self._found.CopyFrom(found)
-                left = night.steps - self._steps_done
-                self._found.notices.append(f"the budget ended {left} of {night.steps} steps before the end")
+                found.CopyFrom(kept)
+                left = first + phase.steps - self._steps_done
+                found.notices.append(f"the budget ended {left} of {phase.steps} steps before the end")
                 # Not to be told again by the night that is over.
-                return dream_pb2.END_REASON_BUDGET
+                return _BUDGET
             for part in parts:
                 self._told += 1
+                self._staged.append(part)
                 yield self._journal.part(part)
             self._steps_done += 1
             yield RunDreamResponse(checkpoint=self._checkpoint())
-        if replay == dream_pb2.END_REASON_NOTHING_TO_DO and self._told:
-            return dream_pb2.END_REASON_CONVERGED
-        return replay
+        return _CONVERGED if before == _NOTHING and self._told else before
 
-    def _drive[T](self, search: Generator[Where, None, T], budget: float) -> Generator[RunDreamResponse, None, T]:
+    def _drive[T](
+        self, search: Generator[Where, None, T], budget: float, progress: Callable[[Where, float], Progress]
+    ) -> Generator[RunDreamResponse, None, T]:
         """Runs a search piece by piece, each in the dream's share of the device; raises Stopped and _OutOfTime."""
         told = clock.precise_s()
         while True:
@@ -147,27 +236,57 @@ class Cycle:
             now = clock.precise_s()
             if now - told >= PROGRESS_S:
                 told = now
-                yield self._progressed(where, budget)
+                yield self._progressed(progress(where, budget))
             if self._journal.elapsed_s() >= budget:
                 raise _OutOfTime
 
-    def _progressed(self, where: Where, budget: float) -> RunDreamResponse:
-        whole = REPLAY_SHARE + (1 - REPLAY_SHARE) * where.begun
-        progress = Progress(
-            phase=dream_pb2.DREAM_PHASE_NREM,
+    # ── what is told ────────────────────────────────────────────────────────────
+
+    def _nrem_progress(self, where: Where, budget: float) -> Progress:
+        done = REPLAY_SHARE + (1 - REPLAY_SHARE) * where.begun
+        return self._progress(_NREM, where, self._nrem_share * max(done, self._journal.elapsed_s() / budget))
+
+    def _rem_progress(self, where: Where, budget: float) -> Progress:
+        begun = self._nrem_share if self._has_nrem else 0.0
+        return self._progress(_REM, where, max(begun + (1 - begun) * where.begun, self._journal.elapsed_s() / budget))
+
+    @staticmethod
+    def _progress(phase: DreamPhase.ValueType, where: Where, fraction: float) -> Progress:
+        return Progress(
+            phase=phase,
             sub_phase=where.sub_phase,
             done=where.step.done,
             total=where.step.total,
-            fraction=min(1.0, max(whole, self._journal.elapsed_s() / budget)),
+            fraction=min(1.0, fraction),
         )
-        return RunDreamResponse(progress=StepProgress(progress=progress, tally=self._journal.tally(self._replay.tally)))
+
+    def _progressed(self, progress: Progress) -> RunDreamResponse:
+        return RunDreamResponse(progress=StepProgress(progress=progress, tally=self._journal.tally(self._tally())))
+
+    def _tally(self) -> Tally:
+        return self._replay.tally if self._has_nrem else Tally()
 
     def _checkpoint(self) -> Checkpoint:
-        checkpoint = self._replay.checkpoint()
+        if self._has_nrem:
+            checkpoint = self._replay.checkpoint()
+        else:
+            checkpoint = Checkpoint(
+                format=CHECKPOINT_FORMAT,
+                seed=self._start.seed,
+                next_part=self._journal.next_part,
+                tally=self._journal.tally(Tally()),
+            )
         checkpoint.replay_ended = self._replay_ended
         checkpoint.steps_done = self._steps_done
         checkpoint.compression.CopyFrom(self._found)
+        checkpoint.exploration.CopyFrom(self._explored)
         return checkpoint
+
+
+def _nrem_share(config: DreamConfig) -> float:
+    """Of the budget of a full cycle, what is NREM's."""
+    nrem, rem = config.nrem.duration_minutes, config.rem.duration_minutes
+    return nrem / (nrem + rem)
 
 
 def _compresses(config: DreamConfig, arrays: snapshot_files.Arrays) -> bool:

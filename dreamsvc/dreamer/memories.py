@@ -13,24 +13,38 @@ NEVER = -1
 NOWHERE = -1
 
 
-class Texts:
-    """Texts of rows, read where they lie; nothing is decoded before it is asked for."""
+class _Joined:
+    """Bytes of rows, read where they lie."""
 
     def __init__(self, body: NDArray[np.uint8], ends: NDArray[np.int64]) -> None:
-        """body: UTF-8 of all texts one after the other. ends: [n], where each ends."""
+        """body: of all rows one after the other. ends: [n], where each ends."""
         self._body = body
         self._ends = ends
 
     def __len__(self) -> int:
         return len(self._ends)
 
-    def __getitem__(self, row: int) -> str:
-        start = int(self._ends[row - 1]) if row else 0
-        return self._body[start : int(self._ends[row])].tobytes().decode("utf-8")
-
     def sizes(self) -> NDArray[np.int64]:
-        """Bytes of each text, [n]."""
+        """Bytes of each row, [n]."""
         return np.diff(self._ends, prepend=0)
+
+    def _bytes_of(self, row: int) -> bytes:
+        start = int(self._ends[row - 1]) if row else 0
+        return self._body[start : int(self._ends[row])].tobytes()
+
+
+class Texts(_Joined):
+    """Texts of rows, UTF-8; nothing is decoded before it is asked for."""
+
+    def __getitem__(self, row: int) -> str:
+        return self._bytes_of(row).decode("utf-8")
+
+
+class Bodies(_Joined):
+    """Serialised messages of rows."""
+
+    def __getitem__(self, row: int) -> bytes:
+        return self._bytes_of(row)
 
 
 class Memories(NamedTuple):
@@ -69,12 +83,17 @@ class Memories(NamedTuple):
     entities: Texts  # what callers say that each is about, as JSON lists
     sessions: NDArray[np.int32]  # [n], equal for memories of one conversation, NOWHERE where none is told
     changed: NDArray[np.bool_]  # [n], new, or changed by a user since a REM phase read it
-    expanded: NDArray[np.bool_]  # [n], the index knows more about it for what it is linked to
+    expansions: Bodies  # what the index knows about each for what it is linked to; empty for nothing
     points: NDArray[np.float32]  # [n, d], in the Poincare ball, all NaN for none; d may be 0
     together: NDArray[np.int32]  # [p, 2], rows that were of use together since the last dream
     recalled: NDArray[np.int32]  # [p], how often recalls returned both
     confirmed: NDArray[np.int32]  # [p], how often a caller said that both were of use
     rejected: NDArray[np.int32]  # [r, 2], rows of finds that somebody rejected
+
+    @property
+    def expanded(self) -> NDArray[np.bool_]:
+        """Rows that the index knows more about for what they are linked to, [n]."""
+        return self.expansions.sizes() > 0
 
     @property
     def findable(self) -> NDArray[np.bool_]:
@@ -147,7 +166,7 @@ def read(arrays: snapshot_files.Arrays) -> Memories:
         entities=Texts(np.asarray(arrays["entities"]), np.asarray(arrays["entities_ends"])),
         sessions=np.asarray(arrays["sessions"]),
         changed=np.asarray(arrays["changed"]),
-        expanded=np.asarray(arrays["expanded"]),
+        expansions=Bodies(np.asarray(arrays["expansions"]), np.asarray(arrays["expansions_ends"])),
         points=np.asarray(arrays["points"]),
         together=np.asarray(arrays["together"]),
         recalled=np.asarray(arrays["together_recalled"]),

@@ -3,6 +3,7 @@
 import contextlib
 import os
 from pathlib import Path
+from typing import Any, cast
 
 NICE = 10
 CACHE = "DREAMSVC_CACHE"
@@ -39,6 +40,13 @@ def thread_share(device_share: float, cores: float) -> float:
 
     on_gpu = jax.default_backend() != "cpu"
     return device_share if on_gpu else min(1.0, device_share * cores)
+
+
+def device_name() -> str:
+    """Where the kernels run, e.g. "cpu" or "NVIDIA H200"."""
+    import jax
+
+    return str(cast("Any", jax.devices()[0]).device_kind)
 
 
 def cache_compiled() -> Path:

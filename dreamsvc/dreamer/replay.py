@@ -1,14 +1,17 @@
 """The replay: memories are selected, replayed in batches, and the edges at them learn (REQ-DREAM-004 to 006).
 
 A batch is the unit of everything: it wakes its memories, takes the SRC steps, then makes one
-Hebbian update of the edges at them. An interrupted batch never happened, so a dream that is
-resumed from its last batch ends as one that was never interrupted.
+Hebbian update of the edges at them, and the tuner looks at what came of it. An interrupted batch
+never happened, so a dream that is resumed from its last batch ends as one that was never interrupted.
+
+Before the first batch, edges between memories that were of use together grow, and where batches are
+few the tuner rehearses.
 """
 
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamsvc import clock, snapshot_files
+from dreamsvc.dreamer import replay_graph
+from dreamsvc.dreamer.activating import Activating, Learned, Mind, Woken
 from dreamsvc.dreamer.journal import Journal
+from dreamsvc.dreamer.modulation import replay_learning_rate
+from dreamsvc.dreamer.placement import device_name
 from dreamsvc.dreamer.throttle import Stopped, Throttle
+from dreamsvc.dreamer.use import co_activated, together_in
 from dreamsvc.dreamer.v1.dreamer_service_pb2 import (
     Checkpoint,
     Ready,
@@ -29,37 +37,25 @@ from dreamsvc.dreamer.v1.dreamer_service_pb2 import (
 from dreamsvc.dreamer.v1.operations_pb2 import EdgeWeights, Operations, ReplayMarks
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.dream_pb2 import EndReason, Progress
-from dreamsvc.v1.memory_pb2 import MEMORY_ROLE_CONTAINER
-from kernels.activation import activate, at_rest, dequantise, quantise
-from kernels.arrays import Graph, HebbianState, SrcInfo, SrcState
-from kernels.compile_ahead import Sizes, compile_ahead, replay_calls
+from kernels.activation import at_rest, quantise
+from kernels.arrays import Graph, HebbianState
+from kernels.compile_ahead import Sizes, compile_ahead
 from kernels.hebbian import hebbian_begin, hebbian_update, touched_by
-from kernels.padding import capacity, pad_column, pad_graph
+from kernels.padding import capacity, pad_column
 from kernels.sampling import sample_replay
-from kernels.src import src_chunk
 
 CHECKPOINT_FORMAT = 1
 PART_ROWS = 2000
-ACTIVATION_FLOOR = 0.01
-REPLAY_LEVEL = 1.0
-RANDOM_AMPLITUDE = 1.0
 PROGRESS_S = 0.05
-US_PER_HOUR = 3_600_000_000
 # Streams of random numbers of one dream.
 SELECTING, ACTIVATING = 0, 1
 
 
-class _Loaded(NamedTuple):
-    """A snapshot on the device, and what is needed to name its rows again."""
+class _Update(NamedTuple):
+    """What a Hebbian update left, and what it did."""
 
-    graph: Graph
-    age_h: jax.Array  # f32[N]
-    eligible: jax.Array  # bool[N]
-    node_ids: NDArray[np.int64]  # [n]
-    edge_ids: NDArray[np.int64]  # [m]
-    nodes: int
-    edges: int
-    eligible_count: int
+    state: HebbianState
+    edges: Learned
 
 
 class Replay:
@@ -69,7 +65,7 @@ class Replay:
         self._start = start
         self._journal = journal
         self._config = start.config.nrem
-        self._src = start.config.src
+        self._learning_rate = replay_learning_rate(self._config.learning_rate, start.config.neuromodulation)
         self._throttle = throttle
         self._staged = staged
         self._key = jax.random.key(np.uint32(start.seed & 0xFFFFFFFF), impl="threefry2x32")
@@ -87,20 +83,20 @@ class Replay:
     def prepare(self, arrays: snapshot_files.Arrays) -> Ready:
         """Loads a snapshot and compiles everything. Takes long and cannot be stopped."""
         self._compile(len(arrays["node_ids"]), len(arrays["edge_ids"]))
-        self._loaded = self._load(arrays)
-        weights = np.array(arrays["weights"], np.float32)
-        living = np.array(arrays["edges_alive"], np.bool_)
-        self._redo(weights, living)
+        self._loaded = replay_graph.load(arrays, self._config, self._start.now_us)
+        self._weights_before = np.array(arrays["weights"], np.float32)
+        weights, living, self._replayed = replay_graph.redo(arrays, self._staged)
         edges = self._loaded.graph.src.shape[0]
         graph = self._loaded.graph._replace(edge_alive=jnp.asarray(pad_column(living, False, size=edges)))
         self._hebbian = hebbian_begin(
-            jnp.asarray(pad_column(weights, 0.0, size=edges)), graph, learning_rate=self._config.learning_rate
+            jnp.asarray(pad_column(weights, 0.0, size=edges)), graph, learning_rate=self._learning_rate
         )
         self._told_weights, self._told_living = weights, living
-        self._levels, self._steps = self._resumed_activation()
+        self._used_weights = self._learned_by_use(arrays, weights, living)
+        self._mind = self._resumed()
         self._warm_up()
         return Ready(
-            device=_device(),
+            device=device_name(),
             nodes=self._loaded.nodes,
             edges=self._loaded.edges,
             nodes_eligible=self._loaded.eligible_count,
@@ -113,8 +109,11 @@ class Replay:
         """
         self._until_s = until_s
         self._told_progress = self._told_checkpoint = clock.precise_s()
+        edges = self._hebbian.weight.shape[0]
+        weights = jnp.asarray(pad_column(self._used_weights, 0.0, size=edges))
+        self._hebbian = self._hebbian._replace(weight=weights)
         if self._loaded.eligible_count == 0:
-            return dream_pb2.END_REASON_NOTHING_TO_DO
+            return (yield from self._end_unreplayed())
         reason: EndReason.ValueType = dream_pb2.END_REASON_CONVERGED
         try:
             for _ in self._batches():
@@ -128,6 +127,14 @@ class Replay:
         yield from self._operations()
         yield RunDreamResponse(checkpoint=self.checkpoint())
         return reason
+
+    def _end_unreplayed(self) -> Generator[RunDreamResponse, None, EndReason.ValueType]:
+        """Where no memory is due, what use taught the edges is all there is."""
+        if np.array_equal(self._used_weights, self._weights_before):
+            return dream_pb2.END_REASON_NOTHING_TO_DO
+        yield from self._operations()
+        yield RunDreamResponse(checkpoint=self.checkpoint())
+        return dream_pb2.END_REASON_CONVERGED
 
     def learned(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Weights and liveness of the snapshot's edges as they are now, [m] each."""
@@ -154,7 +161,9 @@ class Replay:
             rows = self._throttle.run(partial(self._sample, self._round))
             self._total = len(rows)
             while self._batch * size < len(rows):
-                self._replay(rows[self._batch * size : (self._batch + 1) * size])
+                # What is rehearsed is part of the first batch: without it, it never happened either.
+                mind = self._mind if self._round or self._batch else self._rehearsed(rows)
+                self._replay(rows[self._batch * size : (self._batch + 1) * size], mind)
                 self._batch += 1
                 self._tally.rounds = self._round + (self._batch * size >= len(rows))
                 yield
@@ -176,20 +185,25 @@ class Replay:
         )
         return np.asarray(rows)[: int(count)]
 
-    def _replay(self, rows: NDArray[np.int32]) -> None:
+    def _rehearsed(self, rows: NDArray[np.int32]) -> Mind:
+        """What the first batch of a dream begins with, of a round of these rows. Raises Stopped."""
+        size = self._config.batch_size
+        batches = [self._padded(rows[start : start + size]) for start in range(0, len(rows), size)]
+        return self._activating.rehearsed(self._mind, self._graph(), self._hebbian.weight, batches)
+
+    def _replay(self, rows: NDArray[np.int32], mind: Mind) -> None:
         padded = self._padded(rows)
-        graph = self._loaded.graph._replace(edge_alive=self._hebbian.edge_alive)
-        resting = SrcState(dequantise(self._levels), jnp.asarray(self._steps, jnp.int32))
-        state = activate(resting, padded, level=REPLAY_LEVEL)
-        state, info = self._activate(graph, state)
+        woken = self._activating.wake(mind, self._graph(), self._hebbian.weight, padded)
         # From here to the end nothing can stop the batch half-way.
-        learned, stopped = _finish(self._throttle, lambda: self._learn(graph, state.activation, padded))
-        self._hebbian = learned
-        self._levels = quantise(state.activation)
-        self._steps += self._config.src_steps
+        update, stopped = _finish(self._throttle, lambda: self._learn(woken.activation, padded))
+        self._hebbian = update.state
+        before = self._round * -(-self._total // self._config.batch_size) + self._batch
+        self._mind = self._activating.after(
+            mind, woken, update.edges, rows, batch=before + 1, living=self._loaded.living
+        )
         for row in rows.tolist():
             self._marks[row] = self._marks.get(row, 0) + 1
-        self._count(rows.tolist(), info)
+        self._count(rows.tolist(), woken)
         if stopped:
             self._batch += 1
             raise Stopped
@@ -197,58 +211,35 @@ class Replay:
     def _padded(self, rows: NDArray[np.int32]) -> jax.Array:
         return jnp.asarray(pad_column(rows, self._loaded.graph.alive.shape[0], size=self._config.batch_size))
 
-    def _activate(self, graph: Graph, state: SrcState) -> tuple[SrcState, SrcInfo | None]:
-        """All SRC steps of a batch, in chunks. Raises Stopped."""
-        left, info = self._config.src_steps, None
-        while left:
-            count = self._throttle.steps(left)
-            state, info = self._throttle.run_steps(count, partial(self._step, graph, state, count))
-            left -= count
-        return state, info
+    def _graph(self) -> Graph:
+        """As it is now, without the edges that were pruned."""
+        return self._loaded.graph._replace(edge_alive=self._hebbian.edge_alive)
 
-    def _step(self, graph: Graph, state: SrcState, count: int) -> tuple[SrcState, SrcInfo]:
-        done = src_chunk(
-            jax.random.fold_in(self._key, ACTIVATING),
-            state,
-            graph,
-            self._hebbian.weight,
-            count,
-            sparsity=self._src.sparsity,
-            randomness=self._src.randomness,
-            clustering=self._src.clustering,
-            decay_rate=self._src.decay_rate,
-            amplitude=RANDOM_AMPLITUDE,
-            floor=ACTIVATION_FLOOR,
-            slots=self._slots(graph.alive.shape[0]),
-        )
-        jax.block_until_ready(done)
-        return done
-
-    def _learn(self, graph: Graph, activation: jax.Array, padded: jax.Array) -> HebbianState:
-        now = self._hebbian
-        learned, _ = hebbian_update(
+    def _learn(self, activation: jax.Array, padded: jax.Array) -> _Update:
+        now, graph = self._hebbian, self._graph()
+        learned, info = hebbian_update(
             # A copy: the update takes over its state's memory, and a stop must find the old one whole.
             now._replace(weight=now.weight.copy(), edge_alive=now.edge_alive.copy()),
             graph,
             activation,
             touched_by(graph, padded),
-            learning_rate=self._config.learning_rate,
+            learning_rate=self._learning_rate,
             decay_rate=self._config.decay_rate,
             floor=self._config.weight_floor,
             cap=self._config.weight_cap,
         )
         jax.block_until_ready(learned)
-        return learned
+        return _Update(learned, Learned(int(info.strengthened), int(info.weakened) + int(info.pruned)))
 
-    def _count(self, rows: list[int], info: SrcInfo | None) -> None:
+    def _count(self, rows: list[int], woken: Woken) -> None:
         self._tally.replays += len(rows)
         self._replayed.update(rows)
         self._tally.nodes_replayed = len(self._replayed)
         self._tally.src_steps += self._config.src_steps
-        if info is not None:
-            living = max(int(self._loaded.graph.alive_count), 1)
-            self._tally.mean_activation = int(info.activation_sum) / 255 / living
-            self._tally.active_share = int(info.active) / living
+        self._tally.mean_activation = woken.mean_activation
+        self._tally.active_share = woken.active_share
+        if self._start.config.tuner.enabled:
+            self._tally.tuning.CopyFrom(self._mind.tuning)
 
     # ── what is told ────────────────────────────────────────────────────────────
 
@@ -319,8 +310,8 @@ class Replay:
             seed=self._start.seed,
             round=self._round,
             batch=self._batch,
-            src_step=self._steps,
-            activation=zlib.compress(np.asarray(self._levels)[: self._loaded.nodes].tobytes(), 1),
+            src_step=self._mind.steps,
+            activation=zlib.compress(np.asarray(self._mind.levels)[: self._loaded.nodes].tobytes(), 1),
             next_part=self._journal.next_part,
             tally=self._journal.tally(self._tally),
         )
@@ -328,75 +319,48 @@ class Replay:
     # ── setting up ──────────────────────────────────────────────────────────────
 
     def _compile(self, nodes: int, edges: int) -> None:
-        n = capacity(nodes)
         sizes = Sizes(
-            nodes=n,
+            nodes=capacity(nodes),
             edges=capacity(edges),
-            slots=self._slots(n),
+            slots=0,  # as the steps have it
             replay=self._config.max_replay_count,
             batch=self._config.batch_size,
         )
-        compile_ahead(replay_calls(sizes, learning_rate=self._config.learning_rate))
+        draws = jax.random.fold_in(self._key, ACTIVATING)
+        self._activating = Activating(self._start.config, draws, self._throttle, nodes=sizes.nodes)
+        compile_ahead(self._activating.calls(sizes, learning_rate=self._learning_rate))
 
     def _warm_up(self) -> None:
         """One step of everything, thrown away: the first batch must not stall on what JAX does at a first call."""
         self._sample(0)
         nobody = self._padded(np.zeros(0, np.int32))
-        resting = SrcState(dequantise(self._levels), jnp.asarray(0, jnp.int32))
-        state, _ = self._step(self._loaded.graph, activate(resting, nobody, level=REPLAY_LEVEL), 1)
-        jax.block_until_ready((self._learn(self._loaded.graph, state.activation, nobody), quantise(state.activation)))
+        activation = self._activating.warm_up(self._mind, self._graph(), self._hebbian.weight, nobody)
+        jax.block_until_ready((self._learn(activation, nobody).state, quantise(activation)))
 
-    def _slots(self, nodes: int) -> int:
-        """Places to compile an SRC step for: enough for the sparsity at full capacity."""
-        return capacity(int(nodes * self._src.sparsity) + 1)
-
-    def _load(self, arrays: snapshot_files.Arrays) -> _Loaded:
-        nodes, edges = len(arrays["node_ids"]), len(arrays["edge_ids"])
-        # Containers are read by what they hold, so it is their members that are replayed.
-        alive = np.array(arrays["alive"], np.bool_) & (np.asarray(arrays["roles"]) != MEMORY_ROLE_CONTAINER)
-        importance = np.array(arrays["importance"], np.float32)
-        graph = pad_graph(
-            np.array(arrays["sources"], np.int32),
-            np.array(arrays["targets"], np.int32),
-            importance,
-            alive,
-            np.array(arrays["edges_alive"], np.bool_),
-            nodes=capacity(nodes),
-            edges=capacity(edges),
-        )
-        touched_us = np.maximum(arrays["created_us"], arrays["accessed_us"])
-        age_h = np.maximum(self._start.now_us - touched_us, 0) / US_PER_HOUR
-        eligible = alive & (importance >= self._config.importance_floor)
-        return _Loaded(
-            graph=graph,
-            age_h=jnp.asarray(pad_column(age_h.astype(np.float32), 0.0, size=capacity(nodes))),
-            eligible=jnp.asarray(pad_column(eligible, False, size=capacity(nodes))),
-            node_ids=np.array(arrays["node_ids"]),
-            edge_ids=np.array(arrays["edge_ids"]),
-            nodes=nodes,
-            edges=edges,
-            eligible_count=int(np.count_nonzero(eligible & (importance > 0))),
+    def _learned_by_use(
+        self, arrays: snapshot_files.Arrays, weights: NDArray[np.float32], living: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """Weights as a dream begins with them, [m]: once in a dream the edges learn from what was of use together."""
+        if self._start.HasField("checkpoint"):
+            return weights
+        return co_activated(
+            together_in(arrays),
+            np.asarray(arrays["sources"]),
+            np.asarray(arrays["targets"]),
+            weights,
+            living,
+            learning_rate=self._learning_rate,
+            weight_cap=self._config.weight_cap,
         )
 
-    def _redo(self, weights: NDArray[np.float32], living: NDArray[np.bool_]) -> None:
-        """Puts what an earlier part of this dream staged onto the snapshot's columns, in place."""
-        for part in self._staged:
-            if part.WhichOneof("kind") not in ("edge_weights", "replay_marks"):
-                continue
-            edges = part.edge_weights
-            rows = np.searchsorted(self._loaded.edge_ids, np.asarray(edges.edge_ids, np.int64))
-            weights[rows] = edges.weights
-            living[rows] &= ~np.asarray(edges.pruned, np.bool_)
-            marked = np.asarray(part.replay_marks.node_ids, np.int64)
-            self._replayed.update(np.searchsorted(self._loaded.node_ids, marked).tolist())
-
-    def _resumed_activation(self) -> tuple[jax.Array, int]:
+    def _resumed(self) -> Mind:
         nodes = capacity(self._loaded.nodes)
-        packed = self._start.checkpoint.activation
-        if not packed:
-            return quantise(at_rest(nodes).activation), 0
-        levels = np.frombuffer(zlib.decompress(packed), np.uint8)
-        return jnp.asarray(pad_column(levels, 0, size=nodes)), self._start.checkpoint.src_step
+        checkpoint = self._start.checkpoint
+        tuning = checkpoint.tally.tuning if checkpoint.tally.HasField("tuning") else None
+        if not checkpoint.activation:
+            return self._activating.begin(quantise(at_rest(nodes).activation), 0, tuning)
+        levels = np.frombuffer(zlib.decompress(checkpoint.activation), np.uint8)
+        return self._activating.begin(jnp.asarray(pad_column(levels, 0, size=nodes)), checkpoint.src_step, tuning)
 
 
 def _finish[T](throttle: Throttle, work: Callable[[], T]) -> tuple[T, bool]:
@@ -407,7 +371,3 @@ def _finish[T](throttle: Throttle, work: Callable[[], T]) -> tuple[T, bool]:
     except Stopped:
         return results[0], True
     return results[0], False
-
-
-def _device() -> str:
-    return str(cast("Any", jax.devices()[0]).device_kind)

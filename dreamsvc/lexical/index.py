@@ -1,13 +1,12 @@
-"""Lexical recall: a BM25 index over memory rows, and the alias lookup that belongs to the fair base.
+"""Lexical recall: a BM25 index over memory rows, what REM phases add to it, and the alias lookup of the fair base.
 
 One thread (the store's writer) changes the index, any number of threads read it, and nobody locks. What a reader sees
-is one `_State`: an immutable CSR base, an append-only tail, and how much of that tail is already public. A change first
-appends to the tail, then publishes by replacing one reference; a reader that started before keeps its own state, whole,
-to the end of its query. A merge folds the tail into a new base beside the old one and publishes it in the same way.
+is one `_State`: the layer of what memories say themselves and the layer of their expansions, i.e. of words that they
+are found by since others are linked to them. A change is published by replacing one reference; a reader that started
+before keeps its own state, whole, to the end of its query.
 """
 
 import math
-from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -17,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dreamsvc.lexical.layers import Entry, Found, Layer, Reader, begun
 from dreamsvc.lexical.postings import (
     ALIAS,
     ALIAS_WORDS,
@@ -27,7 +27,7 @@ from dreamsvc.lexical.postings import (
     empty,
     starts,
     union,
-    without,
+    weighted_blocks,
 )
 from dreamsvc.lexical.words import FUNCTION_WORDS, asked, tokenize
 
@@ -38,39 +38,12 @@ ALIAS_GAIN = 0.5
 SMALL_STORE = 200  # memories; below it a document frequency says little about how common a word is
 COMMON_WORD = 0.05  # share of the live memories
 
-_TAIL_MIN = 1 << 16  # postings (and documents) in the tail before a merge is worth its price
-
-
-class _Tail:
-    """What was added or removed since the base was built. It only grows; a state says how far it is public."""
-
-    def __init__(self) -> None:
-        self.rows = array("i")
-        self.length = array("f")
-        self.removed = array("i")  # rows of the base, and ~position of what was added to this tail
-        # term -> position in `rows`, tf, position, tf, ..; float32 holds positions exactly to 2**24
-        self.postings: dict[str, array[float]] = {}
-        self.size = 0  # the writer's own count of postings
-        self.position: dict[int, int] = {}  # row -> position in `rows` while it is live; the writer's own
-        self.gone: set[int] = set()  # the base's rows in `removed`; the writer's own
+_EXPANSION = "expansion_"  # names of the second layer's arrays begin with it
 
 
 class _State(NamedTuple):
-    base: Postings
-    tail: _Tail
-    added: int  # public part of tail.rows
-    removed: int  # public part of tail.removed
-    live: int  # N, live documents
-    words: float  # sum of their lengths
-    height: int  # 1 + greatest row
-
-
-class _Found(NamedTuple):
-    """One term's postings from the base or the tail, [p] each; the length of a removed document is infinite."""
-
-    rows: NDArray[np.int32]
-    tf: NDArray[np.float32]
-    length: NDArray[np.float32]
+    own: Layer  # what memories say
+    more: Layer  # gains of words, of rows that `own` holds
 
 
 class AliasHits(NamedTuple):
@@ -86,56 +59,57 @@ class LexicalView:
     def __init__(self, state: _State) -> None:
         self._state = state
 
-    # Worked out at the first query, since the writer takes a view after each change and most are never asked anything.
-    # Infinite lengths take removed documents out of every sum, while the same row may live on with another text.
+    @cached_property
+    def _own(self) -> Reader:
+        return Reader(self._state.own)
 
     @cached_property
-    def _base_length(self) -> NDArray[np.float32]:
-        length = self._state.base.length
-        if self._state.removed:
-            length = length.copy()
-            length[self._removed[self._removed >= 0]] = np.inf
-        return length
+    def _more(self) -> Reader:
+        return Reader(self._state.more)
 
-    @cached_property
-    def _tail_length(self) -> NDArray[np.float32]:
-        length = np.asarray(self._state.tail.length[: self._state.added], np.float32)
-        length[~self._removed[self._removed < 0]] = np.inf
-        return length
-
-    @cached_property
-    def _tail_rows(self) -> NDArray[np.int32]:
-        # Slicing an array copies it in one step, so the writer may go on appending to the original.
-        return np.asarray(self._state.tail.rows[: self._state.added], np.int32)
-
-    @cached_property
-    def _removed(self) -> NDArray[np.int32]:
-        return np.asarray(self._state.tail.removed[: self._state.removed], np.int32)
-
-    def scores(self, query: str, n_rows: int) -> NDArray[np.float32]:
+    def scores(self, query: str, n_rows: int, expansion: float = 1.0) -> NDArray[np.float32]:
         """BM25 of every row, float32[n_rows], 0 where no word matches or no live document is.
 
         sum over the query's words of ln(1 + (N - df + .5) / (df + .5)) * tf (k1 + 1) / (tf + k1 (1 - b + b dl / avgdl))
         (Robertson and Zaragoza 2009, with the idf that cannot turn negative). A word that is asked twice counts twice;
         FUNCTION_WORDS do not count beside others.
+
+        expansion: weight of the gains that rows have for words of others: tf + expansion * gain takes the place of tf.
+        df and dl are of what memories say themselves, so a word that none says counts for nothing.
         """
-        state = self._state
+        state = self._state.own
         out = np.zeros(max(n_rows, state.height), np.float32)
         if not state.words:
             return out[:n_rows]
         slope = K1 * B * state.live / state.words
+        gains = _Gains(self._more, expansion, len(out)) if expansion > 0 and self._state.more.live else None
         words = Counter(asked(query))
         for word, times in words.items():
             if word in FUNCTION_WORDS and not words.keys() <= FUNCTION_WORDS:
                 continue
-            parts = self._find(word)
-            df = self._live_in(parts)
-            gain = times * (K1 + 1) * math.log1p((state.live - df + 0.5) / (df + 0.5))
+            parts = self._own.find(word)
+            df = self._own.live_in(parts)
+            factor = times * (K1 + 1) * math.log1p((state.live - df + 0.5) / (df + 0.5))
+            if df and gains is not None and gains.take(word):
+                self._add_expanded(out, self._own.living(parts), gains, factor, slope)
+                continue
             # Live rows are distinct within a part, so += counts each. Where a row stands twice in the tail, because its
             # text was replaced, the last posting wins, and that is the only one that may be live.
             for rows, tf, length in parts:
-                out[rows] += gain * tf / (tf + (slope * length + K1 * (1 - B)))
+                out[rows] += factor * tf / (tf + (slope * length + K1 * (1 - B)))
         return out[:n_rows]
+
+    def _add_expanded(
+        self, out: NDArray[np.float32], parts: list[Found], gains: "_Gains", factor: float, slope: float
+    ) -> None:
+        """One word's share of the scores, for rows that say it and then for those that only have a gain for it."""
+        lengths = self._own.lengths
+        for rows, said, length in parts:
+            tf = said + gains.spend(rows)
+            out[rows] += factor * tf / (tf + (slope * length + K1 * (1 - B)))
+        for rows in gains.rows:
+            tf = gains.spend(rows)
+            out[rows] += factor * tf / (tf + (slope * lengths[rows] + K1 * (1 - B)))
 
     def aliases(self, query: str, n_rows: int) -> AliasHits:
         """0.5 / n for every alias, shared by n < 20 live memories, whose words stand side by side in the query.
@@ -146,8 +120,8 @@ class LexicalView:
         words = asked(query)
         bonus: dict[int, float] = {}
         for alias in self._named(words):
-            parts = self._find(alias)
-            n = self._live_in(parts)
+            parts = self._own.find(alias)
+            n = self._own.live_in(parts)
             if not 0 < n < SHARED_BY or not self._telling(alias):
                 continue
             for rows, _, length in parts:
@@ -157,84 +131,64 @@ class LexicalView:
         return AliasHits(np.fromiter(bonus, np.int64, len(bonus)), np.fromiter(bonus.values(), np.float32, len(bonus)))
 
     def _named(self, words: list[str]) -> Iterator[str]:
-        known, recent = self._state.base.vocabulary, self._state.tail.postings
         seen: set[str] = set()
         for start in range(len(words)):
             alias = ALIAS + words[start]
             for stop in range(start + 1, min(start + ALIAS_WORDS, len(words)) + 1):
-                if alias not in seen and (alias in known or alias in recent):
+                if alias not in seen and self._own.has(alias):
                     seen.add(alias)
                     yield alias
                 if stop < len(words):
                     alias += " " + words[stop]
 
     def _telling(self, alias: str) -> bool:
-        state = self._state
-        if " " in alias or state.live < SMALL_STORE:
+        live = self._state.own.live
+        if " " in alias or live < SMALL_STORE:
             return True
-        return self._live_in(self._find(alias.removeprefix(ALIAS))) < COMMON_WORD * state.live
+        return self._own.live_in(self._own.find(alias.removeprefix(ALIAS))) < COMMON_WORD * live
 
-    def _find(self, term: str) -> list[_Found]:
-        base, parts = self._state.base, list[_Found]()
-        if (i := base.vocabulary.get(term)) is not None:
-            start, stop = base.indptr[i : i + 2].tolist()
-            rows = base.rows[start:stop]
-            parts.append(_Found(rows, base.tf[start:stop], self._base_length[rows]))
-        if (grown := self._state.tail.postings.get(term)) is not None:
-            position, tf = _pairs(_whole(grown), self._state.added)
-            parts.append(_Found(self._tail_rows[position], tf, self._tail_length[position]))
-        return parts
 
-    def _live_in(self, parts: list[_Found]) -> int:
-        if not self._state.removed:
-            return sum(part.rows.size for part in parts)
-        return sum(int(np.count_nonzero(np.isfinite(part.length))) for part in parts)
+class _Gains:
+    """Gains of one word at a time, by row: each is spent once, by the first who asks for it."""
 
-    def fold(self) -> Postings:
-        """Base and tail in one, without what was removed. About 0.1 s for 100K documents of 50 words."""
-        tail, base = self._state.tail, self._state.base
-        if not self._state.added and not self._state.removed:
-            return base
-        # A list, because the writer may add terms while another thread saves.
-        terms, flat, ends = list(tail.postings.items()), array("f"), [0]
-        for _, grown in terms:
-            flat.extend(_whole(grown))
-            ends.append(len(flat) // 2)
-        position, tf = np.asarray(flat, np.float32).reshape(-1, 2).T
-        live = np.isfinite(self._tail_length)
-        keep = position < self._state.added
-        keep[keep] = live[position[keep].astype(np.int64)]
-        length = np.full(self._state.height, -1, np.float32)
-        length[self._tail_rows[live]] = self._tail_length[live]
-        more = Postings(
-            vocabulary={term: i for i, (term, _) in enumerate(terms)},
-            indptr=starts(keep)[np.array(ends)],
-            rows=self._tail_rows[position[keep].astype(np.int64)],
-            tf=tf[keep],
-            length=length,
-        )
-        gone = self._removed[self._removed >= 0]
-        return union(without(base, gone) if gone.size else base, more)
+    def __init__(self, reader: Reader, weight: float, height: int) -> None:
+        self._reader = reader
+        self._weight = weight
+        self._left = np.zeros(height, np.float32)
+        self.rows: list[NDArray[np.int32]] = []  # that had some to begin with, each once
+
+    def take(self, word: str) -> bool:
+        """Takes up a word once that before is spent; False where no row has a gain for it."""
+        self.rows = []
+        for rows, gain, _ in self._reader.living(self._reader.find(word)):
+            self._left[rows] = self._weight * gain
+            self.rows.append(rows)
+        return any(rows.size for rows in self.rows)
+
+    def spend(self, rows: NDArray[np.int32]) -> NDArray[np.float32]:
+        gains = self._left[rows]
+        self._left[rows] = 0
+        return gains
 
 
 class LexicalIndex:
     """BM25 and aliases over live memories. One thread changes it; any thread queries it, without a lock or a wait."""
 
     def __init__(self) -> None:
-        self._start(empty())
+        self._state = _State(begun(empty()), begun(empty()))
 
     @property
     def live(self) -> int:
         """How many memories are indexed."""
-        return self._state.live
+        return self._state.own.live
 
     def view(self) -> LexicalView:
         """The present state, for a reader that asks more than one question of it."""
         return LexicalView(self._state)
 
-    def scores(self, query: str, n_rows: int) -> NDArray[np.float32]:
+    def scores(self, query: str, n_rows: int, expansion: float = 1.0) -> NDArray[np.float32]:
         """See `LexicalView.scores`."""
-        return self.view().scores(query, n_rows)
+        return self.view().scores(query, n_rows, expansion)
 
     def aliases(self, query: str, n_rows: int) -> AliasHits:
         """See `LexicalView.aliases`."""
@@ -255,111 +209,106 @@ class LexicalIndex:
         for row in rows:
             if not 0 <= row < 1 << 31 or row in self:
                 raise ValueError(f"row {row} is outside 0 .. 2**31 - 1 or already holds a live memory")
-        if sum(map(len, texts)) > 6 * self._tail_limit():  # a word and its space are about six characters
-            base = self.view().fold()
+        own = self._state.own
+        if sum(map(len, texts)) > 6 * own.tail_limit:  # a word and its space are about six characters
+            base = Reader(own).fold()
             for block in blocks(documents):
                 base = union(base, block)
-            self._start(base)
+            self._publish(own=begun(base))
         else:
-            self._append(documents)
-            if self._state.tail.size > self._tail_limit():
-                self.merge()
+            self._publish(own=own.put([_entry(document) for document in documents]))
+
+    def replace(self, row: int, text: str, aliases: Sequence[str] = ()) -> None:
+        """Other words for a memory, which keeps its expansion; of a row that holds none, its first words."""
+        entry = _entry((row, text, aliases))
+        self._publish(own=self._state.own.without(row).put([entry]))
+
+    def expand(self, rows: Sequence[int], words: Sequence[Sequence[str]], gains: Sequence[Sequence[float]]) -> None:
+        """Give rows words of others in place of what they had of that kind, none for an empty list.
+
+        words: as `tokenize` cuts them, gains: one for each, above 0. A row without a live memory is passed over. Raises
+        ValueError, and changes nothing, if a row is given twice or lengths differ. Readers see all of it at once.
+        """
+        entries = [
+            Entry(row, dict(zip(some, given, strict=True)), len(some))
+            for row, some, given in zip(rows, words, gains, strict=True)
+        ]
+        if len({entry.row for entry in entries}) < len(entries):
+            raise ValueError("a row is given twice")
+        more = self._state.more
+        for entry in entries:
+            more = more.without(entry.row)
+        entries = [entry for entry in entries if entry.weights and entry.row in self]
+        if sum(len(entry.weights) for entry in entries) > more.tail_limit:
+            base = Reader(more).fold()
+            for block in weighted_blocks(entries):
+                base = union(base, block)
+            self._publish(more=begun(base))
+        else:
+            self._publish(more=more.put(entries))
 
     def remove(self, row: int) -> None:
-        """Take one memory out; the row may be added again with another text. Without effect if it holds none."""
-        if row not in self:
-            return
-        state = self._state
-        tail = state.tail
-        position = tail.position.pop(row, None)
-        if position is None:
-            words = float(state.base.length[row])
-            tail.removed.append(row)
-            tail.gone.add(row)
-        else:
-            words = tail.length[position]
-            tail.removed.append(~position)
-        self._state = state._replace(removed=state.removed + 1, live=state.live - 1, words=state.words - words)
-        if state.removed > max(_TAIL_MIN // 16, state.live // 4):
-            self.merge()
+        """Take one memory out, with its expansion; the row may be added again. Without effect if it holds none."""
+        if row in self:
+            self._publish(own=self._state.own.without(row), more=self._state.more.without(row))
 
     def __contains__(self, row: int) -> bool:
         """Whether the row holds a live memory; for the writer's thread."""
-        tail, length = self._state.tail, self._state.base.length
-        return row in tail.position or (0 <= row < length.size and length[row] >= 0 and row not in tail.gone)
+        return self._state.own.holds(row)
 
     def merge(self) -> None:
-        """Fold the tail into a new base now; the writer may call it when idle, else it comes by itself."""
-        self._start(self.view().fold())
+        """Fold the tails into new bases now; the writer may call it when idle, else it comes by itself."""
+        self._state = _State(self._state.own.folded(), self._state.more.folded())
+
+    def _publish(self, *, own: Layer | None = None, more: Layer | None = None) -> None:
+        """Readers see changed layers from here on; one that has grown worn is folded first."""
+        self._state = _State(
+            self._state.own if own is None else own.folded() if own.is_worn else own,
+            self._state.more if more is None else more.folded() if more.is_worn else more,
+        )
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
         """A disposable copy of the present state, from any thread: p postings, t terms, h rows.
 
         terms uint8[bytes], term_offsets int64[t + 1], indptr int64[t + 1], rows int32[p], tf float32[p],
-        length float32[h].
+        length float32[h]; the same of expansions, with gains in place of tf.
         """
-        postings = self.view().fold()
-        terms = [term.encode() for term in postings.vocabulary]
-        return {
-            "terms": np.frombuffer(b"".join(terms), np.uint8),
-            "term_offsets": starts(np.fromiter(map(len, terms), np.int64, len(terms))),
-            "indptr": postings.indptr,
-            "rows": postings.rows,
-            "tf": postings.tf,
-            "length": postings.length,
-        }
+        state = self._state
+        more = _to_arrays(Reader(state.more).fold())
+        return _to_arrays(Reader(state.own).fold()) | {_EXPANSION + name: array for name, array in more.items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> "LexicalIndex":
         """The index that `to_arrays` copied; keeps the arrays it is given, mapped files too, and writes to none."""
-        blob, offsets = arrays["terms"].tobytes(), arrays["term_offsets"].astype(np.int64).tolist()
         index = cls()
-        index._start(
-            Postings(
-                vocabulary={blob[start:stop].decode(): i for i, (start, stop) in enumerate(pairwise(offsets))},
-                indptr=np.asarray(arrays["indptr"], np.int64),
-                rows=np.asarray(arrays["rows"], np.int32),
-                tf=np.asarray(arrays["tf"], np.float32),
-                length=np.asarray(arrays["length"], np.float32),
-            )
-        )
+        index._state = _State(begun(_from_arrays(arrays, "")), begun(_from_arrays(arrays, _EXPANSION)))
         return index
 
-    def _start(self, base: Postings) -> None:
-        lengths = base.length[base.length >= 0]
-        self._state = _State(base, _Tail(), 0, 0, lengths.size, float(lengths.sum(dtype=np.float64)), base.length.size)
 
-    def _append(self, documents: "list[Document]") -> None:
-        state = self._state
-        tail, words, height = state.tail, state.words, state.height
-        read = [(row, tokenize(text), alias_terms(aliases)) for row, text, aliases in documents]
-        for position, (row, found, names) in enumerate(read, state.added):
-            counts = Counter(found + names)
-            for term, times in counts.items():
-                grown = tail.postings.get(term)
-                if grown is None:
-                    grown = tail.postings[term] = array("f")
-                grown.append(position)
-                grown.append(times)
-            tail.rows.append(row)
-            tail.length.append(len(found))
-            tail.position[row] = position
-            tail.size += 1 + len(counts)
-            words, height = words + len(found), max(height, row + 1)
-        added, live = state.added + len(read), state.live + len(read)
-        self._state = state._replace(added=added, live=live, words=words, height=height)
-
-    def _tail_limit(self) -> int:
-        return max(_TAIL_MIN, self._state.base.rows.size // 16)
+def _entry(document: Document) -> Entry:
+    row, text, aliases = document
+    found = tokenize(text)
+    return Entry(row, Counter(found + alias_terms(aliases)), len(found))
 
 
-def _whole(grown: "array[float]") -> "array[float]":
-    """A copy without a half-written pair at its end: the writer may be between its two appends."""
-    return grown[: len(grown) // 2 * 2]
+def _to_arrays(postings: Postings) -> dict[str, NDArray[np.generic]]:
+    terms = [term.encode() for term in postings.vocabulary]
+    return {
+        "terms": np.frombuffer(b"".join(terms), np.uint8),
+        "term_offsets": starts(np.fromiter(map(len, terms), np.int64, len(terms))),
+        "indptr": postings.indptr,
+        "rows": postings.rows,
+        "tf": postings.tf,
+        "length": postings.length,
+    }
 
 
-def _pairs(grown: "array[float]", added: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Positions in the tail below `added`, ascending, and their tf."""
-    position, tf = np.asarray(grown, np.float32).reshape(-1, 2).T
-    stop = int(np.searchsorted(position, added))
-    return position[:stop].astype(np.int64), tf[:stop]
+def _from_arrays(arrays: Mapping[str, NDArray[np.generic]], prefix: str) -> Postings:
+    blob, offsets = arrays[prefix + "terms"].tobytes(), arrays[prefix + "term_offsets"].astype(np.int64).tolist()
+    return Postings(
+        vocabulary={blob[start:stop].decode(): i for i, (start, stop) in enumerate(pairwise(offsets))},
+        indptr=np.asarray(arrays[prefix + "indptr"], np.int64),
+        rows=np.asarray(arrays[prefix + "rows"], np.int32),
+        tf=np.asarray(arrays[prefix + "tf"], np.float32),
+        length=np.asarray(arrays[prefix + "length"], np.float32),
+    )

@@ -5,7 +5,7 @@ alias' words. So they are added, removed, merged and saved by the same code as t
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ class Postings(NamedTuple):
     vocabulary: dict[str, int]  # term -> i, inserted in the order of i
     indptr: NDArray[np.int64]  # [t + 1]
     rows: NDArray[np.int32]  # [p], each row at most once within a term
-    tf: NDArray[np.float32]  # [p], a count today, any weight after consolidation
+    tf: NDArray[np.float32]  # [p], a count, or any weight
     length: NDArray[np.float32]  # [h] words of the row's document, -1 where there is none
 
 
@@ -56,22 +56,64 @@ def blocks(documents: "Iterable[Document]") -> Iterator[Postings]:
         yield _sorted_by_term(terms, rows, ids, lengths)
 
 
+def weighted_blocks(documents: Iterable[tuple[int, Mapping[str, float], float]]) -> Iterator[Postings]:
+    """Postings of documents that come as row, weights of terms and length, about `_BLOCK` terms at a time."""
+    terms, rows, ids, lengths, weights = _fresh(), list[int](), list[NDArray[np.int64]](), list[float](), list[float]()
+    for row, weighted, length in documents:
+        rows.append(row)
+        lengths.append(length)
+        ids.append(np.fromiter(map(terms.__getitem__, weighted), np.int64, len(weighted)))
+        weights += weighted.values()
+        if len(weights) >= _BLOCK:
+            yield _weighted(terms, rows, ids, lengths, weights)
+            terms, rows, ids, lengths, weights = _fresh(), [], [], [], []
+    if rows:
+        yield _weighted(terms, rows, ids, lengths, weights)
+
+
 def _fresh() -> defaultdict[str, int]:
     """A vocabulary that numbers a term when it is first asked for."""
     return defaultdict(count().__next__)
 
 
 def _sorted_by_term(
-    terms: dict[str, int], rows: list[int], ids: list[NDArray[np.int64]], lengths: list[int]
+    terms: dict[str, int], rows: list[int], ids: list[NDArray[np.int64]], lengths: Sequence[float]
 ) -> Postings:
+    keys, tf = np.unique(_keys(rows, ids), return_counts=True)
+    return _assembled(terms, rows, keys, tf.astype(np.float32), lengths)
+
+
+def _weighted(
+    terms: dict[str, int],
+    rows: list[int],
+    ids: list[NDArray[np.int64]],
+    lengths: Sequence[float],
+    weights: Sequence[float],
+) -> Postings:
+    keys = _keys(rows, ids)
+    order = np.argsort(keys)
+    return _assembled(terms, rows, keys[order], np.array(weights, np.float32)[order], lengths)
+
+
+def _keys(rows: list[int], ids: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Ascending as the postings lie: by term, then by document."""
     document = np.repeat(np.arange(len(rows)), [len(one) for one in ids])
-    keys, tf = np.unique(np.concatenate(ids) * len(rows) + document, return_counts=True)
+    return np.concatenate(ids) * len(rows) + document
+
+
+def _assembled(
+    terms: dict[str, int],
+    rows: list[int],
+    keys: NDArray[np.int64],
+    tf: NDArray[np.float32],
+    lengths: Sequence[float],
+) -> Postings:
     term, document = np.divmod(keys, len(rows))
     row_of = np.array(rows, np.int32)
     length = np.full(int(row_of.max()) + 1, -1, np.float32)
     length[row_of] = lengths
     indptr = starts(np.bincount(term, minlength=len(terms)))
-    return Postings(dict(terms), indptr, row_of[document], tf.astype(np.float32), length)
+    return Postings(dict(terms), indptr, row_of[document], tf, length)
 
 
 def union(base: Postings, more: Postings) -> Postings:

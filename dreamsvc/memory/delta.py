@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dreamsvc.dreamer.v1.operations_pb2 import Expansion
 from dreamsvc.memory.graph import NewEdge, NewNode, PackedContainer, RoleChange, SpaceGraph
 
 
@@ -22,11 +23,13 @@ class Delta:
     roles: list[RoleChange] = field(default_factory=list[RoleChange])
     vectors: dict[int, NDArray[np.floating[Any]]] = field(default_factory=dict[int, NDArray[np.floating[Any]]])
     containers: dict[int, PackedContainer] = field(default_factory=dict[int, PackedContainer])
+    # An empty one takes away what there was.
+    expansions: dict[int, Expansion] = field(default_factory=dict[int, Expansion])
     new_edges: list[NewEdge] = field(default_factory=list[NewEdge])
     changed_edges: list[NewEdge] = field(default_factory=list[NewEdge])
 
     def count(self) -> int:
-        """How many memories and edges changed."""
+        """How many memories and edges changed; what is only derived of them does not count."""
         told = (self.new_nodes, self.changed_nodes, self.inherited, self.roles)
         nodes = {one.id for changed in told for one in changed}.union(self.hidden_nodes)
         edges = {one.id for changed in (self.new_edges, self.changed_edges) for one in changed}
@@ -52,6 +55,7 @@ class Delta:
             graph.set_vectors(list(self.vectors), np.stack(list(self.vectors.values())).astype(np.float32))
         if self.containers:
             graph.add_containers(self.containers)
+        graph.set_expansions(list(self.expansions.values()))
 
     def _apply_edges(self, graph: SpaceGraph) -> None:
         graph.add_edges(self.new_edges)

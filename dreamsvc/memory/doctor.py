@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from dreamsvc.errors import DreamsvcError
 from dreamsvc.facet_codes import code_bytes
-from dreamsvc.memory import audit, operations, rows, standing
+from dreamsvc.memory import audit, derived, operations, rows, standing
 from dreamsvc.memory.sqlite import Connection, open_read_only
 from dreamsvc.memory.standing import CONTAINER, FACET, FOLDED, PLAIN, REPLACED
 
@@ -103,6 +103,30 @@ def _packed(connection: Connection) -> Iterator[str]:
     )
     for (node,) in connection.execute(query):
         yield f"the facets of container {node} have codes of several widths"
+
+
+def _derived(connection: Connection) -> Iterator[str]:
+    nodes: set[int] = {node for (node,) in connection.execute("SELECT id FROM nodes")}
+    for node, body, crc in connection.execute("SELECT node, body, crc FROM expansions"):
+        if node not in nodes:
+            yield f"the expansion of row {node} has no memory"
+        try:
+            expansion = derived.read_expansion(body, crc, node)
+        except DreamsvcError as error:
+            yield error.message
+            continue
+        if not derived.is_sound(expansion):
+            yield f"the expansion of row {node} has numbers that cannot be counted with"
+        for peer in expansion.peers:
+            if peer not in nodes:
+                yield f"the expansion of row {node} names row {peer} as a peer, which there is not"
+    for node, body, crc in connection.execute("SELECT node, body, crc FROM positions"):
+        if node not in nodes:
+            yield f"the position of row {node} has no memory"
+        if zlib.crc32(body) != crc:
+            yield f"the position of row {node} does not match its checksum; the next dream places it anew"
+        elif len(body) % 4 or not derived.is_in_ball(derived.read_point(body)):
+            yield f"the position of row {node} is not inside the ball"
 
 
 def _standing(connection: Connection) -> Iterator[str]:
@@ -201,6 +225,7 @@ _CHECKS: tuple[tuple[str, Callable[[Connection], Iterator[str]]], ...] = (
     ("vectors match their checksums and memories", _vectors),
     ("packed vectors match their checksums and memories", _packed),
     ("what stands for others lives", _standing),
+    ("what dreams derived matches its checksums and memories", _derived),
     ("living edges have living ends", _edges),
     ("the audit chain is unbroken", _audit),
     ("reversal hashes match", _reversal),

@@ -52,13 +52,14 @@ def contents(connection: Connection, space: Space, node_ids: NDArray[np.int64]) 
     titles, texts, names, entities = [b""] * n, [b""] * n, [b"[]"] * n, [b"[]"] * n
     sessions: dict[str, int] = {}
     session = np.full(n, NEVER, np.int32)
-    changed, expanded = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
+    changed = np.zeros(n, np.bool_)
+    expansions = [b""] * n
     vectors = np.zeros((n, space.dimension), np.float16)
     after = -1
     while True:
         found = connection.execute(
             "SELECT n.id, n.uid, n.kind, n.title, n.text, n.pinned, n.apart, ifnull(n.event_end_us, n.event_us),"
-            " v.body, v.crc, n.aliases, n.metadata, n.user_seq > ifnull(p.seq, -1), x.node FROM nodes n"
+            " v.body, v.crc, n.aliases, n.metadata, n.user_seq > ifnull(p.seq, -1), x.body, x.crc FROM nodes n"
             " LEFT JOIN vectors v ON v.node = n.id LEFT JOIN positions p ON p.node = n.id"
             " LEFT JOIN expansions x ON x.node = n.id"
             " WHERE n.space = ? AND n.id > ? AND n.deleted_us IS NULL ORDER BY n.id LIMIT ?",
@@ -73,13 +74,14 @@ def contents(connection: Connection, space: Space, node_ids: NDArray[np.int64]) 
                 continue
             uids[row] = np.frombuffer(uid, np.uint8)
             kind[row] = kinds.setdefault(name, len(kinds))
-            aliases, metadata, is_new, known = rest
+            aliases, metadata, is_new, derived, derived_crc = rest
             titles[row], texts[row] = title.encode(), text.encode()
             pinned[row], apart[row] = bool(is_pinned), bool(is_apart)
             event[row] = NEVER if event_us is None else event_us
             names[row] = aliases.encode()
             changed[row] = bool(is_new)
-            expanded[row] = known is not None
+            if derived and zlib.crc32(derived) == derived_crc:
+                expansions[row] = derived
             told = _told(metadata)
             entities[row] = json.dumps(told.entities, ensure_ascii=False).encode()
             if told.session:
@@ -107,7 +109,7 @@ def contents(connection: Connection, space: Space, node_ids: NDArray[np.int64]) 
         **_texts("entities", entities),
         "sessions": session,
         "changed": changed,
-        "expanded": expanded,
+        **_texts("expansions", expansions),
         "points": _points(connection, space, place),
         **_pairs(connection, space, place),
     }

@@ -1,4 +1,8 @@
-"""A space as JSON lines that an import reads back; equal stores give equal bytes."""
+"""A space as JSON lines that an import reads back; equal stores give equal bytes.
+
+What dreams derived of memories beside them (expansions, positions, blind spots, what was of use together) is no part of
+it: it follows from what is, and the next dream of the store that reads the file makes it anew.
+"""
 
 import base64
 import json

@@ -2,7 +2,7 @@
 
 from dreamsvc.dreamer.v1.operations_pb2 import BeforeImages, EdgeWeights, Operations, ReplayMarks
 from dreamsvc.errors import StoreCorrupt
-from dreamsvc.memory import merged_edges, merges, rows
+from dreamsvc.memory import blind_spots, coactivation, derived, merged_edges, merges, operations, rows
 from dreamsvc.memory.delta import Delta
 from dreamsvc.memory.fold import Fold
 from dreamsvc.memory.graph import NewEdge
@@ -28,8 +28,19 @@ def fold_dream_part(connection: Connection, change: Change, body: bytes, now_us:
             merges.fold_memories(fold, part.new_memories)
         case "new_edges":
             merged_edges.fold_new_edges(fold, part.new_edges)
+        case "expansions":
+            derived.fold_expansions(fold, part.expansions)
+        case "positions":
+            derived.fold_positions(fold, part.positions)
+        case "blind_spots":
+            blind_spots.fold_blind_spots(fold, part.blind_spots)
+        case "walks":
+            # They lie in the journal for whoever draws them.
+            pass
         case None:
             raise StoreCorrupt(f"a part of change {change.id} is empty, or of a newer dreamsvc")
+    if operations.is_last(connection, change):
+        coactivation.consume(connection, change)
     return before
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from dreamsvc.errors import InvalidFields, Violation
-from dreamsvc.memory import rows, standing
+from dreamsvc.memory import derived, rows, standing
 from dreamsvc.memory.delta import Delta
 from dreamsvc.memory.edges import revive_edges
 from dreamsvc.memory.graph import NEVER, NewEdge, RoleChange
@@ -35,6 +35,7 @@ def forget(connection: Connection, space: Space, names: Sequence[str], author: A
         )
         _hide_edges(connection, node, author, delta)
     delta.hidden_nodes += living
+    derived.drop_linked(connection, living, delta)
     # A revert would bring back what is wanted gone.
     connection.executemany(
         "UPDATE nodes SET seq=?, user_seq=? WHERE id=?",
@@ -123,6 +124,7 @@ def show(connection: Connection, nodes: Sequence[int], delta: Delta) -> None:
     boxes = {node for node in nodes if now[node].role == CONTAINER}
     boxes |= {row.merged_into for row in now.values() if row.role == FACET and row.merged_into is not None}
     delta.containers.update(standing.containers(connection, sorted(boxes)))
+    derived.show(connection, nodes, delta)
 
 
 def forgotten_with(connection: Connection, found: Sequence[Standing], already: set[int]) -> list[int]:

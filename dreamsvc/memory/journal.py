@@ -14,6 +14,7 @@ from dreamsvc.dreamer.v1.operations_pb2 import Operations
 from dreamsvc.errors import ChangedLater
 from dreamsvc.memory import diff, dreams, operations, paging, requests, revert, spaces, standing, statistics
 from dreamsvc.memory.dreams import DreamRow
+from dreamsvc.memory.explored import Explored, explored
 from dreamsvc.memory.operations import COMPACTED, STAGED, ReadBack
 from dreamsvc.memory.spaces import Space
 from dreamsvc.memory.sqlite import ChangeId, Connection, Database, Priority, change_seq
@@ -338,6 +339,9 @@ class Journal:
 
     def made(self, change: ChangeId) -> operations.Made:
         return self._database.read(lambda connection: operations.made(connection, change))
+
+    def explored(self, change: ChangeId) -> Explored:
+        return self._database.read(lambda connection: explored(connection, change))
 
     # ── history ─────────────────────────────────────────────────────────────────
 

@@ -7,8 +7,9 @@ from itertools import batched
 import numpy as np
 from numpy.typing import NDArray
 
+from dreamsvc.dreamer.v1.operations_pb2 import Expansion
 from dreamsvc.errors import StoreCorrupt
-from dreamsvc.memory import standing
+from dreamsvc.memory import derived, standing
 from dreamsvc.memory.edges import SUPERSEDES
 from dreamsvc.memory.graph import NEVER, NewEdge, NewNode, SpaceGraph
 from dreamsvc.memory.rows import unpack_vector
@@ -22,11 +23,12 @@ logger = logging.getLogger(__name__)
 
 
 def load(connection: Connection, space: Space) -> SpaceGraph:
-    """All of a space; a damaged vector is left out and logged, `dreamsvc doctor` names it."""
+    """All of a space; a damaged vector or expansion is left out and logged, `dreamsvc doctor` names it."""
     graph = SpaceGraph()
     _load_nodes(connection, space, graph)
     _load_vectors(connection, space, graph)
     _load_containers(connection, space, graph)
+    _load_expansions(connection, space, graph)
     _load_edges(connection, space, graph)
     return graph
 
@@ -59,6 +61,22 @@ def _load_vectors(connection: Connection, space: Space, graph: SpaceGraph) -> No
                 logger.error("%s", error.message)
         if whole:
             graph.set_vectors(list(whole), np.stack(list(whole.values())).astype(np.float32))
+
+
+def _load_expansions(connection: Connection, space: Space, graph: SpaceGraph) -> None:
+    cursor = connection.execute(
+        "SELECT x.body, x.crc, x.node FROM expansions x JOIN nodes n ON n.id = x.node WHERE n.space = ?"
+        " AND n.deleted_us IS NULL ORDER BY x.node",
+        (space.id,),
+    )
+    for rows in batched(cursor, SLICE):
+        whole: list[Expansion] = []
+        for row in rows:
+            try:
+                whole.append(derived.read_expansion(*row))
+            except StoreCorrupt as error:
+                logger.error("%s", error.message)
+        graph.set_expansions(whole)
 
 
 def _load_edges(connection: Connection, space: Space, graph: SpaceGraph) -> None:

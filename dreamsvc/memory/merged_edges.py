@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from dreamsvc.dreamer.v1.operations_pb2 import EdgeImage, NewEdges
-from dreamsvc.memory import rows, standing
+from dreamsvc.memory import blind_spots, rows, standing
 from dreamsvc.memory.edges import SUPERSEDES, type_ids
 from dreamsvc.memory.fold import Fold, memory_id
 from dreamsvc.memory.graph import NewEdge
@@ -153,9 +153,21 @@ def fold_new_edges(fold: Fold, part: NewEdges) -> None:
             fold.connection, "SELECT source, target, type FROM edges WHERE source IN (%s)", {e.source for e in rows_}
         )
     }
+    present |= _rejected(fold, rows_, kinds.get(blind_spots.DISCOVERED))
     fresh = [edge for edge in rows_ if (edge.source, edge.target, edge.type) not in present]
     fold.before.skipped.extend(e.source for e in rows_ if (e.source, e.target, e.type) in present)
     _insert_edges(fold, fresh)
+
+
+def _rejected(fold: Fold, edges: Iterable[_EdgeRow], kind: int | None) -> set[tuple[int, ...]]:
+    """Names of edges between the ends of a find that somebody rejected, e.g. while the dream ran."""
+    pairs = {(edge.source, edge.target) for edge in edges if edge.type == kind}
+    if not pairs:
+        return set()
+    refused = blind_spots.rejected(fold.connection, fold.change.space, pairs)
+    return {
+        (*pair, edge.type) for edge in edges if edge.type == kind and (pair := (edge.source, edge.target)) in refused
+    }
 
 
 def _ends(fold: Fold, names: Iterable[int]) -> dict[int, int]:

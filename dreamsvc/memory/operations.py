@@ -157,7 +157,10 @@ def _rows_of(part: Operations) -> int:
     merged = sum(1 + len(one.copies) for one in part.eliminations.eliminations)
     held = sum(1 + len(one.members) + len(one.replaces) for one in part.containers.containers)
     made = len(part.new_memories.memories) + len(part.new_edges.sources)
-    return len(part.edge_weights.edge_ids) + len(part.replay_marks.node_ids) + merged + held + made
+    derived = len(part.expansions.expansions) + len(part.positions.node_ids)
+    found = len(part.blind_spots.blind_spots) + len(part.walks.walks)
+    weighed = len(part.edge_weights.edge_ids) + len(part.replay_marks.node_ids)
+    return weighed + merged + held + made + derived + found
 
 
 def seal(connection: Connection, change: ChangeId, generation: int, now_us: int) -> None:
@@ -197,6 +200,12 @@ def next_part(connection: Connection, change: Change) -> bytes | None:
         (change.id, change.generation, change.fold_cursor),
     ).fetchone()
     return None if row is None else _checked(change.id, change.fold_cursor, *row)
+
+
+def is_last(connection: Connection, change: Change) -> bool:
+    """Whether no part comes after the one at the fold cursor."""
+    query = "SELECT 1 FROM change_parts WHERE change=? AND generation=? AND part=?"
+    return connection.execute(query, (change.id, change.generation, change.fold_cursor + 1)).fetchone() is None
 
 
 def part_at(connection: Connection, change: Change, part: int) -> Operations:
@@ -257,7 +266,7 @@ def read_back(connection: Connection, change: ChangeId) -> ReadBack:
         if hashlib.sha256(body).digest() != digest:
             raise StoreCorrupt(f"part {number} of change {change} does not match its reversal hash")
         before = BeforeImages.FromString(body)
-        # What was left out of merging is counted by `made`.
+        # What was left out of merging, and of what REM phases tell, is counted by `made`.
         skipped += len(before.skipped) if _is_replay(part) else 0
         replayed += len(before.node_ids)
         if not before.edge_ids:

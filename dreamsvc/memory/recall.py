@@ -2,6 +2,9 @@
 
 score = minmax(dense) + lexical_weight minmax(BM25) + alias + walk_weight PPR / max(PPR)
 
+Where dreams have linked memories, words count of those that a memory is linked to as well, and the cosine is the
+better of its own and of that moved towards theirs.
+
 What lies in containers is found like any other memory: the vectors of those that may matter are
 read from their codes. Of what superseded each other the newest fact comes first.
 
@@ -61,13 +64,13 @@ def find(view: GraphView, query: Query, config: RecallConfig) -> list[Found]:
     lexical = np.zeros(n, np.float32)
     alias = np.zeros(n, np.float32)
     if query.text:
-        lexical = scoring.minmax(view.lexical.scores(query.text, n), findable)
+        lexical = scoring.minmax(view.lexical.scores(query.text, n, config.expansion_weight), findable)
         lexical *= config.lexical_weight
         hits = view.lexical.aliases(query.text, n)
         alias[hits.rows] = hits.bonus
     words = (lexical + alias).astype(np.float32, copy=False)
     words[~findable] = 0
-    dense = _dense(view, query, findable, words, config.open_containers)
+    dense = _dense(view, query, findable, words, config)
     base = dense + words
     base[~findable] = 0
     walked = np.zeros(n, np.float32)
@@ -92,7 +95,7 @@ def find(view: GraphView, query: Query, config: RecallConfig) -> list[Found]:
 
 
 def _dense(
-    view: GraphView, query: Query, findable: NDArray[np.bool_], words: NDArray[np.float32], opened: int
+    view: GraphView, query: Query, findable: NDArray[np.bool_], words: NDArray[np.float32], config: RecallConfig
 ) -> NDArray[np.float32]:
     """Cosines scaled to 0..1, [n]; words: [n], what each row has by its words."""
     n = view.n
@@ -103,9 +106,12 @@ def _dense(
     unit = (wide / np.linalg.norm(wide)).astype(np.float32)
     said = np.flatnonzero((words > 0) & (view.roles[:n] == MEMORY_ROLE_FACET))
     also = said[scoring.best(words[said], FACETS_BY_WORDS)] if said.size else said
-    cosines = two_stage.score(view.dense, unit, n, opened=opened, also=also.tolist())
+    cosines = two_stage.score(view.dense, unit, n, opened=config.open_containers, also=also.tolist())
     embedded = cosines.known & findable
-    scaled = scoring.minmax(cosines.values, embedded)
+    values = cosines.values
+    if config.expansion_weight > 0 and (view.peers.rows[:n, 0] != NEVER).any():
+        values = scoring.expanded(values, view.peers)
+    scaled = scoring.minmax(values, embedded)
     # A memory without a vector is not the farthest one: nothing is known of it.
     scaled[~embedded] = 0
     return scaled

@@ -9,7 +9,7 @@ import numpy as np
 from dreamsvc import entropy
 from dreamsvc.clock import from_timestamp
 from dreamsvc.errors import InvalidFields, Violation
-from dreamsvc.memory import rows, spaces, standing
+from dreamsvc.memory import derived, rows, spaces, standing
 from dreamsvc.memory.delta import Delta
 from dreamsvc.memory.edges import revive_edges, write_edges
 from dreamsvc.memory.forget import close_if_empty, forgotten_with, stand_up
@@ -231,6 +231,10 @@ def _update_node(connection: Connection, old: Known, memory: Memory, author: Aut
         ),
     )
     delta.changed_nodes.append(_live(old.id, memory, author, old.role))
+    if (was.title, was.text, rows.read_aliases(was.aliases)) != (memory.title, memory.text, list(memory.aliases)):
+        derived.reword(connection, old.id, delta)
+    else:
+        derived.show(connection, [old.id], delta)
     if old.deleted:
         revive_edges(connection, old.id, author, delta)
         # A container comes back with what was forgotten with it.

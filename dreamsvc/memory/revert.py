@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from dreamsvc.dreamer.v1.operations_pb2 import BeforeImages, ReplayMarks
 from dreamsvc.errors import ChangedLater, StoreCorrupt
-from dreamsvc.memory import audit, operations, rows, standing_revert
+from dreamsvc.memory import audit, blind_spots, coactivation, derived, operations, rows, standing_revert
 from dreamsvc.memory.delta import Delta
 from dreamsvc.memory.graph import NewEdge
 from dreamsvc.memory.operations import Change
@@ -58,10 +58,13 @@ def next_part(connection: Connection, change_id: ChangeId, now_us: int, delta: D
     change = operations.find(connection, change_id)
     if change.fold_cursor == 0:
         connection.execute("UPDATE changes SET state='reverted', ended_us=? WHERE id=?", (now_us, change_id))
+        coactivation.give_back(connection, change)
         return None
     part = change.fold_cursor - 1
     before = _image(connection, change, part)
     marks = operations.part_at(connection, change, part).replay_marks
+    derived.undo(connection, change, before, delta)
+    blind_spots.undo(connection, change, before)
     undone = standing_revert.undo(connection, change, before, now_us, delta)
     restored = Restored(
         edges=_restore_edges(connection, change, before, delta) + undone.edges,
@@ -91,10 +94,12 @@ def _obstacles(connection: Connection, change: Change) -> list[str]:
     touched = standing_revert.Touched({}, set(), set(), set())
     for part in range(change.fold_cursor):
         touched.note(_image(connection, change, part), change)
+    # What somebody said of a find stays said: its edge is theirs now, and nothing of it has to be put back.
+    decided = blind_spots.decided_edges(connection, change, touched.born_edges)
     query = "SELECT id, changed_by, user_seq FROM edges WHERE id IN (%s)"
     changed = [
         edge
-        for edge, changed_by, user_seq in rows.chosen(connection, query, sorted(touched.edges))
+        for edge, changed_by, user_seq in rows.chosen(connection, query, sorted(touched.edges.keys() - decided))
         if changed_by != change.id or user_seq > touched.edges[edge]
     ]
     found = [

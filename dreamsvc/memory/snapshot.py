@@ -11,6 +11,7 @@ from dreamsvc import facet_blocks, two_stage
 from dreamsvc.lexical.index import LexicalIndex
 from dreamsvc.memory.dense import DenseIndex
 from dreamsvc.memory.graph import GraphView, SpaceGraph
+from dreamsvc.scoring import Peers
 from dreamsvc.snapshot_files import Arrays
 
 _START_NODES = (
@@ -21,6 +22,7 @@ _START_EDGES = ("edge_ids", "sources", "targets", "weights", "confidences", "edg
 _DENSE_SLOTS = ("units", "lengths", "holders", "is_container")
 _DENSE = "dense."
 _LEXICAL = "lexical."
+_PEERS = "peers."
 
 
 def start_arrays(graph: SpaceGraph) -> Arrays:
@@ -32,6 +34,7 @@ def start_arrays(graph: SpaceGraph) -> Arrays:
     arrays["kind_names"] = np.frombuffer(names.encode(), np.uint8)
     arrays["superseding"] = graph.superseding_edges
     arrays |= _dense_arrays(view)
+    arrays |= {f"{_PEERS}{name}": column[: view.n] for name, column in view.peers._asdict().items()}
     return arrays | {f"{_LEXICAL}{name}": array for name, array in graph.lexical.to_arrays().items()}
 
 
@@ -46,6 +49,7 @@ def restore(arrays: Mapping[str, NDArray[Any]]) -> SpaceGraph:
             n=len(columns["node_ids"]),
             m=len(columns["edge_ids"]),
             kind_names={name: i for i, name in enumerate(names)},
+            peers=Peers(*(np.array(arrays[f"{_PEERS}{name}"]) for name in Peers._fields)),
             **columns,
         ),
         arrays["superseding"].tolist(),

@@ -8,7 +8,7 @@ import numpy as np
 
 from dreamsvc import entropy
 from dreamsvc.dreamer.v1.operations_pb2 import BeforeImages, EdgeImage, NodeImage
-from dreamsvc.memory import rows, standing
+from dreamsvc.memory import blind_spots, coactivation, derived, rows, standing
 from dreamsvc.memory.delta import Delta
 from dreamsvc.memory.forget import close
 from dreamsvc.memory.graph import NEVER, NewEdge, RoleChange
@@ -162,6 +162,9 @@ def _take_away(connection: Connection, node: Standing, since: int, author: Autho
     used = connection.execute("SELECT 1 FROM edges WHERE source=?1 OR target=?1", (node.id,)).fetchone() is not None
     if not (held or used or node.user_seq > since):
         standing.drop_packed(connection, [node.id])
+        coactivation.drop(connection, [node.id])
+        blind_spots.drop(connection, [node.id])
+        derived.drop(connection, [node.id])
         connection.execute("DELETE FROM vectors WHERE node=?", (node.id,))
         connection.execute("DELETE FROM nodes WHERE id=?", (node.id,))
         delta.hidden_nodes.append(node.id)
@@ -190,6 +193,7 @@ def _show(connection: Connection, nodes: set[int], respoken: set[int], container
         else:
             into = NEVER if node.merged_into is None else node.merged_into
             delta.roles.append(RoleChange(node.id, node.role, into, node.alive))
+    derived.show(connection, sorted(respoken), delta)
     alone = [key for key in sorted(nodes) if now[key].alive and now[key].role not in (FACET, CONTAINER)]
     delta.vectors.update(
         {node: vector.astype(np.float32) for node, vector in standing.stored_vectors(connection, alone).items()}

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from dreamsvc.facet_codes import code_bytes
-from dreamsvc.memory import spaces
+from dreamsvc.memory import blind_spots, coactivation, spaces
 from dreamsvc.memory.spaces import Space
 from dreamsvc.memory.sqlite import Connection, change_seq
 from dreamsvc.memory.standing import CONTAINER, FACET, FOLDED, PLAIN, REPLACED
@@ -58,6 +58,10 @@ def stats(connection: Connection, space: Space) -> GetStatsResponse:
         ),
         kept_vector_bytes=number.of(f"SELECT sum(length(v.body)) {vectors} AND n.role={FACET}"),
         pinned=number.of(f"SELECT count(*) {living} AND pinned=1"),
+        placed=number.of(f"SELECT count(*) {living} AND EXISTS (SELECT 1 FROM positions p WHERE p.node=nodes.id)"),
+        expanded=number.of(f"SELECT count(*) {living} AND EXISTS (SELECT 1 FROM expansions x WHERE x.node=nodes.id)"),
+        blind_spots=blind_spots.count(connection, space),
+        coactivations=coactivation.count(connection, space),
     )
 
 

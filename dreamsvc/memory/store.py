@@ -8,7 +8,7 @@ import hashlib
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,10 +19,14 @@ from numpy.typing import NDArray
 
 from dreamsvc import snapshot_files
 from dreamsvc.clock import Clock
-from dreamsvc.errors import DreamsvcError, NotFound
+from dreamsvc.errors import DreamsvcError, InvalidFields, NotFound, Violation
 from dreamsvc.memory import (
     audit,
+    blind_spots,
+    coactivation,
+    dream_map,
     dream_snapshot,
+    dreams,
     export,
     folding,
     forget,
@@ -48,9 +52,21 @@ from dreamsvc.memory.remember import NOTHING, Stored
 from dreamsvc.memory.spaces import Space
 from dreamsvc.memory.sqlite import ChangeId, Connection, Database, Priority, change_seq, next_seq
 from dreamsvc.v1.config_pb2 import StoreConfig
+from dreamsvc.v1.dream_service_pb2 import (
+    AcceptBlindSpotRequest,
+    AcceptBlindSpotResponse,
+    GetDreamMapRequest,
+    GetDreamMapResponse,
+    ListBlindSpotsRequest,
+    ListBlindSpotsResponse,
+    RejectBlindSpotRequest,
+    RejectBlindSpotResponse,
+)
 from dreamsvc.v1.memory_pb2 import Memory
 from dreamsvc.v1.memory_service_pb2 import (
     ExportSummary,
+    FeedbackRequest,
+    FeedbackResponse,
     ForgetRequest,
     ForgetResponse,
     GetMemoryRequest,
@@ -163,6 +179,18 @@ class Store:
 
         return self._change(request, UnmergeResponse(), run)
 
+    def accept_blind_spot(self, request: AcceptBlindSpotRequest) -> Future[AcceptBlindSpotResponse]:
+        def run(connection: Connection, space: Space, author: Author, delta: Delta) -> AcceptBlindSpotResponse:
+            return AcceptBlindSpotResponse(blind_spot=blind_spots.accept(connection, space, request.id, author, delta))
+
+        return self._change(request, AcceptBlindSpotResponse(), run)
+
+    def reject_blind_spot(self, request: RejectBlindSpotRequest) -> Future[RejectBlindSpotResponse]:
+        def run(connection: Connection, space: Space, author: Author, delta: Delta) -> RejectBlindSpotResponse:
+            return RejectBlindSpotResponse(blind_spot=blind_spots.reject(connection, space, request.id, author, delta))
+
+        return self._change(request, RejectBlindSpotResponse(), run)
+
     def _change[Answer: Message](
         self,
         request: Any,
@@ -183,8 +211,6 @@ class Store:
                 seq = next_seq(connection)
                 answer = run(connection, space, Author(now_us, seq, None), delta)
                 spaces.count_changes(connection, space, delta.count())
-                made = isinstance(answer, (RememberResponse, UnmergeResponse))
-                ids: list[str] = list(answer.ids if made else request.ids)
                 audit.record(
                     connection,
                     now_us=now_us,
@@ -192,7 +218,7 @@ class Store:
                     action=type(request).__name__.removesuffix("Request").lower(),
                     space=space.id,
                     seq=seq,
-                    memories=audit.summary(ids),
+                    memories=audit.summary(_named(request, answer)),
                 )
                 return answer
 
@@ -230,6 +256,45 @@ class Store:
             committed=lambda _: self._graphs[space].touch(list(nodes), now_us),
             priority=Priority.BACKGROUND,
         )
+
+    def note_together(self, space: str, pairs: Mapping[coactivation.Pair, int]) -> Future[None]:
+        """Notes recalls: how often each of some pairs was returned together since the last note."""
+        now_us = self._clock.now_us()
+        counts = {pair: (count, 0) for pair, count in pairs.items()}
+        return self.database.write(
+            lambda c: coactivation.note(c, spaces.find(c, space), counts, now_us, next_seq(c)),
+            priority=Priority.BACKGROUND,
+        )
+
+    def feedback(self, request: FeedbackRequest, returned: frozenset[int] | None) -> Future[FeedbackResponse]:
+        """Notes that memories were of use together, of those that a recall had `returned`, by row id.
+
+        Raises NotFound where the recall is not known (None), InvalidFields for a memory that it had not returned. No
+        memory is changed, so there is no line in the audit.
+        """
+
+        def job(connection: Connection) -> FeedbackResponse:
+            now_us = self._clock.now_us()
+
+            def change() -> FeedbackResponse:
+                space = spaces.find(connection, request.space)
+                used = _used(connection, space, request, returned)
+                pairs = coactivation.pairs_of(used[: coactivation.MOST_USED])
+                coactivation.note(connection, space, dict.fromkeys(pairs, (0, 1)), now_us, next_seq(connection))
+                return FeedbackResponse(pairs=len(pairs))
+
+            return requests.once(
+                connection,
+                request,
+                space=request.space,
+                request_id=request.request_id,
+                now_us=now_us,
+                keep_us=self._keep_request_us,
+                empty=FeedbackResponse(),
+                run=change,
+            )[0]
+
+        return self.database.write(job)
 
     # ── reading ─────────────────────────────────────────────────────────────────
 
@@ -292,6 +357,34 @@ class Store:
                 memories=[rows.read_memory(row, space.name) for row in shown],
                 next_page_token=paging.write(shown[-1][0], scope) if len(found) > len(shown) else "",
             )
+
+        return self.database.read(run)
+
+    def list_blind_spots(self, request: ListBlindSpotsRequest) -> ListBlindSpotsResponse:
+        """Raises NotFound for the space or the dream, InvalidFields for a page token of another query."""
+        scope = paging.scope("blind spots", request.space, request.dream_id, *request.states)
+        before = paging.read(request.page_token, scope)
+
+        def run(connection: Connection) -> ListBlindSpotsResponse:
+            space = spaces.find(connection, request.space)
+            dream = dreams.get(connection, space, request.dream_id).change if request.dream_id else None
+            limit = request.page_size + 1
+            found = blind_spots.page(connection, space, request.states, dream, before or None, limit)
+            shown = found[: request.page_size]
+            return ListBlindSpotsResponse(
+                blind_spots=[spot for _, spot in shown],
+                next_page_token=paging.write(shown[-1][0], scope) if len(found) > len(shown) else "",
+            )
+
+        return self.database.read(run)
+
+    def dream_map(self, request: GetDreamMapRequest) -> GetDreamMapResponse:
+        """Raises NotFound for the space or the dream."""
+
+        def run(connection: Connection) -> GetDreamMapResponse:
+            space = spaces.find(connection, request.space)
+            dream = dreams.get(connection, space, request.dream_id).change if request.dream_id else None
+            return dream_map.read(connection, space, dream, request.max_memories)
 
         return self.database.read(run)
 
@@ -493,6 +586,35 @@ def _count_waiting(connection: Connection, space: Space) -> int:
     )
     row = connection.execute(query, (space.id,)).fetchone()
     return int(row[0])
+
+
+def _named(request: Any, answer: Message) -> list[str]:
+    """Ids of what a change was about, for the audit."""
+    match answer:
+        case RememberResponse() | UnmergeResponse():
+            return list(answer.ids)
+        case AcceptBlindSpotResponse() | RejectBlindSpotResponse():
+            return [answer.blind_spot.id]
+        case _:
+            return list(request.ids)
+
+
+def _used(connection: Connection, space: Space, request: FeedbackRequest, returned: frozenset[int] | None) -> list[int]:
+    """Row ids of what a feedback names, each once, in its order."""
+    if returned is None:
+        raise NotFound(
+            f'no recall "{request.recall_id}" of space "{space.name}" is remembered; that lasts for an hour, for the'
+            " last 10,000 recalls and until a restart: recall again, and send the new recall_id"
+        )
+    found = find_nodes(connection, space, set(request.used_ids))
+    wrong = [
+        Violation(f"used_ids[{i}]", f'"{name[:80]}" is no memory that this recall had returned')
+        for i, name in enumerate(request.used_ids)
+        if name not in found or found[name].id not in returned
+    ]
+    if wrong:
+        raise InvalidFields(wrong)
+    return list(dict.fromkeys(found[name].id for name in request.used_ids))
 
 
 def _find(connection: Connection, name: str, now_us: int) -> Space:

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
 
 from dreamsvc.dream.scheduler import Scheduler
+from dreamsvc.dream.simulating import Simulating
 from dreamsvc.dream.state import AWAKE
-from dreamsvc.errors import Unimplemented
 from dreamsvc.memory.embedding import TextEmbedding
+from dreamsvc.memory.generating import Generating
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.store import Store
 from dreamsvc.v1 import dream_pb2
@@ -57,12 +59,18 @@ class DreamCalls:
         store: Store,
         journal: Journal,
         embedding: TextEmbedding,
+        generating: Generating,
+        simulating: Simulating,
         heartbeat_s: float,
     ) -> None:
         self._scheduler = scheduler
         self._store = store
         self._journal = journal
         self._embedding = embedding
+        self._generating = generating
+        # A thread of its own: a query must not wait behind a long walk.
+        self._generates = ThreadPoolExecutor(1, thread_name_prefix="generate")
+        self._simulating = simulating
         self._heartbeat_s = heartbeat_s
 
     async def trigger(self, request: TriggerRequest) -> TriggerResponse:
@@ -127,10 +135,11 @@ class DreamCalls:
         return await asyncio.to_thread(self._store.dream_map, request)
 
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
-        raise Unimplemented("not yet")
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._generates, self._generating.generate, request)
 
     async def simulate(self, request: SimulateRequest) -> SimulateResponse:
-        raise Unimplemented("not yet")
+        return await self._simulating.simulate(request)
 
     async def get_status(self, request: GetStatusRequest) -> GetStatusResponse:
         answer = await self._scheduler.status(request.space)

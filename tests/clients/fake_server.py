@@ -95,10 +95,11 @@ def unavailable() -> Refusal:
 _DREAM_CALLS = (
     *("Trigger", "Abort", "Revert", "GetDream", "ListDreams", "GetStatus", "StreamStatus"),
     *("EstimateDream", "ApproveDream", "RejectDream", "DiffDream"),
+    *("ListBlindSpots", "AcceptBlindSpot", "RejectBlindSpot", "GetDreamMap", "Generate", "Simulate"),
 )
 _MEMORY_CALLS = (
     *("Remember", "Recall", "GetMemory", "ListMemories", "Forget", "Restore", "Unmerge"),
-    *("Import", "Export", "GetStats"),
+    *("Feedback", "Import", "Export", "GetStats"),
 )
 _STREAMING = ("StreamStatus", "Export")
 

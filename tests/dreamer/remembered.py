@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dreamsvc.dreamer.memories import NEVER, NOWHERE, Memories, Texts
+from dreamsvc.dreamer.memories import NEVER, NOWHERE, Bodies, Memories, Texts
 from dreamsvc.dreamer.merging import Step
 
 TEXTS = ("titles", "names", "entities")
@@ -76,7 +76,7 @@ def remembered(
         entities=packed(["[]"] * n),
         sessions=np.full(n, NOWHERE, np.int32),
         changed=np.ones(n, np.bool_),
-        expanded=np.zeros(n, np.bool_),
+        expansions=Bodies(np.zeros(0, np.uint8), np.zeros(n, np.int64)),
         points=np.full((n, 0), np.nan, np.float32),
         together=np.zeros((0, 2), np.int32),
         recalled=np.zeros(0, np.int32),

@@ -86,6 +86,9 @@ def arrays() -> snapshot_files.Arrays:
         "types": np.ones(EDGES, np.int32),
         # As the store leaves it: the edges of a forgotten memory are hidden.
         "edges_alive": edges_alive & alive[sources] & alive[targets],
+        "together": np.zeros((0, 2), np.int32),
+        "together_recalled": np.zeros(0, np.int32),
+        "together_confirmed": np.zeros(0, np.int32),
     }
 
 
@@ -153,7 +156,8 @@ def test_wherever_it_is_interrupted_it_ends_as_if_it_had_not_been(snapshot: Path
         after = resumed(first, snapshot)
         assert after.ended.reason == dream_pb2.END_REASON_CONVERGED
         assert after.digest == whole.digest, chunks
-        for field in ("nodes_replayed", "rounds", "src_steps", "mean_activation", "active_share"):
+        assert after.checkpoints[-1].src_step == whole.checkpoints[-1].src_step, chunks
+        for field in ("nodes_replayed", "rounds", "src_steps", "mean_activation", "active_share", "tuning"):
             assert getattr(after.ended.tally, field) == getattr(whole.ended.tally, field), (chunks, field)
         numbers = [part.part for part in after.parts]
         assert numbers == list(range(len(numbers)))
@@ -169,6 +173,19 @@ def test_however_often_it_is_interrupted_it_ends_as_if_it_had_not_been(snapshot:
         told = resumed(told, snapshot, chunks=7 + times)
     assert times > 3
     assert told.digest == whole.digest
+
+
+def test_a_rehearsal_that_is_interrupted_never_happened(snapshot: Path) -> None:
+    whole = dream(snapshot)
+    # The fourth rehearsal: the first piece of work selects, and none of the others is long.
+    first = dream(snapshot, chunks=4)
+    assert first.ended.reason == dream_pb2.END_REASON_ABORTED
+    assert whole.ended.tally.tuning.decisions[0].batch == 0
+    assert not first.ended.tally.HasField("tuning")
+    assert (first.checkpoints[-1].batch, first.checkpoints[-1].src_step) == (0, 0)
+    after = resumed(first, snapshot)
+    assert after.digest == whole.digest
+    assert after.ended.tally.tuning == whole.ended.tally.tuning
 
 
 def test_an_interruption_before_the_first_batch_leaves_nothing_behind(snapshot: Path) -> None:
@@ -288,7 +305,7 @@ def test_memories_without_edges_and_no_memory_at_all_are_no_trouble(
     told = dream(tmp_path / "lonely")
     assert told.ended.reason == dream_pb2.END_REASON_CONVERGED
     assert edges_of(told) == {}
-    snapshot_files.write(tmp_path / "empty", 1, nodes | edges)
+    snapshot_files.write(tmp_path / "empty", 1, arrays | nodes | edges)
     assert dream(tmp_path / "empty").ended.reason == dream_pb2.END_REASON_NOTHING_TO_DO
 
 
@@ -319,3 +336,76 @@ def test_nothing_is_compiled_once_it_is_ready(snapshot: Path, caplog: pytest.Log
     kernels = ("sample_replay", "src_chunk", "hebbian_update", "activate", "quantise", "dequantise", "touched_by")
     compiled = [record.getMessage() for record in caplog.records if "XLA compilation" in record.getMessage()]
     assert [text for text in compiled if any(f"jit({name})" in text for name in kernels)] == []
+
+
+# ── what was of use together ────────────────────────────────────────────────────
+
+
+def with_use(arrays: snapshot_files.Arrays, path: Path, **changes: np.ndarray) -> tuple[Path, list[int]]:
+    """A snapshot in which the ends of ten living edges were of use together, and the rows of all edges that join
+    them."""
+    ends = np.stack([arrays["sources"], arrays["targets"]], axis=1)
+    ends.sort(axis=1)
+    chosen = np.unique(ends[np.flatnonzero(arrays["edges_alive"] & (arrays["weights"] < 0.5))[:10]], axis=0)
+    columns = {
+        "together": chosen,
+        "together_recalled": np.full(len(chosen), 10, np.int32),
+        "together_confirmed": np.full(len(chosen), 2, np.int32),
+    }
+    snapshot_files.write(path, 1, arrays | columns | changes)
+    joined = (ends[:, None] == chosen[None]).all(axis=2).any(axis=1) & arrays["edges_alive"]
+    return path, np.flatnonzero(joined).tolist()
+
+
+def test_what_was_of_use_together_is_learned_once_before_the_replay(
+    arrays: snapshot_files.Arrays, tmp_path: Path
+) -> None:
+    path, joined = with_use(arrays, tmp_path / "s")
+    # No edge learns from the replay, so that only use is left.
+    settings = changed(learning_rate=0.02, decay_rate=0.0, weight_floor=0.0, importance_floor=1.0)
+    told = dream(path, settings=settings)
+    assert told.ended.reason == dream_pb2.END_REASON_CONVERGED
+    assert told.kinds == ["operations", "checkpoint", "ended"]
+    assert told.ended.tally.nodes_replayed == 0
+    wanted = {
+        int(arrays["edge_ids"][row]): (pytest.approx(min(1.0, arrays["weights"][row] + 0.02 * 3)), False)
+        for row in joined
+    }
+    assert len(wanted) >= 10
+    assert edges_of(told) == wanted
+    # It is told already, so going on tells nothing anew.
+    after = resumed(told, path, settings=settings)
+    assert edges_of(after) == wanted
+
+
+def test_a_dream_with_use_that_is_interrupted_ends_as_if_it_had_not_been(
+    arrays: snapshot_files.Arrays, tmp_path: Path, snapshot: Path
+) -> None:
+    path, joined = with_use(arrays, tmp_path / "s")
+    whole = dream(path)
+    assert whole.digest != dream(snapshot).digest
+    first = dream(path, chunks=0)
+    assert first.ended.reason == dream_pb2.END_REASON_ABORTED
+    assert sorted(edges_of(first)) == sorted(arrays["edge_ids"][joined].tolist())
+    for chunks in (0, 5, 31, 40):
+        assert resumed(dream(path, chunks=chunks), path).digest == whole.digest, chunks
+
+
+def test_where_nothing_is_due_and_use_moves_no_edge_there_is_nothing_to_do(
+    arrays: snapshot_files.Arrays, tmp_path: Path
+) -> None:
+    unjoined, _ = with_use(arrays, tmp_path / "unjoined", edges_alive=np.zeros(EDGES, np.bool_))
+    assert dream(unjoined, settings=changed(importance_floor=1.0)).ended.reason == dream_pb2.END_REASON_NOTHING_TO_DO
+    path, _ = with_use(arrays, tmp_path / "s")
+    unlearning = dream(path, settings=changed(importance_floor=1.0, learning_rate=0.0))
+    assert unlearning.ended.reason == dream_pb2.END_REASON_NOTHING_TO_DO
+    assert unlearning.parts == []
+
+
+def test_dopamine_scales_what_is_learned_of_replay_and_use(arrays: snapshot_files.Arrays, tmp_path: Path) -> None:
+    path, _ = with_use(arrays, tmp_path / "s")
+    plain = dream(path, settings=changed(learning_rate=0.04))
+    high = changed(learning_rate=0.02)
+    high.neuromodulation.dopamine_nrem = 0.6
+    assert dream(path, settings=high).digest == plain.digest
+    assert dream(path, settings=changed(learning_rate=0.02)).digest != plain.digest

@@ -17,6 +17,7 @@ from dreamsvc_client.errors import DreamsvcCallError, from_rpc_error
 
 from dreamsvc import config
 from dreamsvc.app import App
+from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.dream_pb2 import Dream, SleepState
 from dreamsvc.v1.dream_service_pb2 import (
     AbortRequest,
@@ -108,7 +109,8 @@ class Calls:
         self.call(self.memories.Remember, request)
 
     def trigger(self, space: str, *, budget_s: float = 30.0, **fields: Any) -> TriggerResponse:
-        request = TriggerRequest(space=space, **fields)
+        # NREM where a test does not care: what has no text has no REM.
+        request = TriggerRequest(**{"space": space, "phase": dream_pb2.DREAM_PHASE_NREM, **fields})
         request.budget.FromMilliseconds(int(budget_s * 1000))
         return self.call(self.dreams.Trigger, request)
 

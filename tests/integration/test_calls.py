@@ -1,11 +1,13 @@
 """Calls over a real channel: every method answers, every mistake is told so that it can be mended."""
 
 import base64
+import itertools
 import json
 import math
 import subprocess
 import sys
 import uuid
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from dreamsvc.dream import night
+from dreamsvc.dreamer.v1.operations_pb2 import BeforeImages, FoundBlindSpot, FoundBlindSpots
+from dreamsvc.memory import operations
+from dreamsvc.memory.blind_spots import fold_blind_spots
+from dreamsvc.memory.delta import Delta
+from dreamsvc.memory.fold import Fold
+from dreamsvc.memory.sqlite import Connection
 from dreamsvc.server.grpc_server import DREAM_SERVICE, MEMORY_SERVICE, method_names
 from dreamsvc.v1 import dream_pb2, memory_pb2
 from dreamsvc.v1 import dream_service_pb2 as dreams
@@ -53,6 +61,26 @@ def test_every_method_answers(filling: InThread, space: str) -> None:
     def proposed() -> str:
         return calls.trigger(space, budget_s=0.05, blocking=True, propose=True).dream.id
 
+    finds = itertools.count(1)
+
+    def found() -> str:
+        """A find of the dream between two memories, and a place for one of them."""
+        number = next(finds)
+
+        def job(c: Connection) -> None:
+            c.execute("INSERT OR REPLACE INTO positions VALUES (?,1,1,?,?)", (nodes[0], point, zlib.crc32(point)))
+            row = c.execute("SELECT id FROM changes WHERE uid = ?", (uuid.UUID(dream.id).bytes,)).fetchone()
+            change = operations.find(c, row[0])
+            fold_blind_spots(Fold(c, change, 0, change.base_seq, BeforeImages(), Delta()), part)
+
+        store, point = filling.app.store, np.array([0.5, 0], "<f4").tobytes()
+        query = "SELECT n.id FROM nodes n JOIN spaces s ON s.id = n.space WHERE s.name = ? AND n.role = 0 LIMIT 4"
+        nodes = [row[0] for row in store.database.read(lambda c: c.execute(query, (space,)).fetchall())]
+        part = FoundBlindSpots(blind_spots=[FoundBlindSpot(number=number, source=nodes[0], target=nodes[number])])
+        store.database.write(job).result(10)
+        return calls.dreams.ListBlindSpots(dreams.ListBlindSpotsRequest(space=space)).blind_spots[0].id
+
+    found()
     box = {"type": "memory", "id": str(uuid.uuid4()), "title": "box", "role": "CONTAINER"}
     held = {"type": "memory", "key": "held", "text": "in a box", "role": "FACET", "merged_into": box["id"]}
     box["packed"] = {"bits": 8, "code": base64.b64encode(bytes([127, 0])).decode(), "scale": 0.01}
@@ -73,6 +101,16 @@ def test_every_method_answers(filling: InThread, space: str) -> None:
         "ApproveDream": lambda: dreams.ApproveDreamRequest(space=space, dream_id=proposed()),
         "RejectDream": lambda: dreams.RejectDreamRequest(space=space, dream_id=proposed()),
         "DiffDream": dreams.DiffDreamRequest(space=space, dream_id=dream.id),
+        "ListBlindSpots": dreams.ListBlindSpotsRequest(space=space),
+        "AcceptBlindSpot": lambda: dreams.AcceptBlindSpotRequest(space=space, id=found()),
+        "RejectBlindSpot": lambda: dreams.RejectBlindSpotRequest(space=space, id=found()),
+        "GetDreamMap": dreams.GetDreamMapRequest(space=space, dream_id=dream.id),
+        "Generate": dreams.GenerateRequest(space=space, prompt="memory number 7"),
+        "Simulate": dreams.SimulateRequest(
+            memories=[Memory(key=key, text=f"something of {key}") for key in "abc"],
+            edges=[Edge(source="a", target="b")],
+            budget=duration_pb2.Duration(nanos=50_000_000),
+        ),
         "GetStatus": dreams.GetStatusRequest(space=space),
         "Remember": memories.RememberRequest(space=space, memories=[Memory(key="new", text="something new")]),
         "Recall": memories.RecallRequest(space=space, text="something new"),
@@ -81,6 +119,9 @@ def test_every_method_answers(filling: InThread, space: str) -> None:
         "Forget": memories.ForgetRequest(space=space, ids=["new"]),
         "Restore": memories.RestoreRequest(space=space, ids=["new"]),
         "Unmerge": memories.UnmergeRequest(space=space, id="held"),
+        "Feedback": lambda: memories.FeedbackRequest(
+            space=space, recall_id=calls.recall(space, "something new, number 7").recall_id, used_ids=["new", "k7"]
+        ),
         "Import": iter([memories.ImportRequest(header=header), memories.ImportRequest(chunk=b"")]),
         "Export": memories.ExportRequest(space=space),
         "GetStats": memories.GetStatsRequest(space=space),
@@ -110,6 +151,11 @@ def test_every_method_answers(filling: InThread, space: str) -> None:
         ("ListDreams", dreams.ListDreamsRequest(page_token="nonsense"), "page_token"),
         ("ListDreams", dreams.ListDreamsRequest(states=[99]), "states[0]"),  # type: ignore[list-item]
         ("GetDream", dreams.GetDreamRequest(), "dream_id"),
+        ("ListBlindSpots", dreams.ListBlindSpotsRequest(states=[99]), "states[0]"),  # type: ignore[list-item]
+        ("ListBlindSpots", dreams.ListBlindSpotsRequest(page_token="nonsense"), "page_token"),
+        ("AcceptBlindSpot", dreams.AcceptBlindSpotRequest(), "id"),
+        ("RejectBlindSpot", dreams.RejectBlindSpotRequest(id="x" * 37), "id"),
+        ("GetDreamMap", dreams.GetDreamMapRequest(max_memories=0), "max_memories"),
         ("StreamStatus", dreams.StreamStatusRequest(space="*"), "space"),
         ("Recall", memories.RecallRequest(), "text"),
         ("Recall", memories.RecallRequest(text=" \n"), "text"),
@@ -133,6 +179,8 @@ def test_every_method_answers(filling: InThread, space: str) -> None:
         ("ListMemories", memories.ListMemoriesRequest(page_token="nonsense"), "page_token"),
         ("Forget", memories.ForgetRequest(ids=["never remembered"]), "ids[0]"),
         ("Forget", memories.ForgetRequest(), "ids"),
+        ("Feedback", memories.FeedbackRequest(recall_id="x"), "used_ids"),
+        ("Feedback", memories.FeedbackRequest(used_ids=["x"]), "recall_id"),
     ],
 )
 def test_a_wrong_field_is_named(calls: Calls, name: str, request_: Any, path: str) -> None:
@@ -158,14 +206,6 @@ def test_a_hundred_thousand_mistakes_still_give_an_error_that_arrives(calls: Cal
     assert [violation.field for violation in details["BadRequest"].field_violations][:2] == ["ids[0]", "ids[1]"]
 
 
-def test_rem_is_refused_and_the_refusal_says_what_there_is(calls: Calls, space: str) -> None:
-    for phase in (dream_pb2.DREAM_PHASE_REM, dream_pb2.DREAM_PHASE_FULL_CYCLE):
-        call, details = errors_of(calls, "Trigger", dreams.TriggerRequest(space=space, phase=phase))
-        assert call.code() is grpc.StatusCode.UNIMPLEMENTED
-        assert "NREM" in call.details()
-        assert details["ErrorInfo"].metadata["hint"]
-
-
 @pytest.mark.parametrize(
     ("name", "request_"),
     [
@@ -175,11 +215,16 @@ def test_rem_is_refused_and_the_refusal_says_what_there_is(calls: Calls, space: 
         ("GetDream", dreams.GetDreamRequest(space="nowhere", dream_id="x")),
         ("ListDreams", dreams.ListDreamsRequest(space="nowhere")),
         ("GetStatus", dreams.GetStatusRequest(space="nowhere")),
+        ("ListBlindSpots", dreams.ListBlindSpotsRequest(space="nowhere")),
+        ("AcceptBlindSpot", dreams.AcceptBlindSpotRequest(space="nowhere", id="a")),
+        ("RejectBlindSpot", dreams.RejectBlindSpotRequest(space="nowhere", id="a")),
+        ("GetDreamMap", dreams.GetDreamMapRequest(space="nowhere")),
         ("Recall", memories.RecallRequest(space="nowhere", text="a")),
         ("GetMemory", memories.GetMemoryRequest(space="nowhere", id="a")),
         ("ListMemories", memories.ListMemoriesRequest(space="nowhere")),
         ("Forget", memories.ForgetRequest(space="nowhere", ids=["a"])),
         ("Restore", memories.RestoreRequest(space="nowhere", ids=["a"])),
+        ("Feedback", memories.FeedbackRequest(space="nowhere", recall_id="a", used_ids=["a"])),
         ("Export", memories.ExportRequest(space="nowhere")),
         ("GetStats", memories.GetStatsRequest(space="nowhere")),
     ],
@@ -260,7 +305,7 @@ def test_lists_of_dreams_are_paged_and_filtered(calls: Calls, space: str) -> Non
     made = [calls.trigger(space, budget_s=0.05, blocking=True).dream.id for _ in range(3)]
     calls.trigger(space)
     made.append(calls.abort(space, discard=True).dream.id)
-    refused(lambda: calls.trigger(space, phase=2))
+    refused(lambda: calls.trigger(space, phase=99))
     seen: list[str] = []
     token = ""
     while True:

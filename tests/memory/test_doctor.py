@@ -1,19 +1,22 @@
 """Each damage is found and named, a clean store is told to be one, and nothing is ever written."""
 
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import apsw
+import numpy as np
 import pytest
 
+from dreamsvc.dreamer.v1.operations_pb2 import Expansion, Expansions, Operations, Positions
 from dreamsvc.memory.doctor import Finding, examine
 from dreamsvc.v1.memory_pb2 import Edge, Memory
 
 
 @pytest.fixture
 def used(room: Any, part: Any) -> Any:
-    """A store that has seen everything: updates, forgetting, imports, a folded and a dropped dream."""
+    """A store that has seen everything: updates, forgetting, imports, a folded and a dropped dream, REM phases."""
     room.remember(
         *(Memory(key=key, text=key, vector=[1, i]) for i, key in enumerate("abcd")),
         edges=[Edge(source=s, target=t) for s, t in ("ab", "bc", "cd", "da")],
@@ -24,6 +27,11 @@ def used(room: Any, part: Any) -> Any:
     room.dream(part.weights(0, {1: 0.75, 2: 0.1}, pruned=[2]), part.marks(1, {1: 1}))
     change, dream = room.begin_dream()
     room.journal.drop_dream(change, dream).result(10)
+    found = Expansion(node=1, words=["b"], gains=[0.5], peers=[2], shares=[0.5], length=1)
+    room.dream(
+        Operations(part=0, expansions=Expansions(expansions=[found])),
+        Operations(part=1, positions=Positions(node_ids=[1, 2], dimension=2, points=[0, 0.5, 0.25, 0])),
+    )
     return room
 
 
@@ -55,7 +63,7 @@ def damaged(used: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...
 def test_a_clean_store_is_told_to_be_one(used: Any) -> None:
     findings = examine(str(used.path))
     assert all(isinstance(found, Finding) and found.ok for found in findings), findings
-    assert len(findings) == 10
+    assert len(findings) == 11
     used.reopen()
     assert bad(used.path) == {}
 
@@ -140,6 +148,39 @@ def test_each_damage_is_found_and_named(
 ) -> None:
     found = damaged(*statements)
     assert detail in found[name]
+
+
+def stored(expansion: Expansion, node: int = 1) -> str:
+    """A statement that stores an expansion, with a checksum that fits."""
+    body = expansion.SerializeToString()
+    return f"UPDATE expansions SET node = {node}, body = x'{body.hex()}', crc = {zlib.crc32(body)}"
+
+
+def placed(*point: float) -> str:
+    body = np.array(point, "<f4").tobytes()
+    return f"UPDATE positions SET body = x'{body.hex()}', crc = {zlib.crc32(body)} WHERE node = 1"
+
+
+@pytest.mark.parametrize(
+    ("statement", "detail"),
+    [
+        ("UPDATE expansions SET crc = crc + 1", "the expansion of memory row 1 does not match its checksum"),
+        ("UPDATE expansions SET node = 99", "the expansion of row 99 has no memory"),
+        (stored(Expansion(node=1, peers=[99], shares=[0.5], length=1)), "row 1 names row 99 as a peer"),
+        (stored(Expansion(node=1, words=["b"], gains=[float("nan")])), "row 1 has numbers that cannot be counted with"),
+        (stored(Expansion(node=1, words=["b"])), "row 1 has numbers that cannot be counted with"),
+        ("UPDATE positions SET crc = crc + 1 WHERE node = 2", "the position of row 2 does not match its checksum"),
+        ("UPDATE positions SET node = 99 WHERE node = 1", "the position of row 99 has no memory"),
+        (placed(0.8, 0.6), "the position of row 1 is not inside the ball"),
+        (placed(0.1, float("nan")), "the position of row 1 is not inside the ball"),
+        (placed(float("inf"), 0), "the position of row 1 is not inside the ball"),
+        (placed(), "the position of row 1 is not inside the ball"),
+    ],
+)
+def test_each_damage_to_what_dreams_derived_is_found_and_named(
+    damaged: Callable[..., dict[str, str]], statement: str, detail: str
+) -> None:
+    assert detail in damaged(statement)["what dreams derived matches its checksums and memories"]
 
 
 @pytest.fixture

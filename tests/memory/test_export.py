@@ -13,6 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dreamsvc.clock import from_iso, iso
+from dreamsvc.dreamer.v1.operations_pb2 import (
+    Expansion,
+    Expansions,
+    FoundBlindSpot,
+    FoundBlindSpots,
+    Operations,
+    Positions,
+)
 from dreamsvc.errors import (
     EmbedderMismatch,
     ImportMalformed,
@@ -96,6 +104,25 @@ def test_an_export_read_into_another_space_exports_to_the_same_bytes(full: Any) 
     full.import_(data, space="copy")
     assert full.export("copy") == data == full.export()
     assert full.digest("copy") == full.digest()
+
+
+def test_what_dreams_derived_is_no_part_of_it_and_an_import_leaves_it_absent(full: Any) -> None:
+    data, digest = full.export(), full.digest()
+    found = Expansion(node=1, words=["plain"], gains=[0.5], peers=[2], shares=[0.5], length=1)
+    spot = FoundBlindSpot(number=1, source=1, target=3)
+    full.store.note_together("default", {(1, 2): 1}).result(10)
+    full.dream(
+        Operations(part=0, expansions=Expansions(expansions=[found])),
+        Operations(part=1, positions=Positions(node_ids=[1], dimension=2, points=[0, 0.5])),
+        Operations(part=2, blind_spots=FoundBlindSpots(blind_spots=[spot])),
+    )
+    tables = {"expansions": 1, "positions": 1, "blind_spots": 1, "coactivations": 1}
+    assert (full.export(), full.digest()) == (data, digest)
+    full.import_(data, space="copy")
+    assert {table: full.rows(f"SELECT count(*) FROM {table}")[0][0] for table in tables} == tables
+    assert [hit.node for hit in full.find("plain")] == [2, 1]
+    assert len(full.find("plain", space="copy")) == 2  # the other by the walk
+    assert all(hit.lexical == 0 for hit in full.find("plain", space="copy")[1:])
 
 
 def test_importing_twice_changes_nothing(full: Any) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from dreamsvc import entropy
+from dreamsvc.dreamer.v1.operations_pb2 import Expansion, Expansions, Operations, Positions
 from dreamsvc.errors import StoreUnavailable
 from dreamsvc.memory import audit, sqlite
 from dreamsvc.memory.doctor import examine
@@ -84,6 +85,22 @@ def test_an_old_store_opens_and_goes_on(old: Any, part: Any) -> None:
     old.forget("a")
     old.clock.us += 31 * 86_400_000_000
     assert old.purge().memories == 1
+    old.in_order()
+
+
+def test_an_old_store_knows_nothing_derived_until_it_dreams(old: Any) -> None:
+    old.open()
+    for table in ("expansions", "positions", "blind_spots", "coactivations"):
+        assert old.rows(f"SELECT * FROM {table}") == []
+    assert [hit.node for hit in old.find("a") if hit.lexical] == [1]
+    change = old.dream(
+        Operations(expansions=Expansions(expansions=[Expansion(node=2, words=["a"], gains=[0.5])])),
+        Operations(part=1, positions=Positions(node_ids=[1], dimension=2, points=[0, 0.5])),
+    )
+    assert [hit.node for hit in old.find("a") if hit.lexical] == [1, 2]
+    old.in_order()
+    old.revert(change)
+    assert [hit.node for hit in old.find("a") if hit.lexical] == [1]
     old.in_order()
 
 

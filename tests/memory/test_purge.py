@@ -5,7 +5,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dreamsvc.dreamer.v1.operations_pb2 import EdgeDetail
+from dreamsvc.dreamer.v1.operations_pb2 import (
+    EdgeDetail,
+    Expansion,
+    Expansions,
+    FoundBlindSpot,
+    FoundBlindSpots,
+    Operations,
+    Positions,
+)
 from dreamsvc.errors import ChangedLater, InvalidFields
 from dreamsvc.memory import purge
 from dreamsvc.memory.audit import broken_at
@@ -83,6 +91,26 @@ def test_content_originals_and_journals_go_and_what_lives_stays(town: Any) -> No
     town.in_order()
     town.reopen(snapshot=False)
     assert [town.find(vector=vector(row), limit=1)[0].node for row in (A, B, C, D)] == [A, B, C, D]
+    town.in_order()
+
+
+def test_what_dreams_derived_of_a_memory_goes_with_its_content(town: Any) -> None:
+    town.restore("f")
+    found = [Expansion(node=node, words=["secret"], gains=[0.5]) for node in (A, F)]
+    spot = FoundBlindSpot(number=1, source=F, target=A, evidence=["both tell a secret"])
+    town.dream(
+        Operations(part=0, expansions=Expansions(expansions=found)),
+        Operations(part=1, positions=Positions(node_ids=[A, F], dimension=2, points=[0, 0.5, 0.5, 0])),
+        Operations(part=2, blind_spots=FoundBlindSpots(blind_spots=[spot])),
+    )
+    town.forget("f")
+    tables = ("expansions", "positions")
+    assert [town.rows(f"SELECT node FROM {table} ORDER BY node") for table in tables] == [[(A,), (F,)]] * 2
+    days(town, 30.1)
+    town.purge()
+    assert [town.rows(f"SELECT node FROM {table}") for table in tables] == [[(A,)]] * 2
+    assert b"secret" not in town.rows("SELECT body FROM blind_spots")[0][0]
+    assert town.rows("SELECT count(*) FROM change_parts") == [(0,)]
     town.in_order()
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dreamsvc import scoring
 from dreamsvc.config import defaults
+from dreamsvc.dreamer.v1.operations_pb2 import Expansion
 from dreamsvc.errors import InvalidFields
 from dreamsvc.facet_codes import decode_centroid, encode_centroid, encode_facets
 from dreamsvc.memory import recall
@@ -319,6 +320,84 @@ def test_a_container_that_words_point_to_is_looked_into_though_its_centroid_is_f
     assert dense[4] > dense[6] + 0.1
     dense = {hit.node: hit.dense for hit in recall.find(flat.view, asked._replace(text=""), config)}
     assert dense[4] == dense[6] > 0
+
+
+# ── over expansions ─────────────────────────────────────────────────────────────
+
+
+def linked(flat: SpaceGraph) -> None:
+    """Memory 5 is linked to 1, 6 to 4 and 1."""
+    flat.set_expansions(
+        [
+            Expansion(node=5, words=["word1"], gains=[0.5], peers=[1], shares=[0.5], length=length_of({5: 1, 1: 0.5})),
+            Expansion(node=6, peers=[1, 4], shares=[0.1, 0.4], length=length_of({6: 1, 4: 0.4, 1: 0.1})),
+        ]
+    )
+
+
+def length_of(parts: dict[int, float]) -> float:
+    return float(np.linalg.norm(sum(share * VECTORS[node] for node, share in parts.items())))
+
+
+QUERIES = [query("word1"), query(vector=unit(1, 0.3, 0.1)), query("word1 word5", unit(0, 0.5, 1))]
+
+
+@pytest.mark.parametrize("asked", QUERIES)
+def test_without_expansions_their_weight_changes_nothing_to_the_bit(flat: SpaceGraph, asked: recall.Query) -> None:
+    config = defaults().recall
+    hits = recall.find(flat.view, asked, config)
+    config.expansion_weight = 0
+    assert recall.find(flat.view, asked, config) == hits
+    linked(flat)
+    assert recall.find(flat.view, asked, config) == hits
+    config.expansion_weight = 1
+    assert recall.find(flat.view, asked, config) != hits
+
+
+def test_a_memory_is_found_by_words_of_what_it_is_linked_to_less_than_by_its_own(flat: SpaceGraph) -> None:
+    linked(flat)
+    hits = recall.find(flat.view, query("word1"), defaults().recall)
+    assert [hit.node for hit in hits] == [1, 5]
+    assert hits[0].lexical > hits[1].lexical > 0
+
+
+def test_the_cosine_is_the_better_of_its_own_and_that_moved_towards_its_peers(flat: SpaceGraph) -> None:
+    asked = unit(1, 0.3, 0.1)
+    linked(flat)
+    cosines = {node: float(vector @ asked) for node, vector in VECTORS.items()}
+    moved = {5: {5: 1, 1: 0.5}, 6: {6: 1, 4: 0.4, 1: 0.1}}
+    for node, parts in moved.items():
+        towards = unit(*sum(share * VECTORS[peer] for peer, share in parts.items()))
+        cosines[node] = max(cosines[node], float(towards @ asked))
+    low, high = min(cosines.values()), max(cosines.values())
+    config = defaults().recall
+    config.walk_weight = 0
+    dense = {hit.node: hit.dense for hit in recall.find(flat.view, query(vector=asked), config)}
+    expected = {node: (cosine - low) / (high - low) for node, cosine in cosines.items() if cosine > low}
+    assert dense == pytest.approx(expected, abs=1e-5)
+    config.expansion_weight = 0
+    alone = {hit.node: hit.dense for hit in recall.find(flat.view, query(vector=asked), config)}
+    assert alone[5] < dense[5] - 0.1
+
+
+def test_a_peer_may_lie_in_a_container_that_is_not_looked_into_and_a_hidden_one_says_nothing(flat: SpaceGraph) -> None:
+    asked, config = query(vector=unit(1, 0.3, 0.1)), defaults().recall
+    linked(flat)
+    before = {hit.node: hit.dense for hit in recall.find(flat.view, asked, config)}
+    boxed(flat, 7, {i: VECTORS[i] for i in (1, 2, 3)})
+    after = {hit.node: hit.dense for hit in recall.find(flat.view, asked, config)}
+    assert after[5] == pytest.approx(before[5], abs=0.02)
+    # Of two containers only the nearer one is looked into; 5 lies beside 4 in the other, and is found by its peer.
+    boxed(flat, 8, {i: VECTORS[i] for i in (4, 5)})
+    config.open_containers = 1
+    after = {hit.node: hit.dense for hit in recall.find(flat.view, asked, config)}
+    config.expansion_weight = 0
+    alone = {hit.node: hit.dense for hit in recall.find(flat.view, asked, config)}
+    assert after[5] > alone[5] + 0.1
+    config.expansion_weight = 1
+    flat.hide_nodes([1])
+    hidden = {hit.node: hit.dense for hit in recall.find(flat.view, asked, config)}
+    assert hidden.get(5, 0) < after[5] - 0.1
 
 
 # ── what holds and what held ────────────────────────────────────────────────────

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dreamsvc import snapshot_files, two_stage
+from dreamsvc.dreamer.v1.operations_pb2 import Expansion, Expansions, Operations
 from dreamsvc.errors import NotFound
 from dreamsvc.facet_codes import decode_centroid, encode_centroid, encode_facets
 from dreamsvc.memory import loading, snapshot
@@ -38,6 +39,11 @@ def varied(room: Any) -> Any:
     room.remember(Memory(key="a", text="elk", vector=[1, 0]))
     room.forget("c")
     room.store.touch("default", {2: 1}).result(10)
+    found = [
+        Expansion(node=1, words=["bee", "gnu"], gains=[0.5, 1], peers=[2, 4], shares=[0.25, 0.125], length=1.25),
+        Expansion(node=4, words=["elk"], gains=[0.25]),
+    ]
+    room.dream(Operations(expansions=Expansions(expansions=found)))
     room.remember(Memory(key="x", kind="other", text="fox"), space="second")
     return room
 
@@ -49,6 +55,11 @@ def same(one: SpaceGraph, two: SpaceGraph) -> None:
         if name != "kinds":
             np.testing.assert_array_equal(getattr(one.view, name)[:size], getattr(two.view, name)[:size], name)
     assert kinds(one) == kinds(two)
+    for mine, theirs in zip(one.view.peers, two.view.peers, strict=True):
+        np.testing.assert_array_equal(mine[: one.view.n], theirs[: two.view.n])
+    for word in ("ant", "bee", "elk", "gnu"):
+        # Words of others too.
+        np.testing.assert_allclose(*(graph.lexical.scores(word, graph.view.n) for graph in (one, two)), rtol=1e-6)
     assert one.view.superseded_by == two.view.superseded_by
     same_vectors(one, two)
 
@@ -82,6 +93,8 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_start_from_the_snapshot_equals_a_full_load(varied: Any, loads: list[str]) -> None:
     before = varied.store.graph("default"), varied.store.graph("second")
     hits = {query: varied.find(query) for query in ("elk", "zwei", "bee", "nothing")}
+    assert [hit.node for hit in hits["elk"] if hit.lexical] == [1, 4]
+    assert before[0].view.peers.rows[0].tolist() == [1, 3, NEVER, NEVER]
     varied.reopen()
     assert loads == []
     for old, space in zip(before, ("default", "second"), strict=True):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 import grpc
 from google.protobuf import duration_pb2
 
-from dreamsvc.v1 import dream_pb2, dream_service_pb2, dream_service_pb2_grpc
+from dreamsvc.v1 import blind_spot_pb2, dream_pb2, dream_service_pb2, dream_service_pb2_grpc, memory_pb2
 from dreamsvc_client import calls
 from dreamsvc_client.calls import Calls, new_request_id
 from dreamsvc_client.errors import DreamsvcCallError, from_rpc_error
@@ -156,6 +156,88 @@ class DreamCalls(Calls):
             space=space, page_size=page_size, page_token=page_token, states=states
         )
         return self._unary(self._dreams.ListDreams, request, timeout_s=self._timeout_s)
+
+    def list_blind_spots(
+        self,
+        space: str = "",
+        *,
+        states: Iterable[blind_spot_pb2.BlindSpot.State.ValueType] = (),
+        dream_id: str = "",
+        page_size: int | None = None,
+        page_token: str = "",
+    ) -> dream_service_pb2.ListBlindSpotsResponse:
+        """One page of what REM phases found, the newest first."""
+        request = dream_service_pb2.ListBlindSpotsRequest(
+            space=space, states=states, dream_id=dream_id, page_size=page_size, page_token=page_token
+        )
+        return self._unary(self._dreams.ListBlindSpots, request, timeout_s=self._timeout_s)
+
+    def accept_blind_spot(
+        self, blind_spot_id: str, space: str = "", *, request_id: str = ""
+    ) -> dream_service_pb2.AcceptBlindSpotResponse:
+        """Says that a find is right: its edge is made, or trusted from now on."""
+        request = dream_service_pb2.AcceptBlindSpotRequest(
+            space=space, id=blind_spot_id, request_id=request_id or new_request_id()
+        )
+        return self._unary(self._dreams.AcceptBlindSpot, request, timeout_s=self._timeout_s)
+
+    def reject_blind_spot(
+        self, blind_spot_id: str, space: str = "", *, request_id: str = ""
+    ) -> dream_service_pb2.RejectBlindSpotResponse:
+        """Says that a find is wrong: its edge goes, and no dream proposes it again."""
+        request = dream_service_pb2.RejectBlindSpotRequest(
+            space=space, id=blind_spot_id, request_id=request_id or new_request_id()
+        )
+        return self._unary(self._dreams.RejectBlindSpot, request, timeout_s=self._timeout_s)
+
+    def dream_map(
+        self, dream_id: str = "", space: str = "", *, max_memories: int | None = None
+    ) -> dream_service_pb2.GetDreamMapResponse:
+        """Where memories lie in the Poincare ball, and what a dream walked and made there."""
+        request = dream_service_pb2.GetDreamMapRequest(space=space, dream_id=dream_id, max_memories=max_memories)
+        return self._unary(self._dreams.GetDreamMap, request, timeout_s=self._timeout_s)
+
+    def generate(
+        self,
+        prompt: str,
+        space: str = "",
+        *,
+        seed: int | None = None,
+        creativity: float | None = None,
+        coherence: float | None = None,
+        steps: int | None = None,
+    ) -> dream_service_pb2.GenerateResponse:
+        """Dreams from a prompt over the memory, and changes nothing; the seed of one that was drawn is in the answer.
+
+        Creativity and coherence are from 0 to 1; None is the server's default.
+        """
+        constraints = dream_service_pb2.GenerateConstraints(creativity=creativity, coherence=coherence, steps=steps)
+        request = dream_service_pb2.GenerateRequest(space=space, prompt=prompt, seed=seed, constraints=constraints)
+        return self._unary(self._dreams.Generate, request, timeout_s=self._timeout_s)
+
+    def simulate(
+        self,
+        memories: Iterable[memory_pb2.Memory],
+        edges: Iterable[memory_pb2.Edge] = (),
+        *,
+        iterations: int | None = None,
+        phase: dream_pb2.DreamPhase.ValueType = dream_pb2.DREAM_PHASE_UNSPECIFIED,
+        seed: int | None = None,
+        budget_s: float | None = None,
+    ) -> dream_service_pb2.SimulateResponse:
+        """Dreams over a graph of the caller's and keeps nothing; it has no deadline of its own.
+
+        Breaking it off, e.g. by Ctrl-C, ends the simulation.
+        """
+        request = dream_service_pb2.SimulateRequest(
+            memories=memories,
+            edges=edges,
+            iterations=iterations,
+            phase=phase,
+            seed=seed,
+            budget=None if budget_s is None else _duration(budget_s),
+        )
+        return self._unary(self._dreams.Simulate, request, timeout_s=None)
 
     def status(self, space: str = "") -> dream_service_pb2.GetStatusResponse:
         request = dream_service_pb2.GetStatusRequest(space=space)

@@ -109,6 +109,18 @@ class MemoryCalls(Calls):
         )
         return self._unary(self._memories.Unmerge, request, timeout_s=self._timeout_s)
 
+    def feedback(
+        self, recall_id: str, used_ids: Sequence[str], space: str = "", *, request_id: str = ""
+    ) -> memory_service_pb2.FeedbackResponse:
+        """Says which memories of a recall were of use together, by id or key; the next dream learns from it.
+
+        `recall_id` is in the answer of `recall`, and is known for an hour.
+        """
+        request = memory_service_pb2.FeedbackRequest(
+            space=space, recall_id=recall_id, used_ids=used_ids, request_id=request_id or new_request_id()
+        )
+        return self._unary(self._memories.Feedback, request, timeout_s=self._timeout_s)
+
     def import_file(
         self,
         path: str | Path,

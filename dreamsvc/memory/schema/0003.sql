@@ -33,6 +33,7 @@ CREATE TABLE blind_spots (
 ) STRICT;
 CREATE INDEX blind_spots_space ON blind_spots (space, id);
 CREATE INDEX blind_spots_pair ON blind_spots (source, target);
+CREATE INDEX blind_spots_target ON blind_spots (target);
 
 -- Pairs that were of use together, source below target: how often recalls returned them together and how often a
 -- caller said so. used_by: the dream that replayed them.
@@ -47,3 +48,5 @@ CREATE TABLE coactivations (
     used_by INTEGER,
     PRIMARY KEY (space, source, target)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX coactivations_source ON coactivations (source);
+CREATE INDEX coactivations_target ON coactivations (target);

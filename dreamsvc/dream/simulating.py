@@ -1,0 +1,281 @@
+"""Dreams over a graph that a caller sends: the metrics and the edits, and nothing of it is kept (API-2).
+
+How it runs
+1. The graph is remembered in a private store, in a directory of its own, with the checks of Remember.
+2. What has no vector gets one from an embedder of the configured kind, as it would in a space of the service.
+3. A private scheduler dreams, `iterations` times one after the other, with a dreamer process of its own.
+4. After each dream its edits are read; at the end the graph is counted, and process, store and directory go.
+
+It counts among the dreams of dream.max_parallel: it is refused where that many dreams and simulations run, and it gives
+way where a dream of a space begins while it runs: its own dream is woken, and goes on from its checkpoint once there is
+room. No dream of a space ever waits for it. A caller that goes away, or the end of the service, wakes it for good.
+"""
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+from collections.abc import AsyncGenerator, Awaitable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from dreamsvc import entropy
+from dreamsvc.clock import Clock
+from dreamsvc.dream.scheduler import Scheduler
+from dreamsvc.errors import (
+    Disabled,
+    DreamFailed,
+    DreamInProgress,
+    EmbedderMissing,
+    ImportMalformed,
+    InvalidFields,
+    ShuttingDown,
+    Violation,
+)
+from dreamsvc.memory.embedding import TextEmbedding
+from dreamsvc.memory.imports import LineReader
+from dreamsvc.memory.journal import Journal
+from dreamsvc.memory.spaces import CLIENT
+from dreamsvc.memory.store import Store
+from dreamsvc.v1 import dream_pb2, error_reason_pb2
+from dreamsvc.v1.config_pb2 import Config, DreamConfig, StoreConfig
+from dreamsvc.v1.dream_pb2 import Dream
+from dreamsvc.v1.dream_service_pb2 import DiffDreamRequest, SimulateRequest, SimulateResponse, TriggerRequest
+from dreamsvc.v1.memory_pb2 import MEMORY_ROLE_CONTAINER, Edge, ImportFormat, Memory
+from dreamsvc.v1.memory_service_pb2 import RememberRequest
+
+SPACE = "simulation"
+MOST_EDITS = 10_000
+EDITS_PAGE = 1000
+SHOWN_LINES = 10
+# How often it is looked whether vectors are there, and whether dreams of the service need the room.
+LOOK_S = 0.05
+SEEDS = 2**64
+
+
+class Graph(NamedTuple):
+    """What a file of memories holds, as Remember takes it."""
+
+    memories: list[Memory]
+    edges: list[Edge]
+
+
+class _World(NamedTuple):
+    """A store without a past or a future, and who dreams in it."""
+
+    store: Store
+    journal: Journal
+    scheduler: Scheduler
+
+
+class Simulating:
+    """Answers Simulate; owns what runs for it."""
+
+    def __init__(self, config: Config, store: Store, scheduler: Scheduler, clock: Clock) -> None:
+        """store, scheduler: of the service, which are only asked what dreams there."""
+        self._config = config
+        self._store = store
+        self._scheduler = scheduler
+        self._clock = clock
+        self._running: set[asyncio.Task[SimulateResponse]] = set()
+        self._closing = False
+
+    async def simulate(self, request: SimulateRequest) -> SimulateResponse:
+        """Raises InvalidFields, Disabled, DreamInProgress, EmbedderMissing, DreamFailed, ShuttingDown."""
+        self._admit(request)
+        task = asyncio.create_task(self._simulate(request))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        try:
+            # Shielded: cleaning up is not tied to the life of the call.
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if self._closing and task.cancelled():
+                raise ShuttingDown("the service is shutting down; nothing of the simulation is kept") from None
+            task.cancel()
+            raise
+
+    async def close(self) -> None:
+        """Ends what runs, and waits until nothing of it is left."""
+        self._closing = True
+        tasks = set(self._running)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _admit(self, request: SimulateRequest) -> None:
+        if self._closing:
+            raise ShuttingDown("the service is shutting down")
+        if not self._config.dream.enabled:
+            raise Disabled("dreaming is switched off (dream.enabled)")
+        wrong = [
+            Violation(f"memories[{i}].text", "is empty; a memory needs a text, a title or a vector")
+            for i, memory in enumerate(request.memories)
+            if not memory.text.strip() and not memory.title.strip() and not memory.vector
+        ]
+        if wrong:
+            raise InvalidFields(wrong)
+        most = self._config.dream.max_parallel
+        if (crowd := self._dreaming() + len(self._running)) >= most:
+            what = f"{crowd} dreams and simulations run, and dream.max_parallel is {most}"
+            raise DreamInProgress(what, retry_after_s=1)
+
+    def _dreaming(self) -> int:
+        """In how many spaces of the service a dream runs."""
+        return sum(self._scheduler.running(space) is not None for space in self._store.space_names())
+
+    # ── one simulation ──────────────────────────────────────────────────────────
+
+    async def _simulate(self, request: SimulateRequest) -> SimulateResponse:
+        answer = SimulateResponse()
+        first = request.seed if request.HasField("seed") else entropy.seed()
+        async with self._world() as world:
+            graph = RememberRequest(space=SPACE, memories=request.memories, edges=request.edges)
+            await asyncio.wrap_future(world.store.remember(graph))
+            await self._embed(world.store)
+            for number in range(request.iterations):
+                wanted = TriggerRequest(space=SPACE, phase=request.phase, seed=(first + number) % SEEDS)
+                if request.HasField("budget"):
+                    wanted.budget.CopyFrom(request.budget)
+                dream = await self._dream(world, wanted)
+                answer.dreams.append(dream)
+                await asyncio.to_thread(_add_edits, world.journal, dream, answer)
+            counts = await asyncio.to_thread(world.store.stats, SPACE)
+            answer.memories, answer.edges = counts.memories, counts.edges
+        return answer
+
+    async def _dream(self, world: _World, wanted: TriggerRequest) -> Dream:
+        """One dream to its end, over as many nights as it takes; raises DreamFailed."""
+        while True:
+            if self._crowded():
+                await asyncio.sleep(LOOK_S)
+                continue
+            answer, night = await world.scheduler.trigger(wanted, dream_pb2.TRIGGERED_BY_REQUEST)
+            while night is not None and not night.over.is_set():
+                if self._crowded():
+                    night.wake(dream_pb2.WAKE_REASON_RESOURCE_PRESSURE)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(night.over.wait(), LOOK_S)
+            dream = await world.scheduler.dream(SPACE, answer.dream.id)
+            if dream.state == Dream.STATE_FAILED:
+                reason = error_reason_pb2.ERROR_REASON_DREAM_CONSOLIDATION
+                raise DreamFailed(reason, f"the simulated dream of seed {dream.seed} failed: {dream.message}")
+            if dream.state != Dream.STATE_SUSPENDED:
+                return dream
+
+    def _crowded(self) -> bool:
+        """Whether dreams of spaces need the room that this has."""
+        return self._dreaming() >= self._config.dream.max_parallel
+
+    async def _embed(self, store: Store) -> None:
+        """Waits until every text has a vector, where there is an embedder; raises EmbedderMissing where it fails."""
+        config = self._config.embedder
+        space = await asyncio.to_thread(store.space, SPACE)
+        # To vectors that the caller sent none of another kind are added, as in a space of the service.
+        if config.kind == "none" or space.embedder == CLIENT:
+            return
+        embedding = TextEmbedding(store, config)
+        opening = embedding.notice
+        embedding.start()
+        try:
+            while await asyncio.to_thread(store.count_waiting, SPACE):
+                if embedding.notice not in ("", opening):
+                    if config.kind == "auto" and embedding.id == "none":
+                        return
+                    raise EmbedderMissing(embedding.notice)
+                await asyncio.sleep(LOOK_S)
+        finally:
+            await _to_its_end(asyncio.to_thread(embedding.close))
+
+    @contextlib.asynccontextmanager
+    async def _world(self) -> AsyncGenerator[_World]:
+        """Leaves no file and no process behind, however it ends."""
+        directory = Path(tempfile.mkdtemp(prefix="dreamsvc-simulation-"))
+        settings = StoreConfig()
+        settings.CopyFrom(self._config.store)
+        settings.path = str(directory / "memory.db")
+        opening = asyncio.create_task(asyncio.to_thread(Store, settings, self._clock))
+        try:
+            store = await asyncio.shield(opening)
+            journal = Journal(store.database, self._clock, 0)
+            scheduler = Scheduler(store, journal, _undisturbed(self._config.dream), self._config.recall, self._clock)
+            try:
+                yield _World(store, journal, scheduler)
+            finally:
+                await _to_its_end(scheduler.close())
+        finally:
+            # A store that is still being opened would make files after they were removed.
+            await _to_its_end(_remove(opening, directory))
+
+
+def read_graph(chunks: Iterable[bytes], file_format: ImportFormat.ValueType) -> Graph:
+    """Reads a file as Import does; raises ImportMalformed.
+
+    Containers are left out: what they hold stands for itself here, as Remember has no way to say otherwise.
+    """
+    reader = LineReader(SPACE, file_format)
+    parts = [part for chunk in chunks for part in reader.feed(chunk)]
+    parts += reader.finish(lambda _: set())
+    if reader.report.malformed:
+        lines = reader.report.malformed_lines[:SHOWN_LINES]
+        shown = "; ".join(f"line {line.line} {line.reason}" for line in lines)
+        raise ImportMalformed(f"{reader.report.malformed} of {reader.report.lines} lines are malformed: {shown}")
+    graph = Graph([], [])
+    containers: set[str] = set()
+    for part in parts:
+        for memory in part.memories:
+            if memory.role == MEMORY_ROLE_CONTAINER:
+                containers |= {memory.id, memory.key} - {""}
+                continue
+            for name in ("role", "merged_into", "packed"):
+                memory.ClearField(name)
+            graph.memories.append(memory)
+        graph.edges.extend(part.edges)
+    return graph._replace(edges=[edge for edge in graph.edges if not {edge.source, edge.target} & containers])
+
+
+def _undisturbed(config: DreamConfig) -> DreamConfig:
+    """As the service dreams, less what may keep a dream from being begun and applied."""
+    alone = DreamConfig()
+    alone.CopyFrom(config)
+    alone.max_parallel = 1
+    alone.propose = False
+    alone.trigger.cooldown_for_manual = False
+    del alone.hold_spaces[:]
+    return alone
+
+
+def _add_edits(journal: Journal, dream: Dream, answer: SimulateResponse) -> None:
+    """Counts a dream's edits, and adds the first of them while there is room; the store is as the dream left it."""
+    request = DiffDreamRequest(space=SPACE, dream_id=dream.id, page_size=EDITS_PAGE, with_weights=True)
+    while True:
+        page = journal.diff(request)
+        answer.edits_total += len(page.edits)
+        answer.edits.extend(page.edits[: MOST_EDITS - len(answer.edits)])
+        request.page_token = page.next_page_token
+        if not request.page_token:
+            return
+
+
+async def _remove(opening: "asyncio.Task[Store]", directory: Path) -> None:
+    try:
+        await asyncio.wait({opening})
+        if opening.exception() is None:
+            await asyncio.to_thread(opening.result().close)
+    finally:
+        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+
+
+async def _to_its_end(work: Awaitable[None]) -> None:
+    """Lets cleaning up come to its end though it is cancelled meanwhile, and is cancelled then."""
+    task = asyncio.ensure_future(work)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            cancelled = True
+    task.result()
+    if cancelled:
+        raise asyncio.CancelledError
