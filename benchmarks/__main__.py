@@ -29,7 +29,7 @@ class Entry(NamedTuple):
 
 
 ENTRIES = {
-    "wake": Entry("wake", "latency of 300 aborts and 300 recalls that wake a dream, and of recalls meanwhile (8 min)"),
+    "wake": Entry("wake", "latency of aborts and recalls that wake a dream anywhere, and of recalls meanwhile (20 min)"),
     "serve": Entry("serve", "GetStatus against a bare grpc.aio server (1 min)"),
     "start": Entry("start", "time until the server answers, and its memory (20 s)"),
     "import": Entry("imports", "items a second of both import formats, and recalls meanwhile (2 min)"),
@@ -37,6 +37,10 @@ ENTRIES = {
     "planted": Entry("planted", "copies, near misses and updates of a made-up memory, after one night (1 min)"),
     "probe": Entry("probe", "the self-probe against what questions lose, in 140 configurations; needs --data (20 min)"),
     "compress": Entry("compress", "time and memory of each part of a night at 100K, beside plainer ways (5 min)"),
+    "recall": Entry("recall", "recall@2/5/10 before and after dreaming, with controls; needs --data (15 min)"),
+    "blindspots": Entry("blindspots", "how many finds are edges that were hidden; needs --data (3 min)"),
+    "ablation": Entry("ablation", "each part of a dream alone, and all without it; needs --data (12 min)"),
+    "kernel": Entry("geometry", "walks and fit of REM beside geoopt and gensim; fetches PyTorch, some GB (5 min)"),
 }
 
 

@@ -3,16 +3,18 @@
 Each variant is a server of its own with the configuration of that variant. It imports every set into a space, sleeps
 one night in each, and is asked the questions of the set over gRPC. The sets have no edges, so that what works on edges
 has nothing to do in their first night; a second night of such a part alone, after a whole one, shows what it is worth.
+A replay also learns from what recalls returned together: once it comes after the same questions, of which nobody said
+what answers them.
 
 Recall at 5 is the mean share of the facts that answer a question whose title and text are among the first five hits;
 text is the same share among all hits that the token budget has room for, as the benchmark of retention has it.
 """
 
-import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +25,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks import evaluation_sets, harness
+from benchmarks.ablation_variants import ALL, NOTHING, VARIANTS, Variant
 from benchmarks.asking import RESAMPLES, SEED, Night, Space, nodes_of
 from benchmarks.evaluation_sets import EvaluationSet
 from benchmarks.lifts import MOST, Recalls, recalls
@@ -30,7 +33,7 @@ from benchmarks.retention import CALL_S, TOKEN_BUDGETS, Prepared, prepare
 from benchmarks.serving import Server, ServerFailed, dreamsvc_command
 from dreamsvc import clock
 from dreamsvc.cli import output
-from dreamsvc.v1.dream_pb2 import DREAM_PHASE_FULL_CYCLE, DREAM_PHASE_NREM, DREAM_PHASE_REM, DreamPhase
+from dreamsvc.v1.dream_pb2 import DreamPhase, DreamReport
 from dreamsvc.v1.memory_service_pb2 import GetStatsResponse
 
 SETS = ("hotpotqa", "locomo_dev")
@@ -42,109 +45,6 @@ EMBEDDER_S = 60.0
 # Variants that are measured at the same time, each with a core to itself on two. What they find does not depend on it;
 # the seconds of a night do.
 AT_ONCE = 2
-
-type Settings = dict[str, bool | float]
-
-ALWAYS: Settings = {"dream.trigger.automatic": False, "dream.resources.max_gpu_usage": 1}
-# By part, what switches it off; a replay without learning and forgetting changes no edge.
-OFF: Mapping[str, Settings] = {
-    "replay": {"dream.nrem.learning_rate": 0, "dream.nrem.decay_rate": 0},
-    "redundancy": {"dream.redundancy.enabled": False},
-    "tight": {"dream.consolidation.enabled": False},
-    "topics": {"dream.consolidation.topics": False},
-    "schemas": {"dream.schema.enabled": False},
-    "shortcuts": {"dream.shortcuts.enabled": False},
-    "mentions": {"dream.linking.mentions": False},
-    "entities": {"dream.linking.shared_entities": False},
-    "adjacency": {"dream.linking.adjacency": False},
-    "words": {"dream.linking.expand_words": False},
-    "vectors": {"dream.linking.expand_vectors": False},
-    "exploring": {"dream.rem.explore": False},
-    "walk": {"recall.walk_weight": 0},
-}
-NO_LINKING: Settings = {"dream.linking.enabled": False}
-EVERYTHING = frozenset(OFF)
-IN_NREM = frozenset({"replay", "redundancy", "tight", "topics", "schemas", "shortcuts"})
-EVIDENCE = frozenset({"mentions", "entities", "adjacency"})
-# How links are read: by words and vectors of the index, and by the walk of a query.
-READING = frozenset({"words", "vectors", "walk"})
-LINKING = EVIDENCE | READING
-
-
-class Variant(NamedTuple):
-    """One night, and what of it is switched on."""
-
-    name: str  # as figures have it
-    label: str
-    parts: frozenset[str] = frozenset()
-    # The variant whose night comes before this one; empty: it is the first.
-    after: str = ""
-    note: str = ""
-
-    @property
-    def phase(self) -> DreamPhase.ValueType | None:
-        """None: no night at all."""
-        nrem, rem = bool(self.parts & IN_NREM), bool(self.parts - IN_NREM - READING)
-        if not (nrem or rem):
-            return None
-        if nrem and rem:
-            return DREAM_PHASE_FULL_CYCLE
-        return DREAM_PHASE_NREM if nrem else DREAM_PHASE_REM
-
-    @property
-    def settings(self) -> Settings:
-        settings = dict(ALWAYS)
-        for part in sorted(EVERYTHING - self.parts):
-            settings |= OFF[part]
-        if not self.parts & EVIDENCE:
-            settings |= NO_LINKING
-        return settings
-
-    def config(self) -> str:
-        """As TOML."""
-        return "".join(f"{key} = {json.dumps(value)}\n" for key, value in self.settings.items())
-
-
-def _alone(name: str, label: str, *parts: str, note: str = "") -> Variant:
-    """What is found is read by the walk, too, as it is by default."""
-    return Variant(f"only_{name}", f"{label} alone", frozenset({*parts, "walk"}), note=note)
-
-
-def _without(name: str, label: str, *parts: str) -> Variant:
-    return Variant(f"no_{name}", f"all without {label}", EVERYTHING - frozenset(parts))
-
-
-_NO_EDGES = "no edges yet"
-_AFTER_ALL = "a second night, after all"
-NOTHING, ALL = "nothing", "all"
-VARIANTS = (
-    Variant(NOTHING, "nothing", READING),
-    Variant(ALL, "all", EVERYTHING),
-    _alone("replay", "replay", "replay", note=_NO_EDGES),
-    _alone("redundancy", "redundancy", "redundancy"),
-    _alone("tight", "tight containers", "tight", note="no edges that couple yet"),
-    _alone("topics", "topic containers", "topics"),
-    _alone("schemas", "schemas", "schemas", note="no containers and no edges yet"),
-    _alone("shortcuts", "shortcuts", "shortcuts", note=_NO_EDGES),
-    Variant("only_linking", "linking alone", LINKING),
-    Variant("only_mentions", "mentions alone", READING | {"mentions"}),
-    Variant("only_entities", "shared entities alone", READING | {"entities"}),
-    Variant("only_adjacency", "adjacency alone", READING | {"adjacency"}),
-    Variant("only_words", "links, read by words alone", EVIDENCE | {"words"}),
-    Variant("only_vectors", "links, read by vectors alone", EVIDENCE | {"vectors"}),
-    Variant("only_walk", "links, read by the walk alone", EVIDENCE | {"walk"}),
-    _alone("exploring", "exploring", "exploring"),
-    _without("replay", "replay", "replay"),
-    _without("redundancy", "redundancy", "redundancy"),
-    _without("topics", "topic containers", "topics"),
-    _without("linking", "linking", *EVIDENCE, "words", "vectors"),
-    _without("words", "words of links", "words"),
-    _without("vectors", "vectors of links", "vectors"),
-    _without("walk", "the walk", "walk"),
-    _without("exploring", "exploring", "exploring"),
-    Variant("then_replay", "all, then replay alone", READING | {"replay"}, after=ALL, note=_AFTER_ALL),
-    Variant("then_shortcuts", "all, then shortcuts alone", READING | {"shortcuts"}, after=ALL, note=_AFTER_ALL),
-)
 QUICK = (NOTHING, ALL, "then_replay")
 
 
@@ -184,6 +84,18 @@ class Slept(NamedTuple):
         """Nodes after the night over those before any."""
         return nodes_of(self.stats) / len(self.given.facts)
 
+    @property
+    def note(self) -> str:
+        """What is to be known of the variant, and what of its night was held back."""
+        report = self.night.dream.report if self.night else DreamReport()
+        refused = {
+            "merging": report.compression.retention.refused,
+            "links": report.exploration.linking.refused,
+            "novel edges": report.exploration.edges_refused,
+        }
+        held = [f"{what} refused by the probe" for what, was_refused in refused.items() if was_refused]
+        return "; ".join(filter(None, (self.variant.note, *held)))
+
     def line(self) -> str:
         """E.g. "all, hotpotqa: R@5 92.1 %, text 97.0 %, 296 nodes, 3,004 edges, 9.1 s"."""
         return (
@@ -211,32 +123,81 @@ def sampled(given: EvaluationSet, most: int) -> EvaluationSet:
 # ── one variant ─────────────────────────────────────────────────────────────────
 
 
-def measure(
-    variant: Variant, sets: Sequence[Prepared], directory: Path, progress: Progress, console: Console
-) -> list[Slept]:
-    """Every set after the night of a variant. directory: the store's; it is empty but for a variant after another."""
-    task = progress.add_task(variant.label, total=sum(1 + 2 * len(prepared.given.questions) for prepared in sets))
-    command = dreamsvc_command(directory, embedder=EMBEDDER, config=variant.config())
+class Bench(NamedTuple):
+    """Where variants are measured, and what of."""
+
+    sets: Sequence[Prepared]
+    directory: Path
+    progress: Progress
+    console: Console
+
+    def store(self, variant: str, *, used: bool) -> Path:
+        """A directory: of a variant's memory after its night, before or after it was asked."""
+        return self.directory / (variant if used else f"{variant}.unused")
+
+
+def measure(bench: Bench, variant: Variant, *, keep: bool) -> list[Slept]:
+    """Every set after the night of a variant. keep: its stores are left for variants that come after this one.
+
+    The nights are over before the first question is asked, and another server answers: what recalls return together is
+    learnt from by a later night, and only a variant that says so may see the questions before.
+    """
+    store = bench.store(variant.name, used=True)
+    if variant.after:
+        shutil.copytree(bench.store(variant.after, used=variant.used), store)
+    else:
+        store.mkdir()
+    nights = _sleep(bench, variant, store)
+    if keep:
+        shutil.copytree(store, bench.store(variant.name, used=False))
+    slept = _ask(bench, variant, store, nights)
+    if not keep:
+        shutil.rmtree(store)
+    return slept
+
+
+def _sleep(bench: Bench, variant: Variant, store: Path) -> list[Night | None]:
+    """The night of each set."""
+    nights: list[Night | None] = []
+    task = bench.progress.add_task(f"{variant.label}: sleeping", total=len(bench.sets))
+    with _served(variant, store) as client:
+        for given, file, queries in bench.sets:
+            space = Space(client, given, queries, lambda: None)
+            if not variant.after:
+                space.fill(file)
+            nights.append(None if variant.phase is None else space.dream(variant.phase))
+            bench.progress.advance(task)
+    bench.progress.remove_task(task)
+    return nights
+
+
+def _ask(bench: Bench, variant: Variant, store: Path, nights: Sequence[Night | None]) -> list[Slept]:
     made: list[Slept] = []
-    with Server(command, directory / "server.log") as server:
-        with Client(server.target, timeout_s=CALL_S) as client:
-            _await_embedder(client)
-            for given, file, queries in sets:
-                progress.update(task, description=f"{variant.label}: {given.name}")
-                space = Space(client, given, queries, lambda: progress.advance(task))
-                if not variant.after:
-                    space.fill(file)
-                night = None if variant.phase is None else space.dream(variant.phase)
-                found = Found(recalls(given, space.first(MOST)), space.read(by_text=True).shares)
-                made.append(Slept(variant, given, night, space.stats(), found))
-                console.print(made[-1].line(), markup=False)
-        server.stop()
-    progress.remove_task(task)
+    total = sum(2 * len(prepared.given.questions) for prepared in bench.sets)
+    task = bench.progress.add_task(f"{variant.label}: asking", total=total)
+    with _served(variant, store) as client:
+        _await_embedder(client)
+        for (given, _, queries), night in zip(bench.sets, nights, strict=True):
+            space = Space(client, given, queries, lambda: bench.progress.advance(task))
+            stats = space.stats()
+            found = Found(recalls(given, space.first(MOST)), space.read(by_text=True).shares)
+            made.append(Slept(variant, given, night, stats, found))
+            bench.console.print(made[-1].line(), markup=False)
+    bench.progress.remove_task(task)
     return made
 
 
+@contextmanager
+def _served(variant: Variant, store: Path) -> Generator[Client]:
+    command = dreamsvc_command(store, embedder=EMBEDDER, config=variant.config())
+    with Server(command, store / "server.log") as server:
+        with Client(server.target, timeout_s=CALL_S) as client:
+            yield client
+        server.stop()
+
+
 def _await_embedder(client: Client) -> None:
-    """Until then answers are found by words only, which a copied store, where nothing is imported, would come to."""
+    """Until it is open, questions are answered by words only."""
     deadline = clock.precise_s() + EMBEDDER_S
     while notice := client.status().embedder_notice:
         if clock.precise_s() > deadline:
@@ -263,7 +224,7 @@ def shown(one: Slept, nothing: Slept) -> dict[str, Any]:
     points, low, high = difference(before, after)
     made: dict[str, Any] = {
         "settings": one.variant.settings,
-        "note": one.variant.note,
+        "note": one.note,
         **one.found.first.shown(),
         "r5_points": round(points, 2),
         "r5_points_95": [round(low, 2), round(high, 2)],
@@ -293,6 +254,14 @@ def shown(one: Slept, nothing: Slept) -> dict[str, Any]:
             "made": linking.links,
             "refused": linking.refused,
         },
+        "pseudo_queries": {
+            "single": [
+                linking.probe.single,
+                round(linking.probe.single_before, 4),
+                round(linking.probe.single_after, 4),
+            ],
+            "pairs": [linking.probe.pairs, round(linking.probe.pairs_before, 4), round(linking.probe.pairs_after, 4)],
+        },
         "finds_verified": exploration.verified,
         "novel_edges": exploration.novel_edges,
         "novel_edges_refused": exploration.edges_refused,
@@ -318,35 +287,26 @@ def _table(slept: Sequence[Slept], name: str, console: Console) -> None:
             f"{one.nodes_ratio:.2f}",
             f"{one.stats.edges:,}",
             f"{one.seconds:.1f}" if one.night else "",
-            one.variant.note,
+            one.note,
         )
     console.print(table)
 
 
-def measure_all(
-    variants: Sequence[Variant], sets: Sequence[Prepared], directory: Path, progress: Progress, console: Console
-) -> list[Slept]:
-    """In the order of the variants; those that come after another begin with a copy of its store."""
-    overall = progress.add_task("variants", total=len(variants))
+def measure_all(bench: Bench, variants: Sequence[Variant]) -> list[Slept]:
+    """In the order of the variants."""
+    overall = bench.progress.add_task("variants", total=len(variants))
     leaders = {variant.after for variant in variants}
 
     def one(variant: Variant) -> list[Slept]:
-        store = directory / variant.name
-        if variant.after:
-            shutil.copytree(directory / variant.after, store)
-        else:
-            store.mkdir()
-        slept = measure(variant, sets, store, progress, console)
-        if variant.name not in leaders:
-            shutil.rmtree(store)
-        progress.advance(overall)
+        slept = measure(bench, variant, keep=variant.name in leaders)
+        bench.progress.advance(overall)
         return slept
 
     made: list[Slept] = []
-    for wave in (False, True):
+    for second in (False, True):
         with ThreadPoolExecutor(AT_ONCE) as pool:
             try:
-                for slept in pool.map(one, [variant for variant in variants if bool(variant.after) is wave]):
+                for slept in pool.map(one, [variant for variant in variants if bool(variant.after) is second]):
                     made += slept
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -361,7 +321,7 @@ def run(quick: bool, console: Console, data: Path) -> harness.Measured:
     variants = [variant for variant in VARIANTS if not quick or variant.name in QUICK]
     with tempfile.TemporaryDirectory(prefix="dreamsvc-bench-") as name, harness.bar(console) as progress:
         prepared = prepare(sets, EMBEDDER, "", Path(name), progress)
-        slept = measure_all(variants, prepared, Path(name), progress, console)
+        slept = measure_all(Bench(prepared, Path(name), progress, console), variants)
     for given in sets:
         _table(slept, given.name, console)
     by_name = {(one.variant.name, one.given.name): one for one in slept}

@@ -29,6 +29,7 @@ SEED = 11
 LIMIT = 300
 NIGHTS = 3
 BUDGET_S = 1800.0
+OPEN_S = 10.0
 RESAMPLES = 2000
 
 
@@ -129,6 +130,10 @@ class Space:
         report = self._client.import_file(file, self._given.name)
         if report.malformed or report.memories_created != len(self._given.facts) or report.to_embed:
             raise ServerFailed(f"not all of {self._given.name} was imported with its vectors: {report}")
+        # Until the embedder is open, answers come by words only.
+        deadline = clock.precise_s() + OPEN_S
+        while self._client.status(self._given.name).embedder_notice and clock.precise_s() < deadline:
+            clock.sleep_s(0.05)
         self._advance()
 
     def stats(self) -> GetStatsResponse:

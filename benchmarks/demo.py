@@ -1,5 +1,5 @@
-"""`make demo`: a real memory is imported, dreams, is woken by a query, dreams on until it is a tenth of its size, keeps
-what it learned over a restart, and is taken back to what it was.
+"""`make demo`: a real memory is imported, dreams, is woken by a query, dreams on until it is a tenth of its size and
+knows what belongs together, keeps what it learned over a restart, and is taken back to what it was.
 
     python benchmarks/demo.py [--out build/demo.json] [--budget 120]
 
@@ -30,9 +30,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks import stdlib_memory
+from benchmarks import demo_finds, stdlib_memory
 from dreamsvc import clock
-from dreamsvc.cli import compression_text, diff_text, output, watching
+from dreamsvc.cli import diff_text, output, report_tables, watching
 from dreamsvc.v1.dream_pb2 import SLEEP_STATE_AWAKE, WAKE_REASON_USER_QUERY, Dream, DreamReport
 from dreamsvc.v1.dream_service_pb2 import DreamEdit, StreamStatusResponse
 from dreamsvc.v1.memory_service_pb2 import GetStatsResponse, RecallResponse
@@ -240,10 +240,13 @@ def demo(out: Path, budget_s: float, limit: int) -> None:
             changed = find_changed_edge(client, dream_id, weights)
             heading("7  What it merged, for a person to read: `dreamsvc diff`")
             show_diff(client, dream_id)
+            heading("8  What it found that nobody had told it, and the picture: `dreamsvc draw`")
+            finds = demo_finds.show(client, dream_id, dream.report, console)
+            demo_finds.draw(server.target, dream_id, out.with_name("dream.svg"), console)
         with serving(directory) as (_, client):
-            heading("8  The server was ended and started again")
+            heading("9  The server was ended and started again")
             show_kept(client, changed)
-            heading("9  The night is taken back: `dreamsvc revert`")
+            heading("10  The night is taken back: `dreamsvc revert`")
             take_back(client, dream_id, content_before, directory / "after.jsonl")
     report = dream.report
     compression = report.compression
@@ -277,6 +280,10 @@ def demo(out: Path, budget_s: float, limit: int) -> None:
         "not_merged": {refusal.kind: refusal.count for refusal in compression.refusals},
         "information_loss": compression.retention.information_loss,
         "information_loss_95": [compression.retention.loss_low, compression.retention.loss_high],
+        "links": report.exploration.linking.links,
+        "finds": finds,
+        "positions_map": report.exploration.fit.mean_average_precision,
+        "mean_activation": report.mean_activation,
         "quality_score": report.quality.overall_score,
         "reverted_to_equal_content": True,
         "embedder": stats.embedder,
@@ -409,6 +416,7 @@ def show_report(
     check(report.edges_strengthened > 0, "the dream strengthened no edge")
     check(report.edges_weakened > 0, "the dream weakened no edge")
     check(report.edges_pruned > 0, "the dream pruned no edge")
+    check(report.exploration.linking.links > 0, "the dream linked nothing")
     check(report.wakes == 1, f"the report tells of {report.wakes} wakes, not of one")
     check(
         stats.edges_pruned == report.edges_pruned, f"{stats.edges_pruned} edges are pruned, not {report.edges_pruned}"
@@ -427,7 +435,7 @@ def show_report(
     table.add_row("awake after", f"{wake_ms:.1f} ms")
     table.add_row("queries during the dream, median", f"{statistics.median(latencies_ms):.1f} ms")
     console.print(table)
-    for part in compression_text.tables(report):
+    for part in report_tables.tables(report):
         console.print(part)
 
 
@@ -442,8 +450,10 @@ def find_changed_edge(client: Client, dream_id: str, weights: dict[tuple[str, st
             if edge.changed_by_dream != dream_id or edge.HasField("delete_time"):
                 continue
             ends = [client.get(end).memory.key for end in (edge.source, edge.target)]
-            before = weights[ends[0], ends[1], edge.type]
-            found.append(Changed(ends[0], ends[1], edge.type, before, edge.weight))
+            before = weights.get((ends[0], ends[1], edge.type))
+            # Others the dream has made.
+            if before is not None:
+                found.append(Changed(ends[0], ends[1], edge.type, before, edge.weight))
         if len(found) >= 50:
             break
     check(bool(found), f"no edge says that the dream {dream_id} changed it")
@@ -507,7 +517,7 @@ def main() -> int:
     args = parser.parse_args()
     try:
         demo(args.out, args.budget, args.limit)
-    except DemoFailed as failure:
+    except (DemoFailed, demo_finds.NothingFound) as failure:
         print(f"\nthe demo failed: {failure}", file=sys.stderr)
         return 1
     return 0

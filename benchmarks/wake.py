@@ -67,14 +67,19 @@ class Place(NamedTuple):
 # In the order of the night. A dream that is woken goes on with the step that it was in, so that it comes to its end
 # although it is woken again and again: the probes ask before there are containers, with them, and at the end.
 PLACES = (
-    Place((dream_pb2.SUB_PHASE_SHORTCUTS,), 0.4, 20),
-    Place((dream_pb2.SUB_PHASE_REDUNDANCY_ELIMINATION,), 4.0, 12),
+    Place((dream_pb2.SUB_PHASE_SHORTCUTS,), 0.4, 12),
+    Place((dream_pb2.SUB_PHASE_REDUNDANCY_ELIMINATION,), 4.0, 8),
     Place((dream_pb2.SUB_PHASE_PROBES,), 1.0, 8),
-    Place((dream_pb2.SUB_PHASE_PROBES, dream_pb2.SUB_PHASE_REDUNDANCY_ELIMINATION), 4.0, 12),
-    Place((dream_pb2.SUB_PHASE_CONSOLIDATION,), 5.0, 20),
+    Place((dream_pb2.SUB_PHASE_PROBES, dream_pb2.SUB_PHASE_REDUNDANCY_ELIMINATION), 4.0, 8),
+    Place((dream_pb2.SUB_PHASE_CONSOLIDATION,), 5.0, 12),
     Place((dream_pb2.SUB_PHASE_CONSOLIDATION, dream_pb2.SUB_PHASE_PROBES), 0.5, 6),
-    Place((dream_pb2.SUB_PHASE_SCHEMA_EXTRACTION,), 2.0, 20),
+    Place((dream_pb2.SUB_PHASE_SCHEMA_EXTRACTION,), 2.0, 12),
     Place((dream_pb2.SUB_PHASE_SCHEMA_EXTRACTION, dream_pb2.SUB_PHASE_PROBES), 2.0, 8),
+    Place((dream_pb2.SUB_PHASE_LINKING,), 5.0, 12),
+    Place((dream_pb2.SUB_PHASE_INDEX_CONSOLIDATION,), 2.0, 8),
+    Place((dream_pb2.SUB_PHASE_INDEX_CONSOLIDATION, dream_pb2.SUB_PHASE_PROBES), 4.0, 8),
+    Place((dream_pb2.SUB_PHASE_POSITIONS,), 6.0, 12),
+    Place((dream_pb2.SUB_PHASE_BLIND_SPOTS,), 3.0, 12),
 )
 
 
@@ -102,7 +107,7 @@ class Wake(NamedTuple):
     """One dream that was woken."""
 
     by: str
-    # What the stream had last told when it was woken: the state, and of NREM the sub-phase.
+    # What the stream had last told when it was woken: the state, and of NREM and REM the sub-phase.
     state: str
     sub_phase: str
     # The call itself, and what the service measured from its arrival to AWAKE.
@@ -154,11 +159,16 @@ class Night:
         return output.word(dream_pb2.SleepState, self._last.sleep_state, "SLEEP_STATE_") or "not told yet"
 
     def sub_phase(self) -> str:
-        """What the stream has told so far, e.g. "consolidation"; nothing before NREM."""
-        if self.state() != "nrem":
-            return ""
+        """What the stream has told so far, e.g. "consolidation" or "rem: positions"; nothing before NREM."""
+        state = self.state()
         told = output.word(dream_pb2.SubPhase, self._last.dream.progress.sub_phase, "SUB_PHASE_")
-        return told or "memory selection"
+        match state:
+            case "nrem":
+                return told or "memory selection"
+            case "rem":
+                return f"rem: {told}"
+            case _:
+                return ""
 
     def until_awake(self) -> tuple[float, float]:
         """When the news of AWAKE came, and the latency that it told."""

@@ -137,9 +137,13 @@ class Cycle:
             reason, nrem_steps, merged = yield from self._nrem(merged, budget * self._nrem_share)
         if self._explores and reason != _ABORTED:
             reason = yield from self._rem(reason, nrem_steps, merged, budget)
-        tally = self._journal.tally(self._tally())
         yield RunDreamResponse(
-            ended=Ended(reason=reason, tally=tally, compression=self._found, exploration=self._explored)
+            ended=Ended(
+                reason=reason,
+                tally=self._journal.tally(self._tally()),
+                compression=self._found if self._has_nrem else None,
+                exploration=self._explored if self._has_rem else None,
+            )
         )
 
     # ── the phases ──────────────────────────────────────────────────────────────
@@ -278,8 +282,10 @@ class Cycle:
             )
         checkpoint.replay_ended = self._replay_ended
         checkpoint.steps_done = self._steps_done
-        checkpoint.compression.CopyFrom(self._found)
-        checkpoint.exploration.CopyFrom(self._explored)
+        if self._has_nrem:
+            checkpoint.compression.CopyFrom(self._found)
+        if self._has_rem:
+            checkpoint.exploration.CopyFrom(self._explored)
         return checkpoint
 
 

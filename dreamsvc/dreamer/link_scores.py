@@ -21,7 +21,7 @@ FEATURES = ("mention", "rare names", "cosine", "overlap", "common neighbours", "
 SPEAKING_FOR = np.array([True, True, False, True, True, False, True])
 # Links without which nothing is learned, and the least area under the curve that is of use.
 FEWEST_LINKS, LEAST_AUC = 100, 0.7
-MASKED = 0.4
+MASKED, MOST_MASKED = 0.4, 20_000
 # Links learned from, and the share of them that is held out.
 SAMPLED, HELD_OUT = 1_500, 0.3
 # A pair passes for linked if only this share of those that lie near but are not linked scores as high; with fewer of
@@ -111,11 +111,11 @@ def learn(
     count = len(links)
     if count < FEWEST_LINKS:
         return LinkScorer.unknown(count)
-    masked = rng.permutation(count)[: int(MASKED * count)]
-    hidden = np.sort(links[masked])
+    hidden = np.unique(rng.choice(links, min(int(MASKED * count), MOST_MASKED), replace=False, shuffle=False))
+    yield Step("link scores", 0, 1)
     rest = yield from _without(edges, hidden, graph.n)
     left_over = yield from graph_of(rest, graph.n)
-    chosen = links[masked[:SAMPLED]]
+    chosen = rng.permutation(hidden)[:SAMPLED]
     left, right = chosen // graph.n, chosen % graph.n
     others, is_near = yield from _unlinked(memories, graph, left_over, evidence, left, leap, rng)
     kept = others >= 0
@@ -130,7 +130,7 @@ def learn(
 
 
 def _links(memories: Memories, edges: Edges, leap: float) -> Search[NDArray[np.int64]]:
-    """Walked edges as keys, each pair once, the lower row first, whose ends can be compared and lie so far apart."""
+    """Walked edges as keys, the lower row first, whose ends can be compared and lie so far apart."""
     n = len(memories.node_ids)
     usable = memories.findable & memories.embedded
     found: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
@@ -142,7 +142,7 @@ def _links(memories: Memories, edges: Edges, leap: float) -> Search[NDArray[np.i
         far = 1 - cosines >= leap
         found.append((np.minimum(src, dst) * n + np.maximum(src, dst))[far])
         yield Step("link scores", start, len(edges.src))
-    return np.unique(np.concatenate(found))
+    return np.concatenate(found)
 
 
 def _without(edges: Edges, hidden: NDArray[np.int64], n: int) -> Search[Edges]:

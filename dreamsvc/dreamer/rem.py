@@ -128,7 +128,7 @@ class Rem:
         if said.probe.measured and not pseudo_queries.passes(said.probe):
             said.refused = True
             said.links = said.expanded = 0
-            self.found.notices.append("links were not made: pseudo-queries find less with them")
+            self.found.notices.append("links were not made: pseudo-queries do not find enough more with them")
             return
         telling.link(links.links)
         telling.expand(made)

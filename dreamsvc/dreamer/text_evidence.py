@@ -7,7 +7,7 @@ A name is rare if at least 2 and at most `most_shared` memories have it. n: rows
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -18,8 +18,8 @@ from dreamsvc.dreamer.adjacency import by_end
 from dreamsvc.dreamer.memories import Memories, Texts
 from dreamsvc.dreamer.merging import Search, Step
 from dreamsvc.dreamer.reach import Table, found_in, spread
+from dreamsvc.dreamer.said_titles import Titles
 from dreamsvc.evidence.naming import LEADS, SURE, WHOLE, bare_title, folded, names_in
-from dreamsvc.lexical.words import FUNCTION_WORDS, tokenize
 
 # Texts read in a night: about 0.15 ms each.
 MOST_READ = 100_000
@@ -27,14 +27,9 @@ MOST_READ = 100_000
 READ = 8_192
 # Titles put in order in one step.
 TITLES = 128
-TITLE_WORDS = 8
-# A title of so few words must be written as it is: "The Campaign" is not what every campaign is.
-EXACT_WORDS = 2
-# A title that so many memories have says nothing about any of them, as in recall; nor does one that this share of all
-# texts says, in a memory of more than SMALL.
-SHARED_BY = 20
-COMMON = 0.05
-SMALL = 200
+# A title that this share of all texts says tells nothing, in a memory of more than SMALL; up to
+# ALWAYS_TELLING may say any.
+COMMON, SMALL, ALWAYS_TELLING = 0.05, 200, 20
 # How many memories may share a rare name.
 MOST_SHARED = 12
 # What a name of a single word is worth beside those of several, since many bear it; and one that one of the texts
@@ -64,7 +59,7 @@ class TextEvidence(NamedTuple):
     mentions: NDArray[np.int64]  # says x n + said, ascending
     telling: NDArray[np.float32]  # of each of them
     names: Names
-    titles: "Titles"
+    titles: Titles
 
     @property
     def n(self) -> int:
@@ -131,60 +126,6 @@ class TextEvidence(NamedTuple):
 def text_strength(mention: NDArray[np.float32], rare: NDArray[np.float32]) -> NDArray[np.float32]:
     """What texts say of pairs in one number, [p]."""
     return (MENTION * mention + RARE * np.minimum(rare, MOST_RARE)).astype(np.float32)
-
-
-class Titles:
-    """Titles and aliases by their words."""
-
-    def __init__(self) -> None:
-        # Words joined by spaces -> whose title they are and how it is written; nothing where a title only begins so.
-        self.held: dict[str, list[tuple[int, str]]] = {}
-
-    def add(self, row: int, forms: Iterable[str]) -> None:
-        """The titles of a memory."""
-        for form in dict.fromkeys(map(bare_title, forms)):
-            words = tokenize(form)
-            if not _is_telling(words):
-                continue
-            for stop in range(1, len(words)):
-                self.held.setdefault(" ".join(words[:stop]), [])
-            self.held.setdefault(" ".join(words), []).append((row, form))
-
-    def said_in(self, text: str) -> Iterator[tuple[int, str]]:
-        """Memories whose title a text says, and how it is written; some of them twice."""
-        held = self.held
-        words = tokenize(text)
-        for start, key in enumerate(words):
-            stop = start + 1
-            while (entries := held.get(key)) is not None:
-                if len(entries) < SHARED_BY:
-                    for row, form in entries:
-                        if stop - start > EXACT_WORDS or _stands(form, text):
-                            yield row, form
-                if stop == len(words):
-                    break
-                key += " " + words[stop]
-                stop += 1
-
-
-def _is_telling(words: Sequence[str]) -> bool:
-    if not 0 < len(words) <= TITLE_WORDS or all(word in FUNCTION_WORDS or word.isdigit() for word in words):
-        return False
-    return len(words) > 1 or len(words[0]) > 2 or not words[0].isascii()
-
-
-def _stands(form: str, text: str) -> bool:
-    """Whether a title is in a text as it is written, and no part of longer words; in any case if it has no capitals."""
-    if form.islower():
-        text = text.lower()
-    at = text.find(form)
-    while at >= 0:
-        end = at + len(form)
-        joined = form.isascii() and (text[at - 1 : at].isalnum() or text[end : end + 1].isalnum())
-        if not joined:
-            return True
-        at = text.find(form, at + 1)
-    return False
 
 
 def read_texts(memories: Memories, most_shared: int = MOST_SHARED) -> Search[TextEvidence]:
@@ -285,6 +226,8 @@ def _grouped(
     for done, group in enumerate(groups):
         if group:
             number, holder, flags = (np.concatenate(column) for column in zip(*group, strict=True))
+            # Freed all at once at the end they would take a twentieth of a second.
+            group.clear()
             order = np.lexsort((holder, number))
             number, holder, flags = number[order], holder[order], flags[order]
             starts = np.flatnonzero(np.concatenate([[True], number[1:] != number[:-1]]))
@@ -317,7 +260,7 @@ def _mentions(
     left, right = np.array(says, np.int32), np.array(said, np.int32)
     yield Step("mentions", 0, 2)
     times = np.bincount(right, minlength=n)
-    kept = times[right] <= max(SHARED_BY, COMMON * read) if read >= SMALL else np.ones(len(right), np.bool_)
+    kept = times[right] <= max(ALWAYS_TELLING, COMMON * read) if read >= SMALL else np.ones(len(right), np.bool_)
     left, right = left[kept], right[kept]
     telling = (1 / (1 + np.log2(np.maximum(times[right], 1)) / 4)).astype(np.float32)
     counts = np.bincount(left, minlength=n)

@@ -14,6 +14,7 @@ from benchmarks.made_memory import MadeMemory
 from benchmarks.serving import Server, ServerFailed
 from tests.benchmarks.small_sets import write_small_sets
 
+SETS = ("hotpotqa", "2wiki", "locomo_dev")
 ASKED_FOR = {
     "wake": {
         "abort_p50_ms",
@@ -43,7 +44,32 @@ ASKED_FOR = {
         *(f"ratio_{way}" for way in ("near_duplicates_numpy", "near_duplicates_faiss")),
         *("longest_step_ms", "peak_mb", "ratio_clusters_networkx", "ratio_paths_networkx"),
     },
+    "recall": {
+        *(
+            f"{figure}_{name}"
+            for figure in ("r5_fair", "r5_before", "r5_after", "lift_pct", "worse_pct")
+            for name in SETS
+        ),
+        *("lift_pct_macro", "lift_ci_low_macro", "worse_pct_macro", "shuffled_pct_macro"),
+    },
+    "blindspots": {
+        f"{figure}_{name}" for figure in ("precision50_pct", "precisionM_pct", "finds_per_cycle") for name in SETS
+    },
+    "ablation": {
+        f"{figure}_{way}_hotpotqa" for figure in ("r5_pct", "text_pct", "nodes_ratio") for way in ("nothing", "all")
+    },
+    "kernel": {
+        "walks_s",
+        "fit_s",
+        "fit_map_pct",
+        "ratio_walks_geoopt",
+        "ratio_fit_gensim",
+        "place_s",
+        "longest_step_ms",
+    },
 }
+# What may be less than nothing: what is lost, and what is gained.
+SIGNED = ("loss_", "lift_", "shuffled_", "nearest_")
 
 
 def declared(name: str) -> harness.Benchmark:
@@ -61,7 +87,7 @@ def test_a_benchmark_writes_the_figures_it_declares(
     out = tmp_path / "made" / f"{name}.json"
     arguments = [name, "--quick", "--out", str(out)]
     if isinstance(declared(name).run, harness.OnData):
-        write_small_sets(tmp_path, "locomo_dev", "hotpotqa")
+        write_small_sets(tmp_path, *SETS)
         arguments += ["--data", str(tmp_path)]
     assert command.main(arguments) == 0, capsys.readouterr().out
     made: dict[str, Any] = json.loads(out.read_text())
@@ -71,8 +97,7 @@ def test_a_benchmark_writes_the_figures_it_declares(
     assert lacking <= set(declared(name).optional)
     assert list(made["figures"]) == [key for key in declared(name).figures if key not in lacking]
     assert all(math.isfinite(value) for value in made["figures"].values())
-    # What is lost may be less than nothing.
-    assert all(value >= 0 for key, value in made["figures"].items() if not key.startswith("loss_"))
+    assert all(value >= 0 for key, value in made["figures"].items() if not key.startswith(SIGNED))
     shown = capsys.readouterr().out
     assert all(key in shown for key in made["figures"])
     assert str(tmp_path) not in json.dumps(made)
