@@ -6,12 +6,13 @@ turns have, and the next two turns. Half of them, drawn at random, are edges of 
 
 precision at 50 and at M: of the first so many proposals the share that are hidden links, where the search begins at
 every memory. M is the number of hidden links as far apart as the search looks; a way that proposes fewer is judged by
-all that it proposes, and the detail tells how many. Ways that look at near pairs too are credited with all hidden links.
+all that it proposes, and the detail tells how many. Ways that look at near pairs too are credited with all hidden
+links. Another draw of what is hidden proposes the same wrong pairs again, so equal figures over draws prove little.
 
 The search reads titles as the truth does, so what it finds by them is right almost by definition: that half is what the
 product does, not what it knows. The figures with `untitled` are of the same search over the same memory with the titles
 taken away, as with most memories of agents: it has names, edges, and what the regression learned. In chats, where rare
-names and turns make the truth, the sessions are taken away instead; the names stay, so there it is no blind test either.
+names and turns make the truth, the sessions are taken away instead; the names stay, so it is no blind test there.
 
 What each kind of evidence is worth was settled with these sets in view, and that two turns apart counts as linked in
 chats was too, to agree with what the search calls neighbours: other sets will score lower.

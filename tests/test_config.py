@@ -88,7 +88,11 @@ def mistakes(toml: str) -> dict[str, str]:
 def test_the_file_of_the_specification_parses_to_the_defaults(tmp_path: Path) -> None:
     path = tmp_path / "dreams.toml"
     path.write_text(SPECIFIED)
-    assert config.load(path) == config.defaults() == config.load(None)
+    loaded = config.load(path)
+    # The one default that is another than specified: at 0.7 nearly every pair passes that shares nothing.
+    assert loaded.dream.rem.min_semantic_leap == 0.7
+    loaded.dream.rem.min_semantic_leap = config.defaults().dream.rem.min_semantic_leap
+    assert loaded == config.defaults() == config.load(None)
 
 
 @pytest.mark.parametrize(("path", "field"), list(fields()))

@@ -96,10 +96,11 @@ class Cycle:
         arrays = snapshot_files.read(Path(self._start.snapshot))
         if arrays is None:
             raise UnreadableSnapshot(f"no whole snapshot at {self._start.snapshot}")
-        self._memories = memory_columns.read(arrays)
-        ready = self._replay.prepare(arrays) if self._has_nrem else self._ready()
         self._compresses = self._has_nrem and _compresses(self._start.config, arrays)
+        if self._compresses or self._has_rem:
+            self._memories = memory_columns.read(arrays)
         self._explores = self._has_rem and np.count_nonzero(self._memories.findable) > 1
+        ready = self._replay.prepare(arrays) if self._has_nrem else self._ready()
         self._reserved_s = 0.0
         if self._compresses:
             cues = min(ready.nodes, self._start.config.quality.probe_cues)
@@ -131,12 +132,15 @@ class Cycle:
     def _run(self) -> Iterator[RunDreamResponse]:
         budget = self._start.budget_seconds + self._journal.before_s
         reason: EndReason.ValueType = _NOTHING
-        merged = Merged.of(self._memories, self._staged)
-        nrem_steps = 0
+        night: Night | None = None
         if self._has_nrem:
-            reason, nrem_steps, merged = yield from self._nrem(merged, budget * self._nrem_share)
+            reason = yield from self._replayed(budget * self._nrem_share)
+        if self._compresses and reason != _ABORTED:
+            yield RunDreamResponse(checkpoint=self._checkpoint())
+            night = self._night()
+            reason = yield from self._compressed(night, reason, budget * self._nrem_share)
         if self._explores and reason != _ABORTED:
-            reason = yield from self._rem(reason, nrem_steps, merged, budget)
+            reason = yield from self._rem(reason, night, budget)
         yield RunDreamResponse(
             ended=Ended(
                 reason=reason,
@@ -148,21 +152,18 @@ class Cycle:
 
     # ── the phases ──────────────────────────────────────────────────────────────
 
-    def _nrem(
-        self, merged: Merged, budget: float
-    ) -> Generator[RunDreamResponse, None, tuple[EndReason.ValueType, int, Merged]]:
-        """How it ended, the steps that it has beside the replay, and what it merged."""
-        reason = self._replay_ended
-        if not reason:
-            reason = yield from self._replay.run(max(budget - min(self._reserved_s, budget / 2), 0.0))
-            if reason != _ABORTED:
-                self._replay_ended = reason
-        weights, living = self._replay.learned()
-        self._memories = self._memories._replace(weights=weights, edges_alive=living)
-        if not self._compresses or reason == _ABORTED:
-            return reason, 0, merged
-        yield RunDreamResponse(checkpoint=self._checkpoint())
-        night = Night(
+    def _replayed(self, budget: float) -> Generator[RunDreamResponse, None, EndReason.ValueType]:
+        if self._replay_ended:
+            return self._replay_ended
+        reason = yield from self._replay.run(max(budget - min(self._reserved_s, budget / 2), 0.0))
+        if reason != _ABORTED:
+            self._replay_ended = reason
+        return reason
+
+    def _night(self) -> Night:
+        """The compression of what the replay left."""
+        self._learn()
+        return Night(
             self._memories,
             self._replay.replayed,
             self._start.config,
@@ -171,25 +172,38 @@ class Cycle:
             self._staged,
             self._found,
         )
+
+    def _learn(self) -> None:
+        weights, living = self._replay.learned()
+        self._memories = self._memories._replace(weights=weights, edges_alive=living)
+
+    def _compressed(
+        self, night: Night, before: EndReason.ValueType, budget: float
+    ) -> Generator[RunDreamResponse, None, EndReason.ValueType]:
+        reason = before
         if self._steps_done < night.steps:
-            reason = yield from self._take(night, 0, reason, budget, self._nrem_progress, self._found)
+            reason = yield from self._take(night, 0, before, budget, self._nrem_progress, self._found)
         # What it did not come to is for another night; REM begins behind it all the same.
-        if reason != _ABORTED:
-            self._steps_done = max(self._steps_done, night.steps)
-        return reason, night.steps, night.merged
+        if reason != _ABORTED and self._steps_done < night.steps:
+            self._steps_done = night.steps
+            yield RunDreamResponse(checkpoint=self._checkpoint())
+        return reason
 
     def _rem(
-        self, before: EndReason.ValueType, first: int, merged: Merged, budget: float
+        self, before: EndReason.ValueType, night: Night | None, budget: float
     ) -> Generator[RunDreamResponse, None, EndReason.ValueType]:
+        if night is None and self._has_nrem:
+            self._learn()
         rem = Rem(
             self._memories,
-            merged,
+            night.merged if night else Merged.of(self._memories, self._staged),
             self._start.config,
             self._start.recall,
             self._start.seed,
             self._staged,
             self._explored,
         )
+        first = night.steps if night else 0
         # So that whoever watches sees the phase change before there is anything to tell of it.
         yield self._progressed(self._rem_progress(Where(dream_pb2.SUB_PHASE_LINKING, 0.0, Step("", 0, 0)), budget))
         return (yield from self._take(rem, first, before, budget, self._rem_progress, self._explored))

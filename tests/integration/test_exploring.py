@@ -11,7 +11,7 @@ from dreamsvc.v1.dream_pb2 import Dream
 from dreamsvc.v1.dream_service_pb2 import GetDreamMapRequest, ListBlindSpotsRequest, RevertRequest
 from dreamsvc.v1.memory_pb2 import Memory
 from dreamsvc.v1.memory_service_pb2 import FeedbackRequest, GetMemoryRequest, GetStatsRequest, RememberRequest
-from tests.integration.served import CONVERGE, Calls, InThread
+from tests.integration.served import CONVERGE, Calls, InThread, until
 
 pytestmark = pytest.mark.integration
 
@@ -173,7 +173,8 @@ def test_what_callers_say_was_of_use_together_is_found_together(dreaming: InThre
     pair = [used[0], used[5]]
     request = FeedbackRequest(space=explored, recall_id=answer.recall_id, used_ids=pair)
     assert calls.memories.Feedback(request).pairs == 1
-    assert calls.memories.GetStats(GetStatsRequest(space=explored)).coactivations >= 1
+    # What the recall returned together is noted soon after it: ten pairs of the first five, and the one from above.
+    until(lambda: calls.memories.GetStats(GetStatsRequest(space=explored)).coactivations >= 11)
     dream = calls.trigger(explored, blocking=True, seed=7).dream
     assert dream.state == Dream.STATE_SUCCEEDED, dream
     edges = calls.memories.GetMemory(GetMemoryRequest(space=explored, id=pair[0], with_edges=True)).edges

@@ -96,5 +96,7 @@ def test_a_space_without_edges_may_get_some() -> None:
     for part in (config.redundancy, config.consolidation, config.schema, config.shortcuts):
         part.enabled = False
     config.consolidation.topics = False
+    assert estimate(10, 0, 4, None, config).edges_touched > 0
+    config.linking.enabled = config.rem.explore = False
     assert estimate(10, 0, 4, None, config).edges_touched == 0
     assert estimate(10, 7, 4, None, config).edges_touched == 7
