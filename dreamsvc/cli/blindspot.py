@@ -6,7 +6,7 @@ from dreamsvc_client import Client
 
 from dreamsvc.cli import output
 from dreamsvc.cli.call import calling
-from dreamsvc.cli.command import EXIT_OK, EXIT_USAGE, Command, add_call_arguments, count
+from dreamsvc.cli.command import EXIT_OK, EXIT_USAGE, Command, add_call_arguments, count, next_page
 from dreamsvc.cli.output import counted
 from dreamsvc.cli.problems import print_problem
 from dreamsvc.v1.blind_spot_pb2 import BlindSpot, BlindSpotEnd
@@ -66,7 +66,8 @@ def _list(client: Client, args: argparse.Namespace) -> int:
     if not page.blind_spots:
         print("no blind spots")
     if page.next_page_token:
-        print(f"more: dreamsvc blindspot --page-token {page.next_page_token}")
+        filters = {"--state": args.state or (), "--dream": [args.dream]}
+        print(next_page("blindspot", page.next_page_token, args, filters))
     return EXIT_OK
 
 
@@ -75,11 +76,11 @@ def _spot_text(spot: BlindSpot) -> str:
     lines = [
         f"{spot.id}  {state}, confidence {spot.confidence:.2f}",
         *(f"    {line}" for line in _pair_text(spot).splitlines()),
-        f"    distance {spot.semantic_distance:.2f}, reach in common {spot.causal_overlap:.2f}"
-        + "".join(f"; {output.plain(evidence)}" for evidence in spot.evidence),
+        f"    far in meaning by {spot.semantic_distance:.2f}, reach in common {spot.causal_overlap:.2f}",
     ]
-    if spot.meeting:
-        lines.append(f"    by way of {', '.join(_end_text(end) for end in spot.meeting)}")
+    # Where both meet is in the evidence, in fewer words.
+    if spot.evidence:
+        lines.append("    " + "; ".join(output.plain(evidence) for evidence in spot.evidence))
     return "\n".join(lines)
 
 
@@ -88,11 +89,13 @@ def _pair_text(spot: BlindSpot) -> str:
 
 
 def _end_text(end: BlindSpotEnd) -> str:
-    return f"“{output.shortened(end.text, _TEXT_SHOWN)}”" if end.text else output.plain(end.key or end.id)
+    """With the name that `dreamsvc get` takes: two memories may have one title."""
+    name = output.plain(end.key or end.id)
+    return f"“{output.shortened(end.text, _TEXT_SHOWN)}”  [{name}]" if end.text else name
 
 
 def _feedback_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recall", metavar="RECALL_ID", help="recall_id of the answer, which `recall --json` shows")
+    parser.add_argument("recall", metavar="RECALL_ID", help="of the recall, which `recall` tells, also with --json")
     parser.add_argument("ids", metavar="ID", nargs="+", help="ids or keys of the memories that were of use together")
     add_call_arguments(parser)
 
@@ -112,11 +115,13 @@ COMMANDS = {
     "blindspot": Command(
         description=(
             "Lists what REM phases found: memories far apart in meaning that belong together, and why.\n"
+            "Verified: texts or times of both speak for it too. Hypothesis: the structure of the graph alone does.\n"
             "Of a pair that is accepted the edge is trusted; one that is rejected is never proposed again."
         ),
         examples="""
             blindspot
-            blindspot --state hypothesis --limit 5
+            blindspot --state verified --limit 5
+            blindspot --dream 01890a5d-ac96-774b-bcce-b302099a8057 --json | jq -r '.blind_spots[].evidence[]'
             blindspot accept 01890a5d-ac96-874b-bcce-b302099a8057
             blindspot reject 01890a5d-ac96-874b-bcce-b302099a8057
         """,
@@ -126,7 +131,7 @@ COMMANDS = {
     "feedback": Command(
         description=(
             "Says which memories of a recall were of use together; the next dream strengthens what joins them.\n"
-            "A recall is known for an hour."
+            "A recall is known for an hour, and until the server restarts."
         ),
         examples="""
             feedback 01890a5d-ac96-774b-bcce-b302099a8057 deploy-steps vpn-rules

@@ -3,7 +3,8 @@
 import argparse
 import os
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -64,6 +65,14 @@ def add_call_arguments(parser: argparse.ArgumentParser) -> None:
         "--timeout", metavar="TIME", type=duration_s, default=30.0, help="how long to wait for an answer (default: 30s)"
     )
     add_json_argument(parser)
+
+
+def next_page(command: str, page_token: str, args: argparse.Namespace, filters: Mapping[str, Iterable[str]]) -> str:
+    """The command that shows the page after this one; a token holds for the same space and filters only."""
+    words = ["dreamsvc", command]
+    for option, values in {**filters, "--space": [] if args.space == "default" else [args.space]}.items():
+        words += [word for value in values if value for word in (option, value)]
+    return f"more: {shlex.join([*words, '--page-token', page_token])}"
 
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:

@@ -46,8 +46,8 @@ def compression_rows(report: Compression) -> Iterator[Row]:
 
 
 def _change(before: int, after: int, text: Callable[[int], str]) -> str:
-    """E.g. "1,200 -> 130 (9.2:1)"."""
-    ratio = ratio_text(before, after)
+    """E.g. "1,200 -> 130 (9.2:1)"; without a ratio where it grew."""
+    ratio = ratio_text(before, after) if after <= before else ""
     return f"{text(before)} -> {text(after)}" + (f" ({ratio})" if ratio else "")
 
 
@@ -125,7 +125,8 @@ def _verdict(retention: Retention) -> str:
 def lift_text(lift: Lift) -> str:
     """E.g. "54.0 % -> 56.1 % recall@5 over 250 hidden pairs: +2.1 points (95 % interval -0.4 to +4.6)"."""
     if not lift.measured:
-        return "not measured"
+        pairs = counted(lift.pairs, "trusted pair is", "trusted pairs are")
+        return "not measured" + (f": {pairs} too few" if lift.pairs else "")
     found = f"{percent_text(lift.before)} -> {percent_text(lift.after)} recall@5"
     interval = f"95 % interval {lift.lift_low:+.1f} to {lift.lift_high:+.1f}"
     pairs = counted(lift.pairs, "hidden pair", "hidden pairs")

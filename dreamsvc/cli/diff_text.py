@@ -82,7 +82,12 @@ def group_of(edit: DreamEdit) -> Group:
 
 def summary(counts: dict[Group, int]) -> str:
     """E.g. "52 eliminated, 130 merged, 12 new edges"."""
-    return ", ".join(f"{number:,} {group.words}" for group, number in counts.items() if number) or "no edits"
+    return ", ".join(_counted(number, group) for group, number in counts.items() if number) or "no edits"
+
+
+def _counted(number: int, group: Group) -> str:
+    words = group.words
+    return counted(number, words.removesuffix("s") if words.endswith("edges") else words, words)
 
 
 def lines(edits: Grouped, detail: Detail, see_all: str) -> Iterator[str]:
@@ -95,7 +100,8 @@ def lines(edits: Grouped, detail: Detail, see_all: str) -> Iterator[str]:
         for edit in shown:
             yield from edit_lines(edit, detail)
         if total > len(shown):
-            yield f"… and {total - len(shown):,} more {group.words}; `{see_all}` shows all"
+            more = _counted(total - len(shown), group).replace(" ", " more ", 1)
+            yield f"… and {more}; `{see_all}` shows all"
 
 
 def edit_lines(edit: DreamEdit, detail: Detail) -> Iterator[str]:

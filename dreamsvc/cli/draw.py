@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -59,6 +60,8 @@ def _draw(client: Client, args: argparse.Namespace) -> int:
         counted(drawn.links, "link", "links"),
     ]
     print(f"{target}: {', '.join(told)}" + (f" of dream {dream}" if dream else ""))
+    if dream and not drawn.walks:
+        print("note: this dream walked nowhere; the picture shows where memories lie now", file=sys.stderr)
     return EXIT_OK
 
 

@@ -32,6 +32,8 @@ DPI = {"png": 140, "svg": 110}
 # Where the column beside the disk begins, in widths.
 LEFT = 0.693
 LABELLED = 12
+# Characters of a line beside the disk.
+_LINE = 56
 KINDS_SHOWN = 7
 # Points along a way.
 FINE, COARSE = 40, 16
@@ -308,9 +310,11 @@ def _list_finds(figure: Figure, shown: GetDreamMapResponse, labelled: Sequence[_
         told = f"{_line(one)}\n{_line(other)}"
         figure.text(LEFT + 0.02, y, told, size=8.8, color=INK, va="top", linespacing=1.2, parse_math=False)
         if find.edge.evidence:
-            why = _line(find.edge.evidence)
+            # The first of what speaks for it, whole, rather than the beginning of all.
+            whole = find.edge.evidence
+            why = _line(whole if len(whole) <= _LINE else whole.split("; ")[0])
             figure.text(LEFT + 0.02, y - 0.0315, why, size=8, color=FAINT, va="top", style="italic", parse_math=False)
 
 
 def _line(text: str) -> str:
-    return textwrap.shorten(plain(text), 56, placeholder="…") or "(no text)"
+    return textwrap.shorten(plain(text), _LINE, placeholder="…") or "(no text)"

@@ -7,7 +7,7 @@ from dreamsvc_client import Client
 
 from dreamsvc.cli import output, watching
 from dreamsvc.cli.call import calling
-from dreamsvc.cli.command import EXIT_INTERRUPTED, EXIT_OK, Command, add_call_arguments, count, duration_s
+from dreamsvc.cli.command import EXIT_INTERRUPTED, EXIT_OK, Command, add_call_arguments, count, duration_s, next_page
 from dreamsvc.cli.output import counted
 from dreamsvc.v1.dream_pb2 import (
     DREAM_PHASE_FULL_CYCLE,
@@ -180,25 +180,27 @@ def _dreams(client: Client, args: argparse.Namespace) -> int:
         print("no dreams")
         return EXIT_OK
     listed = output.table(
-        "dream", "started", "state", ">ratio", ">replayed", ">stronger", ">weaker", ">pruned", ">wakes", ">time"
+        *("dream", "started (UTC)", "state", ">ratio", ">replayed"),
+        *(">stronger", ">weaker", ">pruned", ">links", ">finds", ">time"),
     )
     for dream in page.dreams:
         report = dream.report
         listed.add_row(
             dream.id,
-            output.time_text(dream.start_time),
+            output.time_text(dream.start_time)[:16],
             watching.state_word(dream) + (" (dry run)" if dream.dry_run else ""),
             output.ratio_text(report.compression.nodes_before, report.compression.nodes_after),
             f"{report.nodes_replayed:,}",
             f"{report.edges_strengthened:,}",
             f"{report.edges_weakened:,}",
             f"{report.edges_pruned:,}",
-            str(report.wakes),
+            f"{report.exploration.linking.links:,}",
+            f"{report.exploration.verified:,}",
             output.seconds_text(report.seconds),
         )
     output.console().print(listed)
     if page.next_page_token:
-        print(f"more: dreamsvc dreams --page-token {page.next_page_token}")
+        print(next_page("dreams", page.next_page_token, args, {"--state": args.state or ()}))
     return EXIT_OK
 
 

@@ -33,7 +33,11 @@ def linking_rows(linking: Linking) -> Iterator[Row]:
     yield "links", f"{linking.links:,} between {read}"
     yield "  of", ", ".join(found)
     yield "  index", f"{linking.expanded:,} memories are also found by what they are linked to"
-    yield "  probe", probe_text(linking.probe) + ("; refused, nothing of it is kept" if linking.refused else "")
+    # A probe asks about cut out sentences, and about edges that no dream made.
+    unproven = linking.links and not linking.probe.measured
+    why = ": too few texts of several sentences, and edges of your own; the links are kept unproven" if unproven else ""
+    told = "; refused, nothing of it is kept" if linking.refused else why
+    yield "  probe", probe_text(linking.probe) + told
 
 
 def probe_text(probe: PseudoQueries) -> str:

@@ -32,6 +32,7 @@ from dreamsvc.v1.dream_service_pb2 import GenerateResponse, SimulateResponse
 
 _EDITS_SHOWN = 10
 _MEMORIES_SHOWN = 5
+_STEP_SHOWN = 60
 
 SIMULATE_EXIT_CODES = """exit codes:
   0    it dreamed
@@ -70,10 +71,11 @@ def _print_generated(answer: GenerateResponse) -> None:
     output.print_text(answer.output)
     print()
     for number, step in enumerate(answer.trace, 1):
-        output.print_text(f"{number:>2}  {step.link_strength:.2f}  {step.how}  [{step.memory_id}]")
+        said = output.shortened(step.content, _STEP_SHOWN)
+        output.print_text(f"{number:>2}  {step.link_strength:.2f}  {step.how}: “{said}”  [{step.memory_id}]")
     measured = answer.metadata
     print(
-        f"\ncreativity {measured.creativity_score:.2f}, coherence {measured.coherence_score:.2f}"
+        f"\nmeasured on it: creativity {measured.creativity_score:.2f}, coherence {measured.coherence_score:.2f}"
         f" (seed {measured.seed}, {measured.duration_ms:.1f} ms)"
     )
 

@@ -10,7 +10,7 @@ from google.protobuf.struct_pb2 import Struct
 from dreamsvc import clock, entropy
 from dreamsvc.cli import memory_text, output
 from dreamsvc.cli.call import calling
-from dreamsvc.cli.command import EXIT_OK, Command, add_call_arguments, count, moment, unit_share
+from dreamsvc.cli.command import EXIT_OK, Command, add_call_arguments, count, moment, next_page, unit_share
 from dreamsvc.cli.output import counted
 from dreamsvc.v1.memory_pb2 import Edge, Memory
 
@@ -64,7 +64,7 @@ def _remember(client: Client, args: argparse.Namespace) -> int:
         output.print_json(answer)
     else:
         verb = "remembered" if answer.memories_created else "changed" if answer.memories_updated else "unchanged"
-        linked = f", {answer.edges_created} new edges" if answer.edges_created else ""
+        linked = f", {counted(answer.edges_created, 'new edge', 'new edges')}" if answer.edges_created else ""
         print(f"{verb}: {answer.ids[0]}{linked}")
     return EXIT_OK
 
@@ -93,7 +93,8 @@ def _memories(client: Client, args: argparse.Namespace) -> int:
     else:
         print("no memories")
     if page.next_page_token:
-        print(f"more: dreamsvc memories --page-token {page.next_page_token}")
+        told = next_page("memories", page.next_page_token, args, {"--kind": args.kind})
+        print(told + (" --deleted" if args.deleted else ""))
     return EXIT_OK
 
 

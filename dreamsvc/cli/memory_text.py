@@ -39,13 +39,17 @@ def print_memory(memory: Memory) -> None:
             ("importance", f"{memory.importance:.3g}{', pinned' if memory.pinned else ''}"),
             ("role", _role_text(memory)),
             *((label, output.time_text(stamp)) for label, stamp in times.items() if stamp.ByteSize()),
-            ("counts", f"recalled {memory.access_count:,} times, replayed by {memory.replay_count:,} dreams"),
+            ("counts", f"recalled {_times(memory.access_count)}, replayed {_times(memory.replay_count)}"),
             ("metadata", json.dumps(json_format.MessageToDict(memory.metadata)) if memory.metadata.fields else ""),
         ]
     )
     if memory.text:
         print()
         output.print_text(memory.text)
+
+
+def _times(number: int) -> str:
+    return output.counted(number, "time", "times")
 
 
 def _role_text(memory: Memory) -> str:

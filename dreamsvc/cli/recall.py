@@ -48,12 +48,12 @@ def _recall(client: Client, args: argparse.Namespace) -> int:
         console.print(_hit_text(rank, hit), soft_wrap=True)
     if not answer.hits:
         print("nothing found" + (f" within {args.tokens:,} tokens" if args.tokens else ""))
-    for note in _notes(answer, args.tokens):
+    for note in _notes(answer, args.tokens, args.space):
         print(f"note: {note}", file=sys.stderr)
     return EXIT_OK
 
 
-def _notes(answer: RecallResponse, token_budget: int | None) -> Iterator[str]:
+def _notes(answer: RecallResponse, token_budget: int | None, space: str) -> Iterator[str]:
     if answer.similar_left_out:
         left_out = counted(answer.similar_left_out, "memory that says", "memories that say")
         were = "was" if answer.similar_left_out == 1 else "were"
@@ -64,6 +64,10 @@ def _notes(answer: RecallResponse, token_budget: int | None) -> Iterator[str]:
         yield output.plain(answer.notice)
     if answer.woke_dream:
         yield f"this woke the dream {answer.woke_dream}; the next trigger goes on with it"
+    # One memory makes no pair.
+    if answer.recall_id and len(answer.hits) > 1:
+        of_space = "" if space == "default" else f" --space {space}"
+        yield f"were some of use together? dreamsvc feedback {answer.recall_id} ID ID{of_space}"
 
 
 def _hit_text(rank: int, hit: Hit) -> Text:
@@ -75,7 +79,8 @@ def _hit_text(rank: int, hit: Hit) -> Text:
     if hit.superseded_by:
         text.append(f"\n           superseded by {output.plain(hit.superseded_by)}", style="bold")
     text.append(f"\n           {output.shortened(memory.text, 200)}" if memory.text else "")
-    text.append(f"\n           {output.plain(memory.key or memory.id)}", style="dim")
+    if memory.title:
+        text.append(f"\n           {output.plain(memory.key or memory.id)}", style="dim")
     return text
 
 

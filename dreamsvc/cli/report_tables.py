@@ -18,8 +18,9 @@ def tables(report: DreamReport) -> Iterator[Table]:
     only_rem = report.HasField("exploration") and not report.compression.HasField("redundancy")
     if report.HasField("compression") and not only_rem:
         yield _table("compression", compression_rows(report.compression))
-    if report.HasField("exploration"):
-        yield _table("exploration", exploration_rows(report.exploration))
+    # A dream that was over before REM has nothing to say of it.
+    if report.HasField("exploration") and (explored := list(exploration_rows(report.exploration))):
+        yield _table("exploration", explored)
     if report.HasField("quality"):
         yield _table("quality", quality_rows(report.quality))
 

@@ -9,6 +9,7 @@ from dreamsvc.cli import output, watching
 from dreamsvc.cli.call import calling
 from dreamsvc.cli.command import EXIT_INTERRUPTED, EXIT_OK, Command, add_call_arguments
 from dreamsvc.cli.dream import EXIT_CODES
+from dreamsvc.cli.output import counted
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.dream_pb2 import Dream, SleepState
 from dreamsvc.v1.dream_service_pb2 import GetStatusResponse, WakeLatency
@@ -101,7 +102,11 @@ def _dream_text(dream: Dream) -> str:
     changed = report.edges_strengthened + report.edges_weakened + report.edges_pruned
     size = report.compression
     merged = f", memories {size.nodes_before:,} -> {size.nodes_after:,}" if report.HasField("compression") else ""
-    return f"{text}: {report.nodes_replayed:,} replayed, {changed:,} edges changed{merged}" + (
+    explored = report.exploration
+    links = counted(explored.linking.links, "link", "links")
+    spots = counted(explored.verified, "blind spot", "blind spots")
+    found = f", {links}, {spots}" if explored.queries else ""
+    return f"{text}: {report.nodes_replayed:,} replayed, {changed:,} edges changed{merged}{found}" + (
         f" ({dream.message})" if dream.message else ""
     )
 

@@ -121,7 +121,15 @@ def _progress() -> Progress:
 
 COMMANDS = {
     "import": Command(
-        description="Reads a file of memories: all of it, or nothing. The same file again changes nothing.",
+        description=(
+            "Reads a file of memories: all of it, or nothing. The same file again changes nothing.\n\n"
+            "One JSON object a line; all but type and key (or id) may be left out:\n"
+            '  {"type": "memory", "key": "tea", "kind": "fact", "title": "Tea", "text": "She likes green tea.",\n'
+            '   "event_time": "2026-03-01T12:00:00Z", "importance": 0.7, "aliases": ["chai"],\n'
+            '   "metadata": {"session": "chat-7", "entities": ["Ada"]}}\n'
+            '  {"type": "edge", "source": "tea", "target": "cup", "edge_type": "NEEDS", "weight": 0.6}\n'
+            "Facts and both keys of the metadata help dreams; an edge may name memories that are stored."
+        ),
         examples="""
             import memory.jsonl
             import memory.jsonl.gz --dry-run

@@ -56,7 +56,7 @@ logger = logging.getLogger(__name__)
 KILL_AT = 0.85
 NOTHING = {
     dream_pb2.DREAM_PHASE_NREM: "no memory is due for replay, and nothing could be merged",
-    dream_pb2.DREAM_PHASE_REM: "there are not two memories to explore between",
+    dream_pb2.DREAM_PHASE_REM: "there are not two memories to explore between, or nothing was found to link",
     dream_pb2.DREAM_PHASE_FULL_CYCLE: "no memory is due for replay, and nothing could be merged or explored",
 }
 

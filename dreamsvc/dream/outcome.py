@@ -9,7 +9,7 @@ from dreamsvc.memory.sqlite import ChangeId
 from dreamsvc.memory.store import Store
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.config_pb2 import DreamConfig
-from dreamsvc.v1.dream_pb2 import Dream
+from dreamsvc.v1.dream_pb2 import Dream, DreamReport
 
 
 async def fold(store: Store, journal: Journal, change: ChangeId, dream: Dream) -> None:
@@ -52,7 +52,13 @@ async def assess(journal: Journal, dream: Dream, config: DreamConfig) -> None:
     size = await asyncio.to_thread(journal.size, dream.space)
     folded = await asyncio.to_thread(journal.folded_count, dream.space)
     memories = size.active - size.containers + size.facets + folded
-    dream.report.quality.CopyFrom(quality.assess(dream.report, memories, config))
+    report = dream.report
+    if dream.phase == dream_pb2.DREAM_PHASE_REM:
+        # How large the memory is stands in every report; REM alone merges nothing, and is not to be graded by it.
+        report = DreamReport()
+        report.CopyFrom(dream.report)
+        report.ClearField("compression")
+    dream.report.quality.CopyFrom(quality.assess(report, memories, config))
 
 
 def show(dream: Dream, done: operations.ReadBack) -> None:

@@ -304,7 +304,9 @@ class Scheduler:
         """What a dream would touch and take; raises NotFound."""
         graph = self._store.graph(space).view
         last, _ = self._history.get(space) or await self._look_up(space)
-        return estimates.estimate(graph.n, graph.m, graph.dense.dimension, last, self._config)
+        # One phase takes less than the full cycle that is asked about.
+        whole = last if last is not None and last.phase == dream_pb2.DREAM_PHASE_FULL_CYCLE else None
+        return estimates.estimate(graph.n, graph.m, graph.dense.dimension, whole, self._config)
 
     async def _settled(self, space: str) -> None:
         """Waits while the outcome of a dream that was woken is being written down."""

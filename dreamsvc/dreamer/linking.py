@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from dreamsvc.dreamer.following import next_to_each_other
 from dreamsvc.dreamer.memories import Memories
-from dreamsvc.dreamer.mentions import Mentions, Names, find_mentions, find_sayings, read_names, spelled
+from dreamsvc.dreamer.mentions import Mentions, Names, as_written, find_mentions, find_sayings, read_names, spelled
 from dreamsvc.dreamer.merging import Edges, Pairs, Search, Step, joined
 from dreamsvc.dreamer.rare_names import RareNames, find_rare_names, pairs_of
 from dreamsvc.dreamer.reach import found_in
@@ -114,7 +114,7 @@ def _told(
     titled = rows if config.mentions and budget else rows[:0]
     most = config.max_document_frequency if config.shared_entities and budget else 0
     names = yield from read_names(memories, words, titled)
-    sayings = yield from find_sayings(words, names)
+    sayings = yield from as_written(words, names, (yield from find_sayings(words, names)))
     mentions = yield from find_mentions(words, names, sayings, changed)
     rare = yield from find_rare_names(memories, words, rows, most)
     shared = yield from pairs_of(rare, changed)

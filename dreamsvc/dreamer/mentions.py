@@ -41,6 +41,8 @@ class Names(NamedTuple):
     starts: NDArray[np.int64]  # [m + 1]
     owners: NDArray[np.int32]  # rows, ascending for each name
     owner_starts: NDArray[np.int64]  # [m + 1]
+    # Common words that are names by themselves where they are written with a capital: "Will".
+    proper: frozenset[int] = frozenset()
 
     def words(self, name: int) -> NDArray[np.int32]:
         return self.flat[self.starts[name] : self.starts[name + 1]]
@@ -89,6 +91,8 @@ def forms_of(memories: Memories, row: int) -> Iterator[str]:
 def read_names(memories: Memories, words: Words, rows: NDArray[np.integer]) -> Search[Names]:
     """The names of rows that can be looked for: fewer than SHARED_BY memories have them, and they tell something."""
     held: dict[bytes, list[int]] = {}
+    proper: set[int] = set()
+    small: set[int] = set()
     sizes = memories.titles.sizes() + memories.names.sizes()
     for done, row in enumerate(rows.tolist()):
         # No title of a name's words is longer; a title may be as long as a text.
@@ -97,12 +101,15 @@ def read_names(memories: Memories, words: Words, rows: NDArray[np.integer]) -> S
                 name = numbers_of(tokenize(form), words)
                 if name is None or not tells(name, words):
                     continue
+                if len(name) == 1:
+                    (proper if form[:1].isupper() else small).add(int(name[0]))
                 owners = held.setdefault(name.tobytes(), [])
                 if len(owners) < SHARED_BY and owners[-1:] != [row]:
                     owners.append(row)
         if done % NAMED == NAMED - 1:
             yield Step("names", done, len(rows))
-    return (yield from named(held, SHARED_BY - 1))
+    names = yield from named(held, SHARED_BY - 1)
+    return names._replace(proper=frozenset(word for word in proper - small if words.lower[word]))
 
 
 def named(held: dict[bytes, list[int]], most: int) -> Search[Names]:
@@ -195,6 +202,25 @@ def find_sayings(words: Words, names: Names) -> Search[Sayings]:
     yield Step("mentions", len(words.flat), len(words.flat))
     rows, name = np.divmod(keys, max(1, m))
     return Sayings(rows.astype(np.int32), name.astype(np.int32))
+
+
+def as_written(words: Words, names: Names, sayings: Sayings) -> Search[Sayings]:
+    """Without those where a text has a name of one word as a common word: "will" is not "Will"."""
+    doubtful = np.zeros(len(names.starts) - 1, np.bool_)
+    first = names.starts[:-1]
+    doubtful[np.diff(names.starts) == 1] = True
+    proper = np.fromiter(names.proper, np.int32, len(names.proper))
+    doubtful &= np.isin(names.flat[first], proper) if len(first) else False
+    yield Step("mentions", 0, 1)
+    meant = np.ones(len(sayings.rows), np.bool_)
+    places = np.flatnonzero(doubtful[sayings.names]) if len(sayings.names) else np.zeros(0, np.int64)
+    for done, place in enumerate(places.tolist()):
+        row, word = int(sayings.rows[place]), int(names.flat[first[sayings.names[place]]])
+        written = words.capitals[words.capital_starts[row] : words.capital_starts[row + 1]]
+        meant[place] = bool((written == word).any())
+        if done % SAYINGS == SAYINGS - 1:
+            yield Step("mentions", done, len(places))
+    return Sayings(sayings.rows[meant], sayings.names[meant])
 
 
 def find_mentions(words: Words, names: Names, sayings: Sayings, changed: NDArray[np.bool_]) -> Search[Mentions]:

@@ -1,9 +1,9 @@
 """Which memories share a name that hardly any other has.
 
-A name is a word that is written with a capital wherever it stands. Of scripts without capitals any rare word may be
-one, and counts a quarter. What callers say that a memory is about is a name, whatever its case and however many words
-it has; who says it in a text has it too. A name of df memories brings each two of them together by
-ln(1 + N/df) / ln(1 + N/2) / (df - 1): by 1 where only they have it.
+A name is a word that is written with a capital wherever it stands, and not only where sentences begin. Of scripts
+without capitals any rare word may be one, and counts a quarter. What callers say that a memory is about is a name,
+whatever its case and however many words it has; who says it in a text has it too. A name of df memories brings each two
+of them together by ln(1 + N/df) / ln(1 + N/2) / (df - 1): by 1 where only they have it.
 
 n: rows. N: memories that were read. r: names. h: where a memory has a name. p: pairs.
 """
@@ -131,7 +131,8 @@ def _of_one_word(words: Words, most: int, known: set[int]) -> Search[_Names]:
             if word in known or spelled in FUNCTION_WORDS:
                 continue
             if not words.lower[word]:
-                cased[word] = len(spelled) >= SHORTEST
+                # At the beginning of a sentence any word has a capital.
+                cased[word] = len(spelled) >= SHORTEST and bool(words.within[word])
             else:
                 caseless[word] = is_caseless(spelled)
         yield Step("names", start, len(rare))

@@ -21,14 +21,15 @@ from dreamsvc.dreamer import blind_spots, expanding, exploring, linking, modulat
 from dreamsvc.dreamer.linking import Link
 from dreamsvc.dreamer.memories import Memories
 from dreamsvc.dreamer.merged import Merged
-from dreamsvc.dreamer.merging import Step
+from dreamsvc.dreamer.merging import Search, Step
 from dreamsvc.dreamer.probes import pseudo_queries
+from dreamsvc.dreamer.schemas import SCHEMA
 from dreamsvc.dreamer.telling import Telling
 from dreamsvc.dreamer.v1.operations_pb2 import Operations
 from dreamsvc.dreamer.vocabulary import read_words
 from dreamsvc.dreamer.whereabouts import Part, Where, at
 from dreamsvc.v1 import dream_pb2
-from dreamsvc.v1.config_pb2 import DreamConfig, RecallConfig
+from dreamsvc.v1.config_pb2 import DreamConfig, LinkingConfig, RecallConfig
 from dreamsvc.v1.dream_pb2 import Exploration
 
 _LINKING = dream_pb2.SUB_PHASE_LINKING
@@ -40,6 +41,8 @@ _PROBES = dream_pb2.SUB_PHASE_PROBES
 # Shares of the whole at which they begin.
 _CONSOLIDATION_AT, _PROBE_AT, _POSITIONS_AT, _QUERIES_AT, _SPOTS_AT, _GATE_AT = 0.25, 0.4, 0.55, 0.75, 0.8, 0.95
 STEPS = 3
+# Edges looked at in one step.
+READ_EDGES = 65_536
 
 
 class _Pairs(NamedTuple):
@@ -68,8 +71,10 @@ class Rem:
         staged: what earlier steps of the same dream told; found: what they had to say of it, which is added to.
         """
         self.found = found
-        # What another stands for now is not there any more.
-        self._memories = memories._replace(alive=memories.alive & ~merged.gone)
+        # What another stands for is not there any more, and what a dream says of many has nothing of its own to say.
+        schemas = [place for place, name in enumerate(memories.kind_names) if name == SCHEMA]
+        alive = memories.alive & ~merged.gone & ~np.isin(memories.kinds, schemas)
+        self._memories = memories._replace(alive=alive)
         self._merged = merged
         self._config = config
         self._recall = recall
@@ -104,15 +109,15 @@ class Rem:
     # ── the steps ───────────────────────────────────────────────────────────────
 
     def _link(self, telling: Telling) -> Part[None]:
-        memories, config = self._memories, self._config.linking
-        said = self.found.linking
+        memories, said = self._memories, self.found.linking
+        config = yield from at(_LINKING, 0.0, self._left_to_link())
         rows = np.flatnonzero(memories.findable)
         words = yield from at(_LINKING, 0.0, read_words(memories, rows))
         links = yield from at(_LINKING, 0.0, linking.find_links(memories, words, config))
         said.memories_read, said.links = links.read, len(links.links)
         said.mentions, said.shared_entities, said.adjacent = links.mentions, links.shared, links.adjacent
         pairs = _pairs_of(links.links)
-        touched = np.unique(np.concatenate([pairs.src, pairs.dst, self._bare()]))
+        touched = yield from at(_CONSOLIDATION, _CONSOLIDATION_AT, self._touched(pairs))
         search = expanding.expand(memories, words, pairs.src, pairs.dst, pairs.weight, touched, config)
         made = yield from at(_CONSOLIDATION, _CONSOLIDATION_AT, search)
         said.expanded = len(made)
@@ -134,12 +139,44 @@ class Rem:
         telling.expand(made)
         self._links = pairs
 
-    def _bare(self) -> NDArray[np.int32]:
-        """Rows at living edges of which the index knows nothing yet: e.g. users joined them."""
+    def _left_to_link(self) -> Search[LinkingConfig]:
+        """The configuration, less the links that memories got from a night that read them and did not place them.
+
+        Until they have a position they count as changed, and every such night would link all of them once more.
+        """
+        memories, config = self._memories, self._config.linking
+        changed = memories.changed & memories.findable
+        by_names = (linking.MENTIONS, linking.SHARES_ENTITY)
+        kinds = [place for place, name in enumerate(memories.type_names) if name in by_names]
+        made = 0
+        for start in range(0, len(memories.edge_ids), READ_EDGES):
+            part = slice(start, start + READ_EDGES)
+            again = changed[memories.src[part]] & changed[memories.dst[part]] & np.isin(memories.types[part], kinds)
+            made += int(np.count_nonzero(again & memories.edges_alive[part] & ~memories.trusted[part]))
+            yield Step("edges", start, len(memories.edge_ids))
+        left = LinkingConfig()
+        left.CopyFrom(config)
+        left.links_per_memory = max(0.0, config.links_per_memory - made / max(1, np.count_nonzero(changed)))
+        return left
+
+    def _touched(self, pairs: _Pairs) -> Search[NDArray[np.int64]]:
+        """Rows at new links, and at living edges of which the index knows nothing yet: e.g. users joined them.
+
+        And those that this night's replay took an edge from: the index knows of its other end what does not count.
+        """
         memories = self._memories
-        living = memories.edges_alive & ~np.isin(memories.types, _not_followed(memories))
-        ends = np.unique(np.concatenate([memories.src[living], memories.dst[living]]))
-        return ends[memories.findable[ends] & ~memories.expanded[ends]].astype(np.int32)
+        ignored = [place for place, name in enumerate(memories.type_names) if name in expanding.NOT_FOLLOWED]
+        bare, less = np.zeros(len(memories.node_ids), np.bool_), np.zeros(len(memories.node_ids), np.bool_)
+        for start in range(0, len(memories.edge_ids), READ_EDGES):
+            part = slice(start, start + READ_EDGES)
+            living = memories.edges_alive[part] & ~np.isin(memories.types[part], ignored)
+            bare[memories.src[part][living]] = bare[memories.dst[part][living]] = True
+            lost = memories.edges_alive_before[part] & ~memories.edges_alive[part]
+            less[memories.src[part][lost]] = less[memories.dst[part][lost]] = True
+            yield Step("edges", start, len(memories.edge_ids))
+        bare &= memories.findable & (~memories.expanded | less)
+        bare[pairs.src] = bare[pairs.dst] = True
+        return np.flatnonzero(bare)
 
     def _place(self, telling: Telling) -> Part[None]:
         memories = self._memories
@@ -193,10 +230,6 @@ class Rem:
         telling.discover(edges)
         telling.spot(verified, hypotheses)
         found.verified, found.hypotheses, found.novel_edges = len(verified), len(hypotheses), len(edges)
-
-
-def _not_followed(memories: Memories) -> list[int]:
-    return [place for place, name in enumerate(memories.type_names) if name in expanding.NOT_FOLLOWED]
 
 
 def _pairs_of(links: Sequence[Link]) -> _Pairs:

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from dreamsvc.dreamer.adjacency import Adjacency, by_end
 from dreamsvc.dreamer.memories import Memories
 from dreamsvc.dreamer.merging import Rows, Search, Step
-from dreamsvc.dreamer.shortcuts import are_shortcuts
 from dreamsvc.v1.config_pb2 import SchemaConfig
 
 SCHEMA = "schema"
@@ -120,7 +119,8 @@ def _edges(memories: Memories) -> Search[_Edges]:
     ignored = [place for place, name in enumerate(memories.type_names) if name in NOT_PATTERNS]
     wanted = memories.edges_alive & (memories.src != memories.dst) & ~np.isin(memories.types, ignored)
     yield Step("schemas", 0, 1)
-    wanted &= ~are_shortcuts(memories)
+    # What dreams say about memories, shortcuts and links among it, is no pattern of what those say.
+    wanted &= memories.trusted
     yield Step("schemas", 0, 1)
     out = yield from by_end(memories.src, wanted, len(memories.node_ids))
     into = yield from by_end(memories.dst, wanted, len(memories.node_ids))

@@ -14,6 +14,8 @@ from dreamsvc.dreamer.spot_evidence import Judged, time_apart
 from dreamsvc.dreamer.text_evidence import TextEvidence
 
 LABEL = 40  # characters
+# Meeting points that are named; the others are only counted.
+MEETING_NAMED = 3
 
 
 class Spot(NamedTuple):
@@ -74,12 +76,18 @@ class Teller(NamedTuple):
         if self.judged.adjacent[place] > 0:
             found.append(time_apart(self.memories, source, target))
         if meeting:
-            titles = [self.memories.titles[row] for row in (source, target, *meeting)]
-            labels = (self._label(row, titled=titles.count(self.memories.titles[row]) == 1) for row in meeting)
-            found.append("meet at " + ", ".join(f'"{label}"' for label in labels))
+            found.append(self._meeting_words(source, target, meeting))
         if self.judged.linked[place] > 0:
             found.append(f"look like what is linked here ({self.judged.linked[place]:.2f})")
         return found
+
+    def _meeting_words(self, source: int, target: int, meeting: list[int]) -> str:
+        """E.g. 'meet at "Hub", "Oslo" and 3 more'; what would be named twice is named once."""
+        titles = [self.memories.titles[row] for row in (source, target, *meeting)]
+        labels = dict.fromkeys(self._label(row, titled=titles.count(self.memories.titles[row]) == 1) for row in meeting)
+        named = list(labels)[:MEETING_NAMED]
+        more = len(meeting) - len(named)
+        return "meet at " + ", ".join(f'"{label}"' for label in named) + (f" and {more} more" if more else "")
 
     def _label(self, row: int, *, titled: bool) -> str:
         """The title where it tells it from the others, else the beginning of the text."""

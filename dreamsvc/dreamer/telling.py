@@ -152,7 +152,8 @@ class Telling:
             self._edge(one.source, one.target, one.type, one.weight, one.confidence, detail, origin=DISCOVERY)
 
     def spot(self, verified: Sequence[Spot], hypotheses: Sequence[Spot]) -> None:
-        for number, spot in enumerate([*verified, *hypotheses], 1):
+        # The best come last: the store lists what is youngest first.
+        for number, spot in reversed([*enumerate([*verified, *hypotheses], 1)]):
             self._spots.append(
                 FoundBlindSpot(
                     number=number,

@@ -28,6 +28,9 @@ READ, CALL = 12_000, 48
 COUNTED = 16_384
 NOT_A_WORD = -1
 
+# A capital where no sentence begins: behind a word, a comma, a bracket.
+_WITHIN = r"(?<=[\w,;:)\]] )"
+_ASCII_WITHIN = re.compile(_WITHIN + r"[A-Z][A-Za-z0-9]*+", re.ASCII)
 _ASCII_CAPITAL = re.compile(r"(?<![A-Za-z0-9])[A-Z][A-Za-z0-9]*+")
 # Letters of scripts that have capitals, and digits: Latin, Greek, Cyrillic, Armenian, Georgian, Cherokee; with accents.
 _CASED = (
@@ -51,6 +54,7 @@ class Words(NamedTuple):
     capitals: NDArray[np.int32]  # [C], words of row i that it writes with a capital: capital_starts[i : i + 2]
     capital_starts: NDArray[np.int64]  # [n + 1]
     lower: NDArray[np.bool_]  # [V], somebody writes it without a capital
+    within: NDArray[np.bool_]  # [V], somebody writes it with a capital where no sentence begins
     written: dict[int, str]  # by word: how it was first written with a capital
 
     def of(self, row: int) -> NDArray[np.int32]:
@@ -76,10 +80,17 @@ class _Reader:
         self.capitals = array("i")  # as often as they stand
         self.written: dict[int, str] = {}
         self._forms: dict[str, int] = {}  # written with a capital -> word
+        self.within: set[str] = set()  # forms that stand where no sentence begins
 
     def read(self, text: str) -> None:
         self.said.extend(map(self.numbers.__getitem__, tokenize(text)))
-        found = _ASCII_CAPITAL.findall(text) if text.isascii() else _capital().findall(normalize("NFKC", text))
+        if text.isascii():
+            found = _ASCII_CAPITAL.findall(text)
+            self.within.update(_ASCII_WITHIN.findall(text))
+        else:
+            text = normalize("NFKC", text)
+            found = _capital().findall(text)
+            self.within.update(_capital_within().findall(text))
         forms = self._forms
         for form in found:
             word = forms.get(form)
@@ -87,6 +98,11 @@ class _Reader:
                 word = forms[form] = self._word(form)
             if word != NOT_A_WORD:
                 self.capitals.append(word)
+
+    def words_within(self) -> list[int]:
+        """Words that stand with a capital where no sentence begins."""
+        found = (self._forms.get(form, NOT_A_WORD) for form in self.within)
+        return [word for word in found if word != NOT_A_WORD]
 
     def _word(self, form: str) -> int:
         cut = tokenize(form)
@@ -126,6 +142,8 @@ def read_words(memories: Memories, rows: NDArray[np.integer]) -> Search[Words]:
         yield Step("counting words", 0, 1)
     yield from _count(flat, times)
     yield from _count(capitals, written)
+    within = np.zeros(size, np.bool_)
+    within[reader.words_within()] = True
     held = np.zeros(n, np.int64)
     names: list[NDArray[np.int32]] = [np.zeros(0, np.int32)]
     for owners, words in distinct(capitals, _starts(capital_ends)):
@@ -143,6 +161,7 @@ def read_words(memories: Memories, rows: NDArray[np.integer]) -> Search[Words]:
         capitals=np.concatenate(names),
         capital_starts=np.concatenate([np.zeros(1, np.int64), np.cumsum(held)]),
         lower=times > written,
+        within=within,
         written=reader.written,
     )
 
@@ -199,3 +218,9 @@ def _capital() -> re.Pattern[str]:
     """What begins with a capital in texts beyond ASCII."""
     capitals = "".join(chr(code) for code in range(_CASED_END) if chr(code).isupper())
     return re.compile(f"(?<![{_CASED}])[{capitals}][{_CASED}]*+")
+
+
+@cache
+def _capital_within() -> re.Pattern[str]:
+    """The same where no sentence begins."""
+    return re.compile(_WITHIN + _capital().pattern)

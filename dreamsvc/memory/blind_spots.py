@@ -13,7 +13,7 @@ from dreamsvc import entropy
 from dreamsvc.clock import to_timestamp
 from dreamsvc.dreamer.v1.operations_pb2 import BeforeImages, EdgeDetail, FoundBlindSpot, FoundBlindSpots
 from dreamsvc.errors import NotFound, invalid
-from dreamsvc.memory import rows, standing
+from dreamsvc.memory import derived, rows, standing
 from dreamsvc.memory.delta import Delta
 from dreamsvc.memory.edges import type_ids
 from dreamsvc.memory.fold import Fold
@@ -107,12 +107,12 @@ def rejected(connection: Connection, space: int, pairs: Iterable[Pair]) -> set[P
     return {pair for pair in wanted if BlindSpot.STATE_REJECTED in states.get(_pair(*pair), set())}
 
 
-def decided_edges(connection: Connection, change: Change, edges: Iterable[int]) -> set[int]:
-    """Those of some edges that a dream made between the ends of a find which somebody accepted or rejected since."""
+def decided_edges(connection: Connection, edges: Iterable[int]) -> set[int]:
+    """Those of some edges that join the ends of a find which somebody accepted or rejected."""
     query = (
         "SELECT e.id FROM edges e JOIN edge_types k ON k.id = e.type JOIN blind_spots b ON"
         " (b.source = e.source AND b.target = e.target) OR (b.source = e.target AND b.target = e.source)"
-        f" WHERE b.user_seq > 0 AND b.change = {change.id} AND k.name = '{DISCOVERED}' AND e.id IN (%s)"
+        f" WHERE b.user_seq > 0 AND k.name = '{DISCOVERED}' AND e.id IN (%s)"
     )
     return {row[0] for row in rows.chosen(connection, query, edges)}
 
@@ -183,7 +183,10 @@ def accept(connection: Connection, space: Space, name: str, author: Author, delt
 
 
 def reject(connection: Connection, space: Space, name: str, author: Author, delta: Delta) -> BlindSpot:
-    """A find is wrong: its edge goes, softly, and no dream proposes the pair again. Raises NotFound."""
+    """A find is wrong: its edge goes, softly, and no dream proposes the pair again. Raises NotFound.
+
+    With the edge goes what its ends are found by; the next night makes that anew of the edges that are left.
+    """
     spot = _find(connection, space, name)
     ends = _living(connection, (spot.source, spot.target))
     pairs = {(spot.source, spot.target), (ends.get(spot.source, spot.source), ends.get(spot.target, spot.target))}
@@ -197,6 +200,8 @@ def reject(connection: Connection, space: Space, name: str, author: Author, delt
             (author.now_us, author.seq, kind, one, other),
         ).fetchall()
         delta.changed_edges += [NewEdge(*edge, alive=False) for edge in gone]
+        if gone:
+            derived.part_from(connection, (one, other), delta)
     return _decided(connection, space, spot, BlindSpot.STATE_REJECTED, author)
 
 

@@ -51,9 +51,15 @@ def note(connection: Connection, space: Space, counts: Mapping[Pair, tuple[int, 
 
 
 def consume(connection: Connection, change: Change) -> None:
-    """A dream has replayed what was used before it began; call it where the dream is folded to its end."""
+    """A dream has replayed what was used before it began; call it where the dream is folded to its end.
+
+    What a caller confirmed waits for an edge to learn it: a dream that was short of time, or that had too few memories,
+    made none.
+    """
     connection.execute(
-        "UPDATE coactivations SET used_by=?1 WHERE space=?2 AND seq<=?3 AND used_by IS NULL",
+        "UPDATE coactivations AS c SET used_by=?1 WHERE space=?2 AND seq<=?3 AND used_by IS NULL"
+        " AND (confirmed = 0 OR EXISTS (SELECT 1 FROM edges e WHERE e.source = c.source AND e.target = c.target)"
+        " OR EXISTS (SELECT 1 FROM edges e WHERE e.source = c.target AND e.target = c.source))",
         (change.id, change.space, change.base_seq),
     )
 
@@ -64,7 +70,7 @@ def give_back(connection: Connection, change: Change) -> None:
 
 
 def drop(connection: Connection, nodes: Iterable[int]) -> None:
-    """Lets go of all pairs of memories whose rows are about to be deleted."""
+    """Lets go of all pairs of memories whose rows or whose content are about to go."""
     wanted = list(nodes)
     for side in ("source", "target"):
         rows.chosen(connection, f"DELETE FROM coactivations WHERE {side} IN (%s) RETURNING source", wanted)

@@ -125,7 +125,8 @@ def _unchanged(fold: Fold, nodes: Iterable[int]) -> set[int]:
 def _linked_to_changed(fold: Fold, expansions: Iterable[Expansion]) -> set[int]:
     """Memories that a user's forgetting or rewriting of a neighbour, since the dream began, has taken the words from.
 
-    Neighbours are peers, and what an edge leads to: not every memory whose words count is among the peers.
+    Or the rejecting of what joined the two. Neighbours are peers, and what an edge leads to: not every memory whose
+    words count is among the peers.
     """
     connection, base = fold.connection, fold.change.base_seq
     told = list(expansions)
@@ -138,7 +139,8 @@ def _linked_to_changed(fold: Fold, expansions: Iterable[Expansion]) -> set[int]:
         for side, other in (("source", "target"), ("target", "source"))
         for (node,) in rows.chosen(
             connection,
-            f"SELECT e.{side} FROM edges e JOIN nodes n ON n.id=e.{other} WHERE {changed} AND e.{side} IN (%s)",
+            f"SELECT e.{side} FROM edges e JOIN nodes n ON n.id=e.{other} WHERE ({changed}"
+            f" OR (e.deleted_us IS NOT NULL AND e.user_seq>{base})) AND e.{side} IN (%s)",
             [one.node for one in told],
         )
     }
@@ -169,6 +171,12 @@ def reword(connection: Connection, node: int, delta: Delta) -> None:
     """A memory says something else from now on: neither its own expansion nor those that it went into hold."""
     drop_linked(connection, [node], delta)
     _drop_expansions(connection, [node], delta)
+
+
+def part_from(connection: Connection, nodes: Iterable[int], delta: Delta) -> None:
+    """An edge between some memories proved wrong: what they are found by since then may come over it."""
+    query = "SELECT node FROM expansions WHERE node IN (%s)"
+    _drop_expansions(connection, [node for (node,) in rows.chosen(connection, query, set(nodes))], delta)
 
 
 def show(connection: Connection, nodes: Iterable[int], delta: Delta) -> None:

@@ -10,6 +10,7 @@ from dreamsvc.errors import ChangedLater
 from dreamsvc.memory import fold, rows
 from dreamsvc.memory.operations import COMPACTED, Change
 from dreamsvc.memory.sqlite import Connection
+from dreamsvc.memory.standing import FOLDED, REPLACED
 from dreamsvc.v1.dream_service_pb2 import DreamEdit, EditedMemory
 
 SHOWN = 160
@@ -135,7 +136,10 @@ def _new_memories(part: _Part) -> Placed:
 def _new_edges(part: _Part) -> Placed:
     made = part.body.new_edges
     known = _memories(part.connection, [end for end in (*made.sources, *made.targets) if end > 0])
+    left_out = _left_out(part)
     for place, (source, target) in enumerate(zip(made.sources, made.targets, strict=True)):
+        if place in left_out:
+            continue
         ends: list[EditedMemory] = []
         for end in (source, target):
             if end < 0:
@@ -153,6 +157,23 @@ def _new_edges(part: _Part) -> Placed:
                 why=made.details[place].evidence,
             ),
         )
+
+
+def _left_out(part: _Part) -> set[int]:
+    """Places of edges that were not made, e.g. as an end was forgotten meanwhile; of a dream that is applied."""
+    connection, made = part.connection, part.body.new_edges
+    if part.before is None or part.change.state != "folded":
+        return set()
+    query = "SELECT e.source, e.target, k.name FROM edges e JOIN edge_types k ON k.id = e.type WHERE e.id IN (%s)"
+    born = {tuple(row) for row in rows.chosen(connection, query, part.before.born_edges)}
+    # One between copies became one between what stands for them; what the dream itself made has no row id here.
+    query = f"SELECT id FROM nodes WHERE role IN ({FOLDED}, {REPLACED}) AND id IN (%s)"
+    elsewhere = {node for (node,) in rows.chosen(connection, query, {*made.sources, *made.targets})}
+    return {
+        place
+        for place, edge in enumerate(zip(made.sources, made.targets, made.types, strict=True))
+        if edge not in born and min(edge[:2]) > 0 and not elsewhere.intersection(edge[:2])
+    }
 
 
 def _weights(part: _Part, edges: EdgeWeights) -> Placed:

@@ -8,6 +8,7 @@ from dreamsvc.memory.fold import Fold
 from dreamsvc.memory.graph import NewEdge
 from dreamsvc.memory.operations import Change
 from dreamsvc.memory.sqlite import Connection, next_seq
+from dreamsvc.v1.dream_pb2 import DREAM_PHASE_REM, Dream
 
 
 def fold_dream_part(connection: Connection, change: Change, body: bytes, now_us: int, delta: Delta) -> BeforeImages:
@@ -39,9 +40,15 @@ def fold_dream_part(connection: Connection, change: Change, body: bytes, now_us:
             pass
         case None:
             raise StoreCorrupt(f"a part of change {change.id} is empty, or of a newer dreamsvc")
-    if operations.is_last(connection, change):
+    if operations.is_last(connection, change) and _replays(connection, change):
         coactivation.consume(connection, change)
     return before
+
+
+def _replays(connection: Connection, change: Change) -> bool:
+    """Whether a dream learned from what was of use together: REM alone leaves that to the next replay."""
+    row = connection.execute("SELECT body FROM dreams WHERE change=?", (change.id,)).fetchone()
+    return row is None or Dream.FromString(row[0]).phase != DREAM_PHASE_REM
 
 
 def _fold_weights(fold: Fold, edges: EdgeWeights) -> None:

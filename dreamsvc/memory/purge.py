@@ -7,7 +7,7 @@ it. A space on hold is left alone.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dreamsvc.memory import audit, blind_spots, derived, rows
+from dreamsvc.memory import audit, blind_spots, coactivation, derived, rows
 from dreamsvc.memory.sqlite import Connection, next_seq
 from dreamsvc.memory.standing import FACET
 
@@ -95,6 +95,7 @@ def _memories(connection: Connection, cutoff_us: int, spaces: str, held: Sequenc
         connection.executemany(f"DELETE FROM {table} WHERE node=?", found)
     nodes = [node for (node,) in found]
     derived.drop(connection, nodes)
+    coactivation.drop(connection, nodes)
     # Why an edge of it was made may quote it, and so may what a find says of it.
     blind_spots.strip(connection, nodes)
     connection.executemany(

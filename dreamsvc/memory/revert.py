@@ -7,6 +7,7 @@ like a fold, resumable after a crash, behind user writes.
 import hashlib
 from typing import NamedTuple
 
+from dreamsvc import entropy
 from dreamsvc.dreamer.v1.operations_pb2 import BeforeImages, ReplayMarks
 from dreamsvc.errors import ChangedLater, StoreCorrupt
 from dreamsvc.memory import audit, blind_spots, coactivation, derived, operations, rows, standing_revert
@@ -14,6 +15,7 @@ from dreamsvc.memory.delta import Delta
 from dreamsvc.memory.graph import NewEdge
 from dreamsvc.memory.operations import Change
 from dreamsvc.memory.sqlite import ChangeId, Connection, next_seq
+from dreamsvc.memory.standing_revert import Touched
 
 MOST_SHOWN = 20
 
@@ -33,12 +35,15 @@ def begin(connection: Connection, change_id: ChangeId, now_us: int) -> None:
         raise ChangedLater("its images of what was before have been purged, so it cannot be taken back any more")
     if change.state != "folded":
         raise ChangedLater(f"only what was applied can be taken back; this change is {change.state}")
-    obstacles = _obstacles(connection, change)
+    touched = _touched(connection, change)
+    obstacles = _obstacles(connection, change, touched)
     if obstacles:
+        later = _later_dreams(connection, change, touched)
         shown = "; ".join(obstacles[:MOST_SHOWN])
+        by = f", among others by dream {', '.join(later)}" if later else ""
         raise ChangedLater(
-            f"{len(obstacles)} of its edges and memories were changed again later: {shown}",
-            metadata={"obstacles": str(len(obstacles))},
+            f"{len(obstacles)} of its edges and memories were changed again later{by}: {shown}",
+            metadata={"obstacles": str(len(obstacles)), "later_dreams": ",".join(later)},
         )
     seq = next_seq(connection)
     connection.execute("UPDATE changes SET state='reverting', reverted_seq=? WHERE id=?", (seq, change_id))
@@ -89,13 +94,27 @@ def _image(connection: Connection, change: Change, part: int) -> BeforeImages:
     return BeforeImages.FromString(row[0])
 
 
-def _obstacles(connection: Connection, change: Change) -> list[str]:
-    """Edges and memories of the change that a user or a later dream changed since."""
-    touched = standing_revert.Touched({}, set(), set(), set())
+def _touched(connection: Connection, change: Change) -> Touched:
+    touched = Touched({}, set(), set(), set())
     for part in range(change.fold_cursor):
         touched.note(_image(connection, change, part), change)
+    return touched
+
+
+def _later_dreams(connection: Connection, change: Change, touched: Touched) -> list[str]:
+    """Ids of dreams that changed the same edges and memories since, the last one first: they go before this one."""
+    found: set[int] = set()
+    for table, held in (("edges", touched.edges), ("nodes", touched.nodes)):
+        query = f"SELECT DISTINCT changed_by FROM {table} WHERE changed_by>{change.id} AND id IN (%s)"
+        found.update(row[0] for row in rows.chosen(connection, query, held))
+    query = "SELECT id, uid FROM changes WHERE id IN (%s)"
+    return [entropy.uuid_text(uid) for _, uid in sorted(rows.chosen(connection, query, found), reverse=True)]
+
+
+def _obstacles(connection: Connection, change: Change, touched: Touched) -> list[str]:
+    """Edges and memories of the change that a user or a later dream changed since."""
     # What somebody said of a find stays said: its edge is theirs now, and nothing of it has to be put back.
-    decided = blind_spots.decided_edges(connection, change, touched.born_edges)
+    decided = blind_spots.decided_edges(connection, touched.edges)
     query = "SELECT id, changed_by, user_seq FROM edges WHERE id IN (%s)"
     changed = [
         edge

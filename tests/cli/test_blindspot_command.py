@@ -30,15 +30,26 @@ def test_finds_are_listed_with_what_speaks_for_them(fake: FakeServer, capsys: py
     assert main(["blindspot", "list", *options, "--server", fake.target]) == EXIT_OK
     assert capsys.readouterr().out == (
         "b1  verified, confidence 0.50\n"
-        "    “The harbour[31m”\n"
+        "    “The harbour[31m”  [m1]\n"
         "    violin\n"
-        "    distance 0.71, reach in common 0.42; both name “Ada”; told on one day\n"
-        "    by way of “Ada”\n"
-        "more: dreamsvc blindspot --page-token t\n"
+        "    far in meaning by 0.71, reach in common 0.42\n"
+        "    both name “Ada”; told on one day\n"
+        # A token holds for the same space and filters only.
+        "more: dreamsvc blindspot --state verified --state accepted --dream d1 --space notes --page-token t\n"
     )
     (sent,) = fake.sent("ListBlindSpots")
     assert list(sent.states) == [BlindSpot.STATE_VERIFIED, BlindSpot.STATE_ACCEPTED]
     assert (sent.dream_id, sent.page_size, sent.space) == ("d1", 5, "notes")
+
+
+def test_a_find_of_which_nothing_is_said_any_more_has_no_empty_line(
+    fake: FakeServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.answers(
+        "ListBlindSpots", ListBlindSpotsResponse(blind_spots=[BlindSpot(id="b1", state=BlindSpot.STATE_REJECTED)])
+    )
+    assert main(["blindspot", "--server", fake.target]) == EXIT_OK
+    assert capsys.readouterr().out.splitlines()[-1] == "    far in meaning by 0.00, reach in common 0.00"
 
 
 def test_listing_is_what_it_does_unless_told(fake: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,7 +76,7 @@ def test_a_find_is_decided_by_its_id(
     assert main(["blindspot", action, "b1", "--space", "notes", "--server", fake.target]) == EXIT_OK
     assert main(["blindspot", action, "b1", "--json", "--server", fake.target]) == EXIT_OK
     *shown, last = capsys.readouterr().out.splitlines()
-    assert shown == ["“The harbour[31m”", "violin", told]
+    assert shown == ["“The harbour[31m”  [m1]", "violin", told]
     assert json.loads(last)["blind_spot"]["id"] == "b1"
     assert [(name, request.id) for name, request in fake.requests] == [(method, "b1")] * 2
     assert fake.requests[0][1].space == "notes"

@@ -11,6 +11,7 @@ from dreamsvc.v1.dream_pb2 import (
     QUALITY_GRADE_GOOD,
     Compression,
     DreamReport,
+    Exploration,
     Lift,
     Merging,
     Quality,
@@ -165,8 +166,15 @@ def test_quality_tells_what_was_missed_and_not_what_could_not_be_measured() -> N
     ]
 
 
+def test_what_grew_has_no_ratio() -> None:
+    rows = dict(compression_text.compression_rows(Compression(edges_before=5, edges_after=101)))
+    assert rows["  pairs with an edge"] == "5 -> 101"
+
+
 def test_a_report_without_compression_has_no_table() -> None:
     assert list(report_tables.tables(DreamReport())) == []
+    # Nor one of a REM phase that did not begin.
+    assert list(report_tables.tables(DreamReport(exploration=Exploration()))) == []
     assert len(list(report_tables.tables(DreamReport(compression=NIGHT, quality=Quality())))) == 2
 
 

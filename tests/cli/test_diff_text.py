@@ -103,7 +103,7 @@ def test_groups_stand_in_one_order_and_a_long_one_names_the_way_to_all_of_it() -
     ]
     detail = ALL._replace(edits=2)
     found = diff_text.grouped(iter(edits), detail)
-    assert diff_text.summary(found.counts) == "1 merged, 1 superseded, 1 new edges, 1,203 stronger"
+    assert diff_text.summary(found.counts) == "1 merged, 1 superseded, 1 new edge, 1,203 stronger"
     lines = list(diff_text.lines(found, detail, "dreamsvc diff d --all"))
     assert [line.partition(":")[0] for line in lines] == [
         *("", "merged 0 memories into “Deploys”"),

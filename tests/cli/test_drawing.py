@@ -85,6 +85,15 @@ def test_labels_keep_apart_and_the_strongest_come_first() -> None:
     assert drawing._room(way, crowd) is None
 
 
+def test_what_speaks_for_a_find_is_shown_whole_or_by_its_first_part() -> None:
+    shown = a_map(finds=2)
+    shown.edges[0].evidence = 'both name "Ada" (3 memories); meet at "Hub", "Port", "a quay" and 2 more'
+    shown.edges[1].evidence = 'both name "Bo"; told on one day'
+    root = ET.fromstring(drawing.draw(shown, "", "svg")[0])
+    told = {"".join(element.itertext()) for element in root.iter(f"{SVG}text")}
+    assert {'both name "Ada" (3 memories)', 'both name "Bo"; told on one day'} <= told
+
+
 # ── the command ─────────────────────────────────────────────────────────────────
 
 
@@ -103,6 +112,16 @@ def test_draw_writes_a_picture_of_the_last_night_that_explored(
     (sent,) = fake.sent("GetDreamMap")
     assert (sent.dream_id, sent.space, sent.HasField("max_memories")) == ("d2", "notes", False)
     assert list(fake.sent("ListDreams")[0].states) == [Dream.STATE_SUCCEEDED]
+
+
+def test_draw_says_where_a_dream_walked_nowhere(
+    fake: FakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    still = a_map()
+    still.ClearField("walks")
+    fake.answers("GetDreamMap", still)
+    assert main(["draw", "d9", "-o", str(tmp_path / "night.svg"), "--server", fake.target]) == EXIT_OK
+    assert capsys.readouterr().err == "note: this dream walked nowhere; the picture shows where memories lie now\n"
 
 
 def test_draw_of_a_named_dream_asks_for_no_other(

@@ -34,13 +34,14 @@ def test_a_whole_phase_is_told_row_by_row() -> None:
     rows = dict(exploration_rows(REPORT))
     assert rows["links"] == "1,230 between 1,200 new or changed memories"
     assert rows["  of"] == "700 mentions, 500 by names that few share, 30 next to each other in time"
-    assert rows["  probe"] == "not measured"
+    assert rows["  probe"].startswith("not measured: too few ")
+    assert rows["  probe"].endswith("; the links are kept unproven")
     assert rows["positions"] == (
         "1,200 memories in 5 dimensions, 40 of them new; mean average precision 0.61 (by chance 0.02)"
     )
     assert rows["blind spots"] == "31 verified, 1 hypothesis"
     assert rows["novel edges"] == "31"
-    assert rows["  lift"] == "not measured"
+    assert rows["  lift"] == "not measured: 3 trusted pairs are too few"
     assert rows["note"] == "a note"
 
 
@@ -49,6 +50,10 @@ def test_what_was_refused_says_so() -> None:
     rows = dict(exploration_rows(report))
     assert rows["  probe"].endswith("; refused, nothing of it is kept")
     assert rows["novel edges"] == "0, refused by the pair probe"
+
+
+def test_a_probe_of_no_links_leaves_nothing_unproven() -> None:
+    assert dict(exploration_rows(Exploration(linking=Linking())))["  probe"] == "not measured"
 
 
 def test_a_phase_that_did_not_come_to_walking_tells_of_no_walks() -> None:

@@ -37,9 +37,9 @@ def test_generate_shows_what_came_out_and_by_which_way(fake: FakeServer, capsys:
     assert main(["generate", "boats", *options, "--server", fake.target]) == EXIT_OK
     assert capsys.readouterr().out == (
         "The boat is old. It[2J leaks.\n\n"
-        " 1  0.50  answers the prompt  [m1]\n"
-        " 2  0.80  HAS edge (0.80)  [m2]\n\n"
-        "creativity 0.13, coherence 0.65 (seed 7, 4.2 ms)\n"
+        " 1  0.50  answers the prompt: “The boat is old.”  [m1]\n"
+        " 2  0.80  HAS edge (0.80): “It leaks.”  [m2]\n\n"
+        "measured on it: creativity 0.13, coherence 0.65 (seed 7, 4.2 ms)\n"
     )
     (sent,) = fake.sent("Generate")
     wanted = sent.constraints

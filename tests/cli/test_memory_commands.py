@@ -73,9 +73,8 @@ def test_recall_marks_what_was_superseded_and_counts_what_was_left_out(
     fake.answers("Recall", RecallResponse(hits=[hit], similar_left_out=3, tokens=480))
     assert main(["recall", "x", "--tokens", "512", "--server", fake.target]) == EXIT_OK
     captured = capsys.readouterr()
-    assert captured.out.splitlines()[1:] == [
-        *("           superseded by m2", "           He lives in Oslo.", "           m1")
-    ]
+    # Without a title its name is its id, which is not told twice.
+    assert captured.out.splitlines()[1:] == ["           superseded by m2", "           He lives in Oslo."]
     assert captured.err == (
         "note: 3 memories that say the same were left out (--all-similar shows them)\nnote: 480 of 512 tokens used\n"
     )
@@ -90,6 +89,27 @@ def test_recall_asks_for_similar_ones_and_notes_nothing_without_reason(
     assert main(["recall", "x", "--all-similar", "--server", fake.target]) == EXIT_OK
     assert capsys.readouterr().err == ""
     assert fake.sent("Recall")[0].with_similar
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ([], "note: were some of use together? dreamsvc feedback r1 ID ID\n"),
+        (["--space", "s"], "note: were some of use together? dreamsvc feedback r1 ID ID --space s\n"),
+    ],
+)
+def test_recall_of_several_tells_how_to_say_which_were_of_use(
+    fake: FakeServer, capsys: pytest.CaptureFixture[str], options: list[str], told: str
+) -> None:
+    fake.answers("Recall", RecallResponse(hits=[Hit(memory=MEMORY)] * 2, recall_id="r1"))
+    assert main(["recall", "x", *options, "--server", fake.target]) == EXIT_OK
+    assert capsys.readouterr().err == told
+
+
+def test_recall_of_one_asks_for_no_feedback(fake: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    fake.answers("Recall", RecallResponse(hits=[Hit(memory=MEMORY)], recall_id="r1"))
+    assert main(["recall", "x", "--server", fake.target]) == EXIT_OK
+    assert capsys.readouterr().err == ""
 
 
 def test_recall_names_the_budget_that_nothing_fits(fake: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,10 +233,10 @@ def test_memories_are_listed_with_the_forgotten_ones(fake: FakeServer, capsys: p
     gone = Memory(id="m2", text="old", role=MEMORY_ROLE_FOLDED)
     gone.delete_time.seconds = 1
     fake.answers("ListMemories", ListMemoriesResponse(memories=[MEMORY, gone], next_page_token="t2"))
-    assert main(["memories", "--deleted", "--server", fake.target]) == EXIT_OK
+    assert main(["memories", "--deleted", "--kind", "note", "--server", fake.target]) == EXIT_OK
     told = capsys.readouterr().out
     assert "(forgotten, folded) old" in told
-    assert "--page-token t2" in told
+    assert told.splitlines()[-1] == "more: dreamsvc memories --kind note --page-token t2 --deleted"
 
 
 def test_forget_and_restore_tell_what_changed(fake: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,21 +8,29 @@ import pytest
 from dreamsvc_client import Client, DreamsvcCallError, calls
 from google.rpc import code_pb2
 
+from dreamsvc.v1.blind_spot_pb2 import BlindSpot, BlindSpotEnd
 from dreamsvc.v1.dream_pb2 import Dream
 from dreamsvc.v1.dream_service_pb2 import (
+    AcceptBlindSpotResponse,
     ApproveDreamResponse,
     Closing,
     DiffDreamResponse,
     DreamEdit,
     EstimateDreamResponse,
+    GenerateResponse,
+    GenerateStep,
+    GetDreamMapResponse,
     GetDreamResponse,
+    ListBlindSpotsResponse,
+    MapMemory,
     RejectDreamResponse,
     RevertResponse,
+    SimulateResponse,
     StreamStatusResponse,
     TriggerResponse,
 )
 from dreamsvc.v1.memory_pb2 import Hit, Memory
-from dreamsvc.v1.memory_service_pb2 import RecallResponse, RememberResponse, UnmergeResponse
+from dreamsvc.v1.memory_service_pb2 import FeedbackResponse, RecallResponse, RememberResponse, UnmergeResponse
 from tests.clients.fake_server import FakeServer, Refusal, unavailable
 
 README = (Path(__file__).resolve().parent.parent.parent / "clients/python/README.md").read_text()
@@ -118,7 +126,8 @@ def test_what_the_readme_shows_runs(fake: FakeServer, caller: Client, capsys: py
     dream.report.compression.nodes_before = 9
     closing = StreamStatusResponse(closing=Closing(reason=Closing.REASON_DREAM_ENDED))
     fake.answers("Remember", RememberResponse(ids=["m"]))
-    fake.answers("Recall", RecallResponse(hits=[Hit(memory=Memory(text="the VPN"), superseded_by="m2")], tokens=2))
+    hits = [Hit(memory=Memory(id="m", text="the VPN"), superseded_by="m2")]
+    fake.answers("Recall", RecallResponse(hits=hits, tokens=2, recall_id="r7"))
     fake.answers("Trigger", TriggerResponse(dream=dream))
     fake.streams("StreamStatus", [closing])
     fake.answers("EstimateDream", EstimateDreamResponse(seconds=3, basis="the last dream"))
@@ -127,7 +136,15 @@ def test_what_the_readme_shows_runs(fake: FakeServer, caller: Client, capsys: py
     fake.answers("GetDream", GetDreamResponse(dream=dream))
     fake.answers("Revert", RevertResponse(edges_removed=4))
     fake.answers("Unmerge", UnmergeResponse(ids=["m"]))
-    assert len(BLOCKS) == 4
+    spot = BlindSpot(id="b1", source=BlindSpotEnd(text="one end"), target=BlindSpotEnd(text="the other"))
+    fake.answers("ListBlindSpots", ListBlindSpotsResponse(blind_spots=[spot]))
+    fake.answers("AcceptBlindSpot", AcceptBlindSpotResponse(blind_spot=spot))
+    place = MapMemory(text="a place", point=[0.5, 0.25])
+    fake.answers("GetDreamMap", GetDreamMapResponse(memories=[place]))
+    fake.answers("Feedback", FeedbackResponse(pairs=1))
+    fake.answers("Generate", GenerateResponse(output="What came by.", trace=[GenerateStep(how="HAS edge")]))
+    fake.answers("Simulate", SimulateResponse(dreams=[dream], edits_total=12))
+    assert len(BLOCKS) == 7
     # The first opens a client of its own and closes it; the rest goes on with one that is open.
     names: dict[str, object] = {}
     for block in BLOCKS:
@@ -138,4 +155,11 @@ def test_what_the_readme_shows_runs(fake: FakeServer, caller: Client, capsys: py
     assert "at most 3 s and 0 memories changed, by the last dream" in printed
     assert "KIND_MERGED Deploys" in printed
     assert "9 -> 0 memories" in printed
+    assert "one end and the other" in printed
+    assert "a place [0.5, 0.25]" in printed
+    assert "pairs that the next dream strengthens: 1" in printed
+    assert "What came by. ['HAS edge']" in printed
+    assert "12 edits; [0]" in printed
+    assert (fake.sent("Feedback")[0].recall_id, list(fake.sent("Feedback")[0].used_ids)) == ("r7", ["m"])
+    assert [edge.type for edge in fake.sent("Simulate")[0].edges] == ["NEEDS"]
     assert {name for name, _ in fake.requests} == fake.scripts.keys()

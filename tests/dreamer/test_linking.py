@@ -287,7 +287,7 @@ def test_the_best_links_are_kept_and_neighbours_come_on_top():
 
 
 def test_only_pairs_with_a_memory_that_is_new_or_changed_are_linked():
-    pairs = [("Red harbour", "x"), ("", "red harbour"), ("", "red harbour"), ("", "Kowloon"), ("", "Kowloon")]
+    pairs = [("Red harbour", "x"), ("", "red harbour"), ("", "red harbour"), ("", "in Kowloon"), ("", "in Kowloon")]
     links = found(titled(*pairs, changed=[False, False, True, False, False]))
     assert (said(links), links.read) == ([(2, 0, MENTIONS)], 1)
     assert said(found(titled(*pairs, changed=[True, *[False] * 4]), links_per_memory=2)) == [
@@ -297,7 +297,7 @@ def test_only_pairs_with_a_memory_that_is_new_or_changed_are_linked():
 
 
 def test_pairs_that_are_joined_already_or_that_somebody_rejected_are_left_out():
-    pairs = [("Red harbour", "x"), ("", "red harbour"), ("", "Kowloon"), ("", "Kowloon")]
+    pairs = [("Red harbour", "x"), ("", "red harbour"), ("", "in Kowloon"), ("", "in Kowloon")]
     assert found(titled(*pairs, edges=[(0, 1, MENTIONS), (2, 3, SHARES_ENTITY)])).links == []
     other = titled(*pairs, edges=[(0, 1, "near"), (2, 3, MENTIONS)])
     assert said(found(other)) == [(1, 0, MENTIONS), (3, 2, SHARES_ENTITY)]
@@ -306,8 +306,21 @@ def test_pairs_that_are_joined_already_or_that_somebody_rejected_are_left_out():
     assert found(following).links == []
 
 
+def test_a_common_word_is_no_name_where_it_is_written_small():
+    pairs = [("Will", "the intern"), ("", "Petra will have the pipes"), ("", "Ask Will about the pipes")]
+    assert said(found(titled(*pairs))) == [(2, 0, MENTIONS)]
+    # What a caller writes small as a name is one however a text writes it.
+    small = titled(*pairs, names=['["will"]', "[]", "[]"])
+    assert {link[:2] for link in said(found(small, links_per_memory=3))} >= {(1, 0), (2, 0)}
+
+
+def test_a_word_that_only_begins_sentences_is_no_rare_name():
+    assert found(remembered(["Bring two boats.", "Quiet now. Bring the nets."])).links == []
+    assert found(remembered(["We met Bring there.", "Quiet now. Bring sings."])).shared == 1
+
+
 def test_an_edge_that_died_does_not_stand_in_the_way():
-    memories = remembered(["Kowloon", "Kowloon"], edges=[(0, 1, SHARES_ENTITY)], dead_edges=[0])
+    memories = remembered(["in Kowloon", "in Kowloon"], edges=[(0, 1, SHARES_ENTITY)], dead_edges=[0])
     assert found(memories).shared == 1
 
 

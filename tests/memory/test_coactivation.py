@@ -7,7 +7,7 @@ import pytest
 from dreamsvc.errors import InvalidFields, NotFound
 from dreamsvc.memory import coactivation, operations
 from dreamsvc.memory.sqlite import ChangeId
-from dreamsvc.v1.memory_pb2 import Memory
+from dreamsvc.v1.memory_pb2 import Edge, Memory
 from dreamsvc.v1.memory_service_pb2 import FeedbackRequest
 
 A, B, C, D = range(1, 5)
@@ -107,6 +107,7 @@ def test_a_dream_takes_what_was_used_before_it_began_and_gives_it_back(town: Any
 
 
 def test_new_use_of_a_replayed_pair_starts_a_new_count(town: Any) -> None:
+    town.remember(edges=[Edge(source="b", target="a", weight=0.5)])
     together(town, ab=5, ac=5)
     feedback(town, "a", "b")
     change = town.dream()
@@ -116,6 +117,20 @@ def test_new_use_of_a_replayed_pair_starts_a_new_count(town: Any) -> None:
     assert counts(town) == {(A, B): (1, 0), (A, C): (0, 1)}
     on(town, change, coactivation.give_back)
     assert counts(town) == {(A, B): (1, 0), (A, C): (0, 1)}
+
+
+def test_what_a_caller_confirmed_waits_until_an_edge_learned_it(town: Any) -> None:
+    feedback(town, "a", "b")
+    together(town, cd=1)
+    first = town.dream()
+    on(town, first, coactivation.consume)
+    assert counts(town) == {(A, B): (0, 1)}
+    town.remember(edges=[Edge(source="b", target="a", weight=0.5)])
+    second = town.dream()
+    on(town, second, coactivation.consume)
+    assert counts(town) == {}
+    on(town, first, coactivation.give_back)
+    assert counts(town) == {(C, D): (1, 0)}
 
 
 def test_a_dream_takes_nothing_of_another_space(town: Any) -> None:

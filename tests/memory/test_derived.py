@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dreamsvc import entropy
 from dreamsvc.dreamer.v1.operations_pb2 import (
     BeforeImages,
     Expansion,
@@ -22,6 +23,8 @@ from dreamsvc.dreamer.v1.operations_pb2 import (
 )
 from dreamsvc.memory import coactivation, operations
 from dreamsvc.memory.graph import MOST_PEERS, NEVER, SpaceGraph
+from dreamsvc.v1.dream_pb2 import DREAM_PHASE_REM, Dream
+from dreamsvc.v1.dream_service_pb2 import ListBlindSpotsRequest, RejectBlindSpotRequest
 from dreamsvc.v1.memory_pb2 import Edge, Memory
 
 A, B, C, D, E, F = range(1, 7)
@@ -479,6 +482,26 @@ def test_an_edge_alone_leaves_it_until_the_next_night(town: Any) -> None:
     in_order(town)
 
 
+@pytest.mark.parametrize("while_it_dreams", [False, True])
+def test_memories_are_not_found_by_a_link_that_a_user_rejected(town: Any, part: Any, while_it_dreams: bool) -> None:
+    find = FoundBlindSpot(number=1, source=A, target=D, verified=True)
+    found = Operations(part=1, blind_spots=FoundBlindSpots(blind_spots=[find]))
+    town.dream(part.new_edges(0, (A, D, "DREAM_DISCOVERED", 0.5)), found)
+    (spot,) = town.store.list_blind_spots(ListBlindSpotsRequest(space="default", page_size=10)).blind_spots
+
+    def reject() -> None:
+        town.store.reject_blind_spot(RejectBlindSpotRequest(space="default", id=spot.id)).result(10)
+
+    told = expansions(0, of_neighbour(A, D), of_neighbour(D, A), of_neighbour(B, C))
+    town.dream(told, meanwhile=reject if while_it_dreams else None)
+    if not while_it_dreams:
+        assert (by(town, "drum"), by(town, "apple")) == ({A, D}, {A, D})
+        reject()
+    assert (by(town, "drum"), by(town, "apple")) == ({D}, {A})
+    assert expanded(town) == {B}
+    in_order(town)
+
+
 def test_what_is_derived_is_no_change_of_a_users(town: Any) -> None:
     town.dream(expansions(0, *(of_neighbour(node, 1 + node % F) for node in range(A, F + 1))))
     ((before,),) = town.rows("SELECT user_changes FROM spaces")
@@ -548,6 +571,15 @@ def test_finds_are_kept_walks_change_nothing_and_both_can_be_taken_back(town: An
     town.revert(change)
     assert town.rows("SELECT * FROM blind_spots") == []
     in_order(town)
+
+
+def test_a_dream_of_rem_alone_leaves_pairs_that_were_of_use_to_the_next_replay(town: Any) -> None:
+    town.store.note_together("default", {(A, B): 2}).result(10)
+    rem = Dream(id=entropy.uuid7(town.clock.us), space="default", state=Dream.STATE_RUNNING, phase=DREAM_PHASE_REM)
+    change, dream = town.begin_dream(dream=rem)
+    town.seal(change, dream, positions(0, {A: (0.1, 0)}))
+    town.fold(change)
+    assert town.store.stats("default").coactivations == 1
 
 
 def test_pairs_that_were_of_use_are_used_up_by_a_dream_and_given_back_with_it(town: Any, part: Any) -> None:
