@@ -1,6 +1,7 @@
 """Edges for blind spots that evidence speaks for, and whether what belongs together is found better with them
 (REQ-DREAM-013)."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from dreamsvc.dreamer.blind_spots import Spots
 from dreamsvc.dreamer.memories import Memories
 from dreamsvc.dreamer.merging import Search, Step
 from dreamsvc.dreamer.probes.pair_probe import Strength, Ties, measure_lift
+from dreamsvc.dreamer.spot_telling import Spot
 from dreamsvc.two_stage import Index
 from dreamsvc.v1.config_pb2 import RecallConfig, RemConfig
 from dreamsvc.v1.dream_pb2 import Lift
@@ -18,6 +20,8 @@ from dreamsvc.v1.dream_pb2 import Lift
 DREAM_DISCOVERED = "DREAM_DISCOVERED"
 # Of the memories that count as nodes, and of edges, where no number is configured.
 SHARE, AT_LEAST = 0.02, 50
+# Of one memory.
+AT_ONE = 3
 # Points of recall@5 that the lower end of the interval may lie below none.
 TOLERATED = 1.0
 
@@ -39,9 +43,18 @@ def most_new(memories: Memories, config: RemConfig) -> int:
 
 
 def novel_edges(memories: Memories, spots: Spots, config: RemConfig, *, most: int) -> list[NovelEdge]:
-    """Edges for the best of the verified finds, at most `most`, the best first; none between what is not found."""
+    """Edges for the best of the verified finds, at most `most`, the best first; none between what is not found.
+
+    At one memory there are at most AT_ONE, or a name that a dozen memories share would take up a night by itself.
+    """
     findable = memories.findable
-    chosen = [spot for spot in spots.verified if findable[spot.source] and findable[spot.target]][:most]
+    chosen: list[Spot] = []
+    ends: Counter[int] = Counter()
+    for spot in spots.verified:
+        room = max(ends[spot.source], ends[spot.target]) < AT_ONE
+        if len(chosen) < most and room and findable[spot.source] and findable[spot.target]:
+            chosen.append(spot)
+            ends.update((spot.source, spot.target))
     return [
         NovelEdge(
             source=spot.source,

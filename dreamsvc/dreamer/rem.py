@@ -224,9 +224,10 @@ class Rem:
                 edges = []
         joined = {(edge.source, edge.target) for edge in edges}
         verified = [spot for spot in spots.verified if (spot.source, spot.target) in joined]
-        # Without an edge of its own a find is no more than a hypothesis.
+        # Without an edge of its own a find is no more than a hypothesis; what there was no room for may come again.
         rest = [spot for spot in spots.verified if (spot.source, spot.target) not in joined]
-        hypotheses = [*rest, *spots.hypotheses]
+        hypotheses = [*rest[:most], *spots.hypotheses] if found.edges_refused else spots.hypotheses
+        found.dismissed["over_limit"] += len(spots.verified) + len(spots.hypotheses) - len(verified) - len(hypotheses)
         telling.discover(edges)
         telling.spot(verified, hypotheses)
         found.verified, found.hypotheses, found.novel_edges = len(verified), len(hypotheses), len(edges)

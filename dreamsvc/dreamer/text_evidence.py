@@ -25,6 +25,8 @@ from dreamsvc.evidence.naming import LEADS, SURE, WHOLE, bare_title, folded, nam
 MOST_READ = 100_000
 # Characters read in one step.
 READ = 8_192
+# Characters of one text that are read.
+LONGEST = 65_536
 # Titles put in order in one step.
 TITLES = 128
 # A title that this share of all texts says tells nothing, in a memory of more than SMALL; up to
@@ -107,7 +109,7 @@ class TextEvidence(NamedTuple):
         ends = np.array([left]), np.array([right])
         for says, said in (ends, ends[::-1]):
             if self._said(says, said)[0] > 0:
-                forms = self.titles.said_in(memories.words(int(says[0])))
+                forms = self.titles.said_in(head(memories, int(says[0])))
                 form = max((form for row, form in forms if row == said[0]), key=len)
                 found.append(f'its title "{form}" is said in the other')
         table = self.names.of_row
@@ -115,7 +117,7 @@ class TextEvidence(NamedTuple):
         shared = np.intersect1d(ours, theirs)
         counts = self.names.of_name.indptr[shared + 1] - self.names.of_name.indptr[shared]
         by_number = dict(zip(self.names.numbers[shared].tolist(), counts.tolist(), strict=True))
-        text = memories.words(left)
+        text = head(memories, left)
         rare = {name: by_number[_number(name)] for name in names_of(memories, left, text) if _number(name) in by_number}
         for name, count in sorted(rare.items(), key=lambda one: (one[1], one[0])):
             if not any(name != longer and f" {name} " in f" {longer} " for longer in rare):
@@ -146,7 +148,7 @@ def read_texts(memories: Memories, most_shared: int = MOST_SHARED) -> Search[Tex
     hashes, holders, flags = list[int](), list[int](), list[int]()
     size = 0
     for done, row in enumerate(rows.tolist()):
-        text = memories.words(row)
+        text = head(memories, row)
         own = {bare_title(form) for form in forms_of(memories, row)}
         # What only bears the same title is not what it speaks of.
         mentioned = sorted({other for other, form in titles.said_in(text) if form not in own})
@@ -165,6 +167,11 @@ def read_texts(memories: Memories, most_shared: int = MOST_SHARED) -> Search[Tex
     names = yield from _grouped(groups, n, most_shared)
     by_row, by_said, keys, telling = yield from _mentions(says, said, n, len(rows))
     return TextEvidence(len(rows), by_row, by_said, keys, telling, names, titles)
+
+
+def head(memories: Memories, row: int) -> str:
+    """Title and text of a memory, of a long one the beginning: a megabyte could not be left half-way."""
+    return memories.words(row)[:LONGEST]
 
 
 def forms_of(memories: Memories, row: int) -> list[str]:

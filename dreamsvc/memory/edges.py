@@ -142,9 +142,9 @@ def revive_edges(connection: Connection, node: int, author: Author, delta: Delta
         (node,),
     )
     revived = connection.execute(
-        "UPDATE edges SET deleted_us=NULL, hidden_by=NULL, seq=?, user_seq=? WHERE hidden_by=?"
+        "UPDATE edges SET deleted_us=NULL, hidden_by=NULL, seq=?1, user_seq=iif(user_seq=0, 0, ?1) WHERE hidden_by=?2"
         " RETURNING id, source, target, weight, confidence",
-        (author.seq, author.seq, node),
+        (author.seq, node),
     ).fetchall()
     # The live graph knows an edge's type since it was added.
     delta.changed_edges += [NewEdge(*edge, alive=True) for edge in revived]

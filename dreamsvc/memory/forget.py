@@ -45,11 +45,11 @@ def forget(connection: Connection, space: Space, names: Sequence[str], author: A
 
 
 def _hide_edges(connection: Connection, node: int, author: Author, delta: Delta) -> None:
-    """A memory takes its edges along."""
+    """A memory takes its edges along. Those that dreams made stay theirs, so that a night can still be taken back."""
     hidden = connection.execute(
-        "UPDATE edges SET deleted_us=?, hidden_by=?, seq=?, user_seq=? WHERE (source=? OR target=?)"
-        " AND deleted_us IS NULL RETURNING id, source, target, weight, confidence",
-        (author.now_us, node, author.seq, author.seq, node, node),
+        "UPDATE edges SET deleted_us=?1, hidden_by=?2, seq=?3, user_seq=iif(user_seq=0, 0, ?3)"
+        " WHERE (source=?2 OR target=?2) AND deleted_us IS NULL RETURNING id, source, target, weight, confidence",
+        (author.now_us, node, author.seq),
     ).fetchall()
     delta.changed_edges += [NewEdge(*edge, alive=False) for edge in hidden]
 

@@ -48,6 +48,13 @@ def test_no_edge_ends_where_recall_finds_nothing():
     ] == [0]
 
 
+def test_one_memory_gets_three_edges_at_most_and_the_next_finds_have_room():
+    memories = remembered(["x"] * 8)
+    star = [spot(0, other, 9 - other) for other in range(1, 6)]
+    made = novel_edges(memories, spots([*star, spot(6, 7, 0.5)]), config_of(), most=9)
+    assert [(edge.source, edge.target) for edge in made] == [(0, 1), (0, 2), (0, 3), (6, 7)]
+
+
 def test_the_cap_is_two_percent_of_the_active_memories_and_at_least_fifty_or_as_configured():
     assert most_new(remembered(["x"] * 100), config_of()) == 50
     assert most_new(remembered(["x"] * 4000), config_of()) == 80

@@ -4,12 +4,17 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
 
+import numpy as np
 import pytest
 
+from dreamsvc import config
+from dreamsvc.dreamer.memories import Bodies
+from dreamsvc.dreamer.merged import Merged
+from dreamsvc.dreamer.rem import Rem, _Pairs
 from dreamsvc.dreamer.v1.operations_pb2 import Expansion
 from dreamsvc.errors import StoreUnavailable
 from dreamsvc.v1 import dream_pb2
-from dreamsvc.v1.dream_pb2 import Dream
+from dreamsvc.v1.dream_pb2 import Dream, Exploration
 from dreamsvc.v1.dream_service_pb2 import (
     AcceptBlindSpotRequest,
     ApproveDreamRequest,
@@ -21,6 +26,7 @@ from dreamsvc.v1.dream_service_pb2 import (
 )
 from dreamsvc.v1.memory_pb2 import Memory
 from dreamsvc.v1.memory_service_pb2 import FeedbackRequest, ForgetRequest, GetStatsRequest, RememberRequest
+from tests.dreamer.remembered import remembered, result
 from tests.integration.served import CONVERGE, Calls, InThread, refused
 from tests.integration.test_exploring import FULL, NAMES, REM, contents, villages
 
@@ -126,6 +132,19 @@ def test_a_night_of_rem_alone_is_not_graded_by_what_it_did_not_merge(dreaming: I
     dry, wet = (calls.trigger(explored, phase=REM, blocking=True, seed=1, dry_run=dry).dream for dry in (True, False))
     assert list(wet.report.quality.not_measured) == ["compression", "preservation"]
     assert wet.report.quality == dry.report.quality
+
+
+def test_what_the_replay_took_an_edge_from_is_expanded_anew_by_the_edges_that_are_left() -> None:
+    memories = remembered(["alpha", "beta", "gamma", "delta"], edges=[(0, 1, "x"), (0, 2, "x"), (2, 3, "x")])
+    known = np.frombuffer(b"12" * 4, np.uint8)
+    memories = memories._replace(
+        expansions=Bodies(known, np.array([2, 4, 6, 8])), edges_alive=np.array([False, True, True])
+    )
+    settings = config.parse({})
+    rem = Rem(memories, Merged.of(memories, []), settings.dream, settings.recall, 1, [], Exploration())
+    nothing = np.zeros(0, np.int32)
+    # Of 0 and 1, which have lost the edge between them, 1 has none left to be found by.
+    assert result(rem._touched(_Pairs(nothing, nothing, np.zeros(0, np.float32)))).tolist() == [0]
 
 
 # ── users in between ────────────────────────────────────────────────────────────
