@@ -70,7 +70,7 @@ def fold_blind_spots(fold: Fold, found: FoundBlindSpots) -> None:
     A find between copies is one between what stands for them. A known hypothesis that is verified now is kept anew.
     """
     connection, change = fold.connection, fold.change
-    ends = _living(connection, {end for one in found.blind_spots for end in (one.source, one.target)})
+    ends = standing.living(connection, {end for one in found.blind_spots for end in (one.source, one.target)})
     states = _states(connection, change.space, set(ends.values()))
     for one in found.blind_spots:
         source, target = ends.get(one.source, 0), ends.get(one.target, 0)
@@ -171,7 +171,7 @@ def accept(connection: Connection, space: Space, name: str, author: Author, delt
     Raises NotFound, and InvalidFields where a memory of it is gone.
     """
     spot = _find(connection, space, name)
-    ends = _living(connection, (spot.source, spot.target))
+    ends = standing.living(connection, (spot.source, spot.target))
     for end in (spot.source, spot.target):
         if end not in ends:
             raise invalid("id", f"one of its memories is forgotten; restore {_id_of(connection, end)} first")
@@ -188,7 +188,7 @@ def reject(connection: Connection, space: Space, name: str, author: Author, delt
     With the edge goes what its ends are found by; the next night makes that anew of the edges that are left.
     """
     spot = _find(connection, space, name)
-    ends = _living(connection, (spot.source, spot.target))
+    ends = standing.living(connection, (spot.source, spot.target))
     pairs = {(spot.source, spot.target), (ends.get(spot.source, spot.source), ends.get(spot.target, spot.target))}
     kind = type_ids(connection, {DISCOVERED})[DISCOVERED]
     for one, other in sorted(pairs):
@@ -292,7 +292,7 @@ def _messages(connection: Connection, space: Space, found: Sequence[_Spot]) -> l
 def _ends(connection: Connection, nodes: Iterable[int]) -> dict[int, BlindSpotEnd]:
     """How memories are shown, by row id; a copy as what stands for it."""
     wanted = set(nodes)
-    now = _living(connection, wanted)
+    now = standing.living(connection, wanted)
     query = "SELECT id, uid, key, title, substr(text, 1, ?) FROM nodes WHERE id IN (%s)".replace("?", str(4 * SHOWN))
     shown = {
         row: BlindSpotEnd(id=entropy.uuid_text(uid), key=key or "", text=short(title, text))
@@ -305,25 +305,6 @@ def short(title: str, text: str) -> str:
     """The title, or the beginning of the text, on one line."""
     line = " ".join((title or text).split())
     return line if len(line) <= SHOWN else line[: SHOWN - 1] + "…"
-
-
-def _living(connection: Connection, nodes: Iterable[int]) -> dict[int, int]:
-    """What lives of some memories, or what living one stands for them; nothing for what is forgotten."""
-    found: dict[int, int] = {}
-    wanted: dict[int, int] = {node: node for node in nodes}
-    seen: set[Pair] = set()
-    while wanted:
-        now = standing.find(connection, set(wanted.values()))
-        seen |= wanted.items()
-        further: dict[int, int] = {}
-        for name, row in wanted.items():
-            node = now.get(row)
-            if node is not None and node.alive:
-                found[name] = row
-            elif node is not None and node.role in (FOLDED, REPLACED) and node.merged_into is not None:
-                further[name] = node.merged_into
-        wanted = dict(further.items() - seen)
-    return found
 
 
 def _states(connection: Connection, space: int, living: set[int]) -> dict[Pair, set[int]]:

@@ -9,7 +9,6 @@ from dreamsvc.memory.edges import SUPERSEDES, type_ids
 from dreamsvc.memory.fold import Fold, memory_id
 from dreamsvc.memory.graph import NewEdge
 from dreamsvc.memory.sqlite import take_ids
-from dreamsvc.memory.standing import FOLDED, REPLACED
 
 
 class _EdgeRow(NamedTuple):
@@ -176,17 +175,5 @@ def _ends(fold: Fold, names: Iterable[int]) -> dict[int, int]:
     query = f"SELECT uid, id FROM nodes WHERE space={fold.change.space} AND deleted_us IS NULL AND uid IN (%s)"
     by_uid = dict(rows.chosen(fold.connection, query, made.values()))
     found = {name: by_uid[uid] for name, uid in made.items() if uid in by_uid}
-    wanted: dict[int, int] = {name: name for name in names if name >= 0}
-    seen: set[tuple[int, int]] = set()
-    while wanted:
-        nodes = standing.find(fold.connection, set(wanted.values()))
-        seen |= wanted.items()
-        further: dict[int, int] = {}
-        for name, row in wanted.items():
-            node = nodes.get(row)
-            if node is not None and node.alive:
-                found[name] = row
-            elif node is not None and node.role in (FOLDED, REPLACED) and node.merged_into is not None:
-                further[name] = node.merged_into
-        wanted = dict(further.items() - seen)
+    found |= standing.living(fold.connection, [name for name in names if name >= 0])
     return found

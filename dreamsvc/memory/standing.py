@@ -94,6 +94,25 @@ def stored_vectors(connection: Connection, nodes: Iterable[int]) -> dict[int, ND
     return {node: rows.unpack_vector(body, crc, node) for node, body, crc in rows.chosen(connection, query, nodes)}
 
 
+def living(connection: Connection, nodes: Iterable[int]) -> dict[int, int]:
+    """What lives of some memories, or the living one that stands for them, by their row; nothing of forgotten ones."""
+    found: dict[int, int] = {}
+    wanted: dict[int, int] = {node: node for node in nodes}
+    seen: set[tuple[int, int]] = set()
+    while wanted:
+        now = find(connection, set(wanted.values()))
+        seen |= wanted.items()
+        further: dict[int, int] = {}
+        for name, row in wanted.items():
+            node = now.get(row)
+            if node is not None and node.alive:
+                found[name] = row
+            elif node is not None and node.role in (FOLDED, REPLACED) and node.merged_into is not None:
+                further[name] = node.merged_into
+        wanted = dict(further.items() - seen)
+    return found
+
+
 def remembered(connection: Connection, facets: Iterable[Standing]) -> dict[int, bytes]:
     """What the codes of facets remember of originals that were purged: float16 of unit length, by id."""
     of = {row.id: row.merged_into for row in facets if row.merged_into is not None}

@@ -171,6 +171,8 @@ def test_what_callers_say_was_of_use_together_is_found_together(dreaming: InThre
     used = [hit.memory.id for hit in answer.hits]
     assert len(used) >= 6
     pair = [used[0], used[5]]
+    one, other = answer.hits[0].memory.key, answer.hits[5].memory.key
+    assert other not in [hit.memory.key for hit in calls.recall(explored, one).hits]
     request = FeedbackRequest(space=explored, recall_id=answer.recall_id, used_ids=pair)
     assert calls.memories.Feedback(request).pairs == 1
     # What the recall returned together is noted soon after it: ten pairs of the first five, and the one from above.
@@ -181,6 +183,8 @@ def test_what_callers_say_was_of_use_together_is_found_together(dreaming: InThre
     joined = [edge for edge in edges if edge.type == "USED_TOGETHER" and {edge.source, edge.target} == set(pair)]
     assert len(joined) == 1
     assert joined[0].evidence == "used together once"
+    # Use improves finding: who asks for one gets the other too.
+    assert other in found(calls, explored, one)
     assert calls.memories.GetStats(GetStatsRequest(space=explored)).coactivations == 0
     calls.call(calls.dreams.Revert, RevertRequest(space=explored, dream_id=dream.id))
     assert calls.memories.GetStats(GetStatsRequest(space=explored)).coactivations >= 1
