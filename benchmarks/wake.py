@@ -433,7 +433,7 @@ def run(quick: bool, console: Console) -> harness.Measured:
     small, large = (
         (Size(500, 6, 0.05, 20), Size(1000, 6, 0.05, 20))
         if quick
-        else (Size(10_000, 100, 0.5, 400), Size(100_000, 100, 1.0, 400))
+        else (Size(10_000, 60, 0.5, 200), Size(100_000, 60, 0.5, 200))
     )
     at_small, at_large = _at(small, console), _at(large, console)
     detail = {f"{size.nodes} nodes": found for size, found in ((small, at_small), (large, at_large))}

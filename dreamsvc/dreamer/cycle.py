@@ -13,7 +13,7 @@ A stop is seen between two pieces. A dream that goes on from its checkpoint ends
 import gc
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -90,6 +90,7 @@ class Cycle:
         self._found, self._explored = Compression(), Exploration()
         self._found.CopyFrom(start.checkpoint.compression)
         self._explored.CopyFrom(start.checkpoint.exploration)
+        self._search: Generator[Where, None, Any] | None = None
 
     def prepare(self) -> Ready:
         """Reads the snapshot, compiles; raises UnreadableSnapshot. Takes long and cannot be stopped."""
@@ -245,6 +246,9 @@ class Cycle:
         self, search: Generator[Where, None, T], budget: float, progress: Callable[[Where, float], Progress]
     ) -> Generator[RunDreamResponse, None, T]:
         """Runs a search piece by piece, each in the dream's share of the device; raises Stopped and _OutOfTime."""
+        # Held beyond a stop: letting go of a hundred thousand objects takes a tenth of a second, and the dream's last
+        # word comes before that.
+        self._search = search
         told = clock.precise_s()
         while True:
             try:
