@@ -50,8 +50,6 @@ WARM_UP = 50
 SNAPSHOTS = 5
 # Before each block of questions a night goes on for up to so long.
 DREAMING_TO_S = 10.0
-# A wake that came too late or too early is made up for so often.
-TRIES = 5
 
 
 class Place(NamedTuple):
@@ -91,6 +89,9 @@ class Size(NamedTuple):
     share: float
     # Recalls during a dream, and as many without.
     recalls: int
+    places: Sequence[Place] = PLACES
+    # A wake that came too late or too early is made up for so often.
+    tries: int = 5
 
 
 class Moment(NamedTuple):
@@ -261,11 +262,11 @@ class Space:
 
     def _wakes(self) -> Iterator[Wake]:
         moments = [self._moment(fresh=number % FRESH_EVERY == 0) for number in range(2 * self._size.wakes)]
-        moments += [self._in(place) for place in PLACES for _ in range(_count(place, self._size))]
+        moments += [self._in(place) for place in self._size.places for _ in range(_count(place, self._size))]
         wakers = itertools.cycle([self._by_abort, self._by_recall])
         for moment, waker in zip(moments, wakers, strict=False):
             # One that came when nothing dreamed, e.g. before the dream had begun, does not count and is made up for.
-            for _ in range(TRIES):
+            for _ in range(self._size.tries):
                 if (wake := self._woken(moment, waker)) is not None:
                     yield wake
                     break
@@ -413,7 +414,9 @@ def _figures(found: dict[str, Any], suffix: str) -> dict[str, float]:
 @contextmanager
 def _shown(console: Console, size: Size) -> Iterator[Callable[[], None]]:
     with harness.bar(console) as progress:
-        rounds = 2 * size.wakes + sum(_count(place, size) for place in PLACES) + -(-size.recalls // QUESTIONS_A_BLOCK)
+        rounds = (
+            2 * size.wakes + sum(_count(place, size) for place in size.places) + -(-size.recalls // QUESTIONS_A_BLOCK)
+        )
         task = progress.add_task(f"{size.nodes:,} nodes", total=rounds)
         yield lambda: progress.advance(task)
 
@@ -430,8 +433,10 @@ def _at(size: Size, console: Console) -> dict[str, Any]:
 
 
 def run(quick: bool, console: Console) -> harness.Measured:
+    # A small memory is through with a part of its night before it is heard of.
+    few = PLACES[::4]
     small, large = (
-        (Size(500, 6, 0.05, 20), Size(1000, 6, 0.05, 20))
+        (Size(500, 6, 0.05, 20, few, 1), Size(1000, 6, 0.05, 20, few, 1))
         if quick
         else (Size(10_000, 60, 0.5, 200), Size(100_000, 60, 0.5, 200))
     )
