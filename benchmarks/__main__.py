@@ -29,7 +29,7 @@ class Entry(NamedTuple):
 
 
 ENTRIES = {
-    "wake": Entry("wake", "latency of aborts and recalls that wake a dream anywhere, and of recalls meanwhile (20 min)"),
+    "wake": Entry("wake", "latency of what wakes a dream, anywhere in it, and of recalls meanwhile (20 min)"),
     "serve": Entry("serve", "GetStatus against a bare grpc.aio server (1 min)"),
     "start": Entry("start", "time until the server answers, and its memory (20 s)"),
     "import": Entry("imports", "items a second of both import formats, and recalls meanwhile (2 min)"),
