@@ -200,4 +200,3 @@ def test_the_map_of_a_night_has_its_walks_and_finds(dreaming: InThread, explored
     assert len(drawn.edges) >= dream.report.exploration.linking.links
     listed = calls.dreams.ListBlindSpots(ListBlindSpotsRequest(space=explored, dream_id=dream.id)).blind_spots
     assert len(listed) == min(50, dream.report.exploration.verified + dream.report.exploration.hypotheses)
-
