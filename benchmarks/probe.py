@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from benchmarks import evaluation_sets, harness, minilm_weights, repeats, scatter
-from benchmarks.dream_arrays import dream_arrays
+from benchmarks.dream_arrays import dream_arrays, finished
 from benchmarks.evaluation_sets import EvaluationSet
 from dreamsvc import config as configuration
 from dreamsvc import two_stage
@@ -27,7 +27,6 @@ from dreamsvc.cli import output
 from dreamsvc.dreamer import consolidation
 from dreamsvc.dreamer import memories as memory_columns
 from dreamsvc.dreamer.memories import Memories
-from dreamsvc.dreamer.merging import Search
 from dreamsvc.dreamer.probes import self_probe
 from dreamsvc.dreamer.probes.self_probe import Cues
 from dreamsvc.dreamer.reading_index import index_before, index_of
@@ -125,9 +124,11 @@ class Night:
         self.memories: Memories = memory_columns.read(arrays)
         self.config: Config = configuration.defaults()
         self._readings = Readings(self.memories)
-        self._copies = _done(find_copies(self.memories, self._readings, self.config.dream.redundancy, seed=SEED)).groups
-        self.before = _done(index_before(self.memories))
-        self.cues: Cues = _done(
+        self._copies = finished(
+            find_copies(self.memories, self._readings, self.config.dream.redundancy, seed=SEED)
+        ).groups
+        self.before = finished(index_before(self.memories))
+        self.cues: Cues = finished(
             self_probe.calibrate(self.memories, self.before, self.config.dream.quality, self.config.recall, seed=SEED)
         )
         self._truth = Truth(self.memories, asked, self.config.recall.similar)
@@ -138,9 +139,9 @@ class Night:
         merged = self._merged(way)
         recall = self.config.recall
         recall.open_containers = way.opened
-        reading = _done(self_probe.measure(self.memories, self.cues, merged.found_by, merged.stands_for, recall))
+        reading = finished(self_probe.measure(self.memories, self.cues, merged.found_by, merged.stands_for, recall))
         bound = self.config.dream.quality.max_information_loss
-        report = _done(self_probe.retention(self.cues, reading, max_information_loss=bound))
+        report = finished(self_probe.retention(self.cues, reading, max_information_loss=bound))
         return Point(
             set=self.asked.given.name,
             embedder=self.asked.embedder,
@@ -179,7 +180,7 @@ class Night:
             if len(rows) > 1:
                 alone[rows] = False
                 blocks[n + len(blocks)] = block_of(memories.vectors[rows], rows, way)
-        return _Merged(_done(index_of(memories, alone, blocks, n + len(blocks))), stands)
+        return _Merged(finished(index_of(memories, alone, blocks, n + len(blocks))), stands)
 
     def _planned(self, ratio: int) -> Sequence[consolidation.Cluster]:
         if ratio not in self._plans:
@@ -193,7 +194,7 @@ class Night:
                 *(dream.redundancy.min_active, Refusals()),
                 seed=SEED,
             )
-            self._plans[ratio] = _done(search).clusters
+            self._plans[ratio] = finished(search).clusters
         return self._plans[ratio]
 
 
@@ -213,14 +214,6 @@ def block_of(vectors: NDArray[np.float32], rows: NDArray[np.int64], way: Way) ->
         kept = np.sort(central[: 3 if way.keeps == "three" else 1])
     held = middle[None] if way.keeps == "one" else vectors[kept]
     return Block(rows[kept].astype(np.int32), encode_facets(held, middle, bits=way.bits), way.bits, centroid)
-
-
-def _done[T](search: Search[T]) -> T:
-    while True:
-        try:
-            next(search)
-        except StopIteration as end:
-            return end.value
 
 
 # ── the truth ───────────────────────────────────────────────────────────────────

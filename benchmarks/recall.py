@@ -45,7 +45,6 @@ from benchmarks.recall_figures import (
 )
 from benchmarks.retention import CALL_S, Prepared, prepare
 from benchmarks.serving import BY_REQUEST_ONLY, ServerFailed, serving
-from dreamsvc.memory.embedder import EmbedderUnavailable
 from dreamsvc.v1.dream_pb2 import DREAM_PHASE_FULL_CYCLE, DREAM_PHASE_REM, DreamPhase
 
 SHUFFLED_SEED = 23
@@ -170,21 +169,10 @@ def measure(bench: Bench, sets: Sequence[Prepared], *, quick: bool, whole_only: 
 # ── the benchmark ───────────────────────────────────────────────────────────────
 
 
-def _minilm(quick: bool, console: Console) -> str:
-    """The model's directory, or empty where it is not to be had."""
-    if quick:
-        return ""
-    try:
-        return minilm_weights.directory()
-    except EmbedderUnavailable as error:
-        console.print(f"without MiniLM: {error}", markup=False)
-        return ""
-
-
 def run(quick: bool, console: Console, data: Path) -> harness.Measured:
     # No budget of tokens bounds these answers.
     sets = [evaluation_sets.read(data, name, 0) for name in SETS]
-    minilm = _minilm(quick, console)
+    minilm = "" if quick else minilm_weights.directory_if_any(console)
     figures: dict[str, float] = {}
     detail: dict[str, Any] = {
         "measure": "share of the facts that answer a question among the first k hits of Recall",

@@ -26,7 +26,6 @@ from benchmarks.kept_vectors import TooSlow, vectors_of
 from benchmarks.serving import BY_REQUEST_ONLY, ServerFailed, serving
 from dreamsvc import clock
 from dreamsvc.cli import output
-from dreamsvc.memory.embedder import EmbedderUnavailable
 from dreamsvc.memory.embedder_opening import open_embedder
 from dreamsvc.memory.graph import words_of
 from dreamsvc.v1.memory_service_pb2 import GetStatsResponse
@@ -264,22 +263,11 @@ def _table(compared: Sequence[Compared], console: Console) -> None:
     console.print(shown)
 
 
-def _minilm(quick: bool, console: Console) -> str:
-    """The model's directory, or empty where it is not to be had."""
-    if quick:
-        return ""
-    try:
-        return minilm_weights.directory()
-    except EmbedderUnavailable as error:
-        console.print(f"without MiniLM: {error}", markup=False)
-        return ""
-
-
 def run(quick: bool, console: Console, data: Path) -> harness.Measured:
     plain = [evaluation_sets.read(data, name, budget) for name, budget in TOKEN_BUDGETS.items()]
     sets = [*plain, *(repeats.repeated(given, TOLD, seed=REPEATS_SEED) for given in plain)]
     plans = [plan for plan in PLANS if not quick or plan.is_first]
-    minilm = _minilm(quick, console)
+    minilm = "" if quick else minilm_weights.directory_if_any(console)
     if minilm:
         plans.append(MINILM_PLAN)
     compared: list[Compared] = []

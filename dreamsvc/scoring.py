@@ -17,6 +17,8 @@ type Scores = NDArray[np.float32]
 # Restart mass: softmax over the best base scores.
 WALK_SEEDS = 20
 WALK_TEMPERATURE = 0.1
+# Facets with the best words whose containers are looked into, wherever their centroids lie.
+FACETS_BY_WORDS = 64
 
 
 class Ways(NamedTuple):

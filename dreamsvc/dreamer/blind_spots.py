@@ -32,7 +32,7 @@ from dreamsvc.v1.dream_pb2 import NullModel
 # Edges that this night's linking made have no weight yet.
 LINK_STRENGTH = 0.7
 # What dreams found by structure is nothing to learn from: they would believe themselves.
-SELF_MADE = "DREAM_DISCOVERED"
+DREAM_DISCOVERED = "DREAM_DISCOVERED"
 # The best are told; others will be found again.
 MOST_VERIFIED, MOST_HYPOTHESES = 2_000, 100
 
@@ -73,7 +73,7 @@ def find_blind_spots(
     edges = together([walked.edges, links])
     types = memories.types[walked.places]
     kinds = np.concatenate([types, np.full(len(links_src), len(memories.type_names), np.int32)])
-    self_made = np.isin(types, [place for place, name in enumerate(memories.type_names) if name == SELF_MADE])
+    self_made = np.isin(types, memories.types_named((DREAM_DISCOVERED,)))
     self_made |= are_shortcuts(memories)[walked.places]
     shown = np.concatenate([~self_made, np.ones(len(links_src), np.bool_)])
     graph = yield from graph_of(edges, n)

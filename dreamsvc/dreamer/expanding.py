@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from dreamsvc.dreamer.memories import Memories
+from dreamsvc.dreamer.memories import NOT_WALKED, Memories
 from dreamsvc.dreamer.merging import Edges, Pairs, Search, Step, joined
 from dreamsvc.dreamer.reach import spread
 from dreamsvc.dreamer.v1.operations_pb2 import Expansion
@@ -27,8 +27,6 @@ from dreamsvc.dreamer.vocabulary import Words
 from dreamsvc.lexical.words import FUNCTION_WORDS
 from dreamsvc.v1.config_pb2 import LinkingConfig
 
-# Edges by which nothing is found: they lead from a fact to its past, and from a whole to its parts.
-NOT_FOLLOWED = ("SUPERSEDES", "ABSTRACTS")
 WORD_GAIN, VECTOR_GAIN = 1.0, 0.5
 # Neighbours that count, as in a walk; and those whose vectors do.
 NEIGHBOURS, PEERS = 256, 4
@@ -88,7 +86,7 @@ def _linked(
 ) -> Search[Pairs]:
     """What is linked to what, both ways, the weights of all edges between two memories added."""
     findable = memories.findable
-    followed = np.array([name not in NOT_FOLLOWED for name in memories.type_names] or [True])
+    followed = np.array([name not in NOT_WALKED for name in memories.type_names] or [True])
     lists = [(src.astype(np.int64), dst.astype(np.int64), weight.astype(np.float32))]
     for start in range(0, len(memories.src), EDGES):
         part = slice(start, start + EDGES)

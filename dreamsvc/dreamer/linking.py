@@ -214,7 +214,7 @@ def _beyond(memories: Memories, pairs: Pairs) -> Search[Keys]:
 def _living(memories: Memories, kind: str) -> Search[Keys]:
     """Keys of the pairs that living edges of a type join."""
     n = len(memories.node_ids)
-    types = [place for place, name in enumerate(memories.type_names) if name == kind]
+    types = memories.types_named((kind,))
     chosen = np.flatnonzero(memories.edges_alive & np.isin(memories.types, types))
     yield Step("edges", 0, 1)
     src, dst = memories.src[chosen].astype(np.int64), memories.dst[chosen].astype(np.int64)

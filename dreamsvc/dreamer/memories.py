@@ -1,6 +1,7 @@
 """A snapshot's memories on the host, as the steps after the replay read them. n: rows. e: edges. D: dimensions."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,8 @@ from dreamsvc.v1.memory_pb2 import MEMORY_ROLE_CONTAINER, MEMORY_ROLE_FACET, MEM
 
 NEVER = -1
 NOWHERE = -1
+# Types of edges that say something about memories: no step from one of them to the next.
+NOT_WALKED = ("SUPERSEDES", "ABSTRACTS")
 
 
 class _Joined:
@@ -38,6 +41,12 @@ class Texts(_Joined):
 
     def __getitem__(self, row: int) -> str:
         return self._bytes_of(row).decode("utf-8")
+
+
+def listed(column: Texts, row: int) -> list[str]:
+    """What callers said in a column of JSON lists."""
+    text = column[row]
+    return [] if text in ("", "[]") else [one for one in json.loads(text) if isinstance(one, str)]
 
 
 class Bodies(_Joined):
@@ -114,6 +123,10 @@ class Memories(NamedTuple):
             if np.array_equal(higher, up):
                 return up
             up = higher
+
+    def types_named(self, names: Container[str]) -> list[int]:
+        """Places in `type_names` of some types; one that no edge has is left out."""
+        return [place for place, name in enumerate(self.type_names) if name in names]
 
     def words(self, row: int) -> str:
         """Title and text as a memory is found by."""

@@ -6,7 +6,6 @@ where the first and the last word fit, so that a text costs the same however man
 n: rows. m: names. V: different words. h: where a text says a name, each name once a text. p: pairs.
 """
 
-import json
 from array import array
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -14,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dreamsvc.dreamer.memories import Memories, Texts
+from dreamsvc.dreamer.memories import Memories, listed
 from dreamsvc.dreamer.merging import Search, Step
 from dreamsvc.dreamer.vocabulary import Words, portions
 from dreamsvc.evidence.naming import bare_title
@@ -69,12 +68,6 @@ class _Length(NamedTuple):
 
     numbers: NDArray[np.uint64]  # ascending
     names: NDArray[np.int64]
-
-
-def listed(column: Texts, row: int) -> list[str]:
-    """What callers said in a column of JSON lists."""
-    text = column[row]
-    return [] if text in ("", "[]") else [one for one in json.loads(text) if isinstance(one, str)]
 
 
 def forms_of(memories: Memories, row: int) -> Iterator[str]:

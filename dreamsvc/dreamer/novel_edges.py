@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dreamsvc.dreamer.blind_spots import Spots
+from dreamsvc.dreamer.blind_spots import DREAM_DISCOVERED, Spots
 from dreamsvc.dreamer.memories import Memories
 from dreamsvc.dreamer.merging import Search, Step
 from dreamsvc.dreamer.probes.pair_probe import Strength, Ties, measure_lift
@@ -17,7 +17,6 @@ from dreamsvc.two_stage import Index
 from dreamsvc.v1.config_pb2 import RecallConfig, RemConfig
 from dreamsvc.v1.dream_pb2 import Lift
 
-DREAM_DISCOVERED = "DREAM_DISCOVERED"
 # Of the memories that count as nodes, and of edges, where no number is configured.
 SHARE, AT_LEAST = 0.02, 50
 # Of one memory.

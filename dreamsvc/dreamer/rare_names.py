@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamsvc.dreamer.adjacency import by_end
-from dreamsvc.dreamer.memories import Memories
-from dreamsvc.dreamer.mentions import find_sayings, is_caseless, listed, named, numbers_of, tells
+from dreamsvc.dreamer.memories import Memories, listed
+from dreamsvc.dreamer.mentions import find_sayings, is_caseless, named, numbers_of, tells
 from dreamsvc.dreamer.merging import Edges, Search, Step
 from dreamsvc.dreamer.vocabulary import Words, distinct
 from dreamsvc.lexical.words import FUNCTION_WORDS, tokenize

@@ -17,11 +17,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dreamsvc.dreamer.memories import Memories
+from dreamsvc.dreamer.memories import NOT_WALKED, Memories
 from dreamsvc.dreamer.merging import Edges, Search, Step, joined
 
-# What a dream says about memories is no step from one of them to the next; the two ends are linked all the same.
-NOT_WALKED = ("SUPERSEDES", "ABSTRACTS")
 FRONTIER = 64
 STRONGEST = 16
 # Entries of the adjacency looked at in one step.
@@ -102,7 +100,7 @@ def spread(indptr: NDArray[np.int64], rows: NDArray[np.integer]) -> tuple[NDArra
 
 def walked_edges(memories: Memories) -> Search[Walked]:
     """The living edges with their strength, 0 for what is not walked."""
-    ignored = [place for place, name in enumerate(memories.type_names) if name in NOT_WALKED]
+    ignored = memories.types_named(NOT_WALKED)
     parts: list[Edges] = []
     places: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
     count = len(memories.edge_ids)

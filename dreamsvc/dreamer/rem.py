@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from dreamsvc.dreamer import blind_spots, expanding, exploring, linking, modulation, novel_edges, positions
 from dreamsvc.dreamer.linking import Link
-from dreamsvc.dreamer.memories import Memories
+from dreamsvc.dreamer.memories import NOT_WALKED, Memories
 from dreamsvc.dreamer.merged import Merged
 from dreamsvc.dreamer.merging import Search, Step
 from dreamsvc.dreamer.probes import pseudo_queries
@@ -147,7 +147,7 @@ class Rem:
         memories, config = self._memories, self._config.linking
         changed = memories.changed & memories.findable
         by_names = (linking.MENTIONS, linking.SHARES_ENTITY)
-        kinds = [place for place, name in enumerate(memories.type_names) if name in by_names]
+        kinds = memories.types_named(by_names)
         made = 0
         for start in range(0, len(memories.edge_ids), READ_EDGES):
             part = slice(start, start + READ_EDGES)
@@ -165,7 +165,7 @@ class Rem:
         And those that this night's replay took an edge from: the index knows of its other end what does not count.
         """
         memories = self._memories
-        ignored = [place for place, name in enumerate(memories.type_names) if name in expanding.NOT_FOLLOWED]
+        ignored = memories.types_named(NOT_WALKED)
         bare, less = np.zeros(len(memories.node_ids), np.bool_), np.zeros(len(memories.node_ids), np.bool_)
         for start in range(0, len(memories.edge_ids), READ_EDGES):
             part = slice(start, start + READ_EDGES)

@@ -3,13 +3,12 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from dreamsvc.evidence.naming import bare_title
+from dreamsvc.lexical.index import SHARED_BY
 from dreamsvc.lexical.words import FUNCTION_WORDS, tokenize
 
 TITLE_WORDS = 8
 # A title of so few words must be written as it is: "The Campaign" is not what every campaign is.
 EXACT_WORDS = 2
-# A title that so many memories have says nothing about any of them, as in recall.
-SHARED_BY = 20
 
 
 class Titles:

@@ -15,13 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamsvc.dreamer.adjacency import Adjacency, by_end
-from dreamsvc.dreamer.memories import Memories
+from dreamsvc.dreamer.memories import NOT_WALKED, Memories
 from dreamsvc.dreamer.merging import Rows, Search, Step
 from dreamsvc.v1.config_pb2 import SchemaConfig
 
 SCHEMA = "schema"
-# What dreams say is about the memory as such, or stands for a path.
-NOT_PATTERNS = ("SUPERSEDES", "ABSTRACTS")
 # Share of the members with a pattern that must have the same other end for a constant, or ends of one kind for a name.
 NEARLY_ALL = 0.9
 # Patterns of a schema, the best supported ones; fillers of a slot that are shown; characters of each.
@@ -116,7 +114,7 @@ class _Shared(NamedTuple):
 
 
 def _edges(memories: Memories) -> Search[_Edges]:
-    ignored = [place for place, name in enumerate(memories.type_names) if name in NOT_PATTERNS]
+    ignored = memories.types_named(NOT_WALKED)
     wanted = memories.edges_alive & (memories.src != memories.dst) & ~np.isin(memories.types, ignored)
     yield Step("schemas", 0, 1)
     # What dreams say about memories, shortcuts and links among it, is no pattern of what those say.

@@ -18,15 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamsvc.dreamer.adjacency import Adjacency, by_end
-from dreamsvc.dreamer.memories import Memories
+from dreamsvc.dreamer.memories import NOT_WALKED, Memories
 from dreamsvc.dreamer.merging import Search, Step
 from dreamsvc.v1.config_pb2 import ShortcutConfig
 from kernels.padding import capacity, pad_column
 from kernels.paths import OutEdges, PathCounts, count_paths, out_edges, tally, walk_paths
 
 CAUSAL = "CAUSAL"
-# What a dream says about memories is no step from one of them to the next.
-NOT_WALKED = ("SUPERSEDES", "ABSTRACTS")
 # Walks drawn and counted in one step: about 3 ms.
 WALKS = 4_096
 # Paths looked at in one step.
@@ -126,7 +124,7 @@ def _room(memories: Memories) -> int:
 def _graph(memories: Memories, owners: NDArray[np.int32]) -> Search[_Graph]:
     src, dst = owners[memories.src], owners[memories.dst]
     yield Step("walking", 0, 1)
-    ignored = [place for place, name in enumerate(memories.type_names) if name in NOT_WALKED]
+    ignored = memories.types_named(NOT_WALKED)
     wanted = memories.edges_alive & (src != dst) & ~np.isin(memories.types, ignored)
     yield Step("walking", 0, 1)
     wanted &= memories.alive[src] & memories.alive[dst]

@@ -70,8 +70,13 @@ def judge(
         rare[part] = evidence.shared(left[part], right[part])
         yield Step("evidence", start, len(left))
     in_session = _in_one_session(memories, left, right)
+    places: dict[int, dict[int, int]] = {}
     for at in np.flatnonzero(in_session).tolist():
-        adjacent[at] = _neighbours(memories, int(left[at]), int(right[at]))
+        session = int(memories.sessions[left[at]])
+        if session not in places:
+            places[session] = _places(memories, session)
+        apart = abs(places[session][int(left[at])] - places[session][int(right[at])])
+        adjacent[at] = NEIGHBOURS[apart] if apart < len(NEIGHBOURS) else 0.0
         yield Step("evidence", at, len(left))
     linked = np.zeros(len(left))
     if scorer.usable:
@@ -88,15 +93,13 @@ def _in_one_session(memories: Memories, left: NDArray[np.int64], right: NDArray[
     return (session != NOWHERE) & (session == memories.sessions[right])
 
 
-def _neighbours(memories: Memories, left: int, right: int) -> float:
-    """NEIGHBOURS of two of one session, by event time or else by when they were made; 0 for others."""
-    inside = np.flatnonzero((memories.sessions == memories.sessions[left]) & memories.alive)
+def _places(memories: Memories, session: int) -> dict[int, int]:
+    """Where in its session each memory comes, by event time or else by when it was made."""
+    inside = np.flatnonzero((memories.sessions == session) & memories.alive)
     times = memories.event_us[inside]
     if (times == NEVER).any():
         times = memories.created_us[inside]
-    order = inside[np.lexsort((inside, times))].tolist()
-    apart: int = abs(order.index(left) - order.index(right))
-    return float(NEIGHBOURS[apart]) if apart < len(NEIGHBOURS) else 0.0
+    return {row: place for place, row in enumerate(inside[np.lexsort((inside, times))].tolist())}
 
 
 def time_apart(memories: Memories, left: int, right: int) -> str:

@@ -15,7 +15,7 @@ from dreamsvc.dreamer.redundancy import CopyGroup
 from dreamsvc.dreamer.schemas import SCHEMA, Schema
 from dreamsvc.dreamer.shortcuts import CAUSAL, Shortcut
 from dreamsvc.dreamer.superseding import SUPERSEDES, Superseded
-from dreamsvc.dreamer.use import UsedPair
+from dreamsvc.dreamer.use import USED_TOGETHER, UsedPair
 from dreamsvc.dreamer.v1.operations_pb2 import (
     Container,
     Containers,
@@ -45,7 +45,6 @@ ABSTRACTS = "ABSTRACTS"
 # Edges that say what a dream made of memories should not draw a walk away from what those say themselves.
 ABSTRACTS_WEIGHT, SUPERSEDES_WEIGHT = 0.1, 0.1
 SCHEMA_IMPORTANCE = 0.5
-USED_TOGETHER = "USED_TOGETHER"
 # Below what a path of shortcuts needs: who says a name is no cause of what it names.
 LINK_CONFIDENCE = 0.6
 # A position takes one statement.

@@ -5,7 +5,6 @@ known by its words as recall cuts them, without the brackets at its end; a short
 A name is rare if at least 2 and at most `most_shared` memories have it. n: rows. p: pairs.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamsvc.dreamer.adjacency import by_end
-from dreamsvc.dreamer.memories import Memories, Texts
+from dreamsvc.dreamer.memories import Memories, listed
 from dreamsvc.dreamer.merging import Search, Step
 from dreamsvc.dreamer.reach import Table, found_in, spread
 from dreamsvc.dreamer.said_titles import Titles
@@ -176,20 +175,14 @@ def head(memories: Memories, row: int) -> str:
 
 def forms_of(memories: Memories, row: int) -> list[str]:
     """Title and aliases of a memory."""
-    return [memories.titles[row], *told(memories.names, row)]
-
-
-def told(column: Texts, row: int) -> list[str]:
-    """What callers said in one of the columns that hold JSON lists."""
-    text = column[row]
-    return [] if text in ("", "[]") else [str(one) for one in json.loads(text)]
+    return [memories.titles[row], *listed(memories.names, row)]
 
 
 def names_of(memories: Memories, row: int, text: str) -> dict[str, int]:
     """The names in the words of a memory and those that callers gave it, folded, with what is known of each."""
     found = names_in(text)
     for column in (memories.names, memories.entities):
-        for name in told(column, row):
+        for name in listed(column, row):
             found[folded(name)] = found.get(folded(name), 0) | SURE | WHOLE
     title = memories.titles[row]
     if bare_title(title) != title.strip():

@@ -23,8 +23,6 @@ from dreamsvc.memory.graph import NEVER, GraphView
 from dreamsvc.v1.config_pb2 import RecallConfig
 from dreamsvc.v1.memory_pb2 import MEMORY_ROLE_FACET, MEMORY_ROLE_FOLDED
 
-# Facets with the best words whose containers are looked into, wherever their centroids lie.
-FACETS_BY_WORDS = 64
 # What is left of the score of a fact that does not hold any more.
 SUPERSEDED = 0.5
 
@@ -105,7 +103,7 @@ def _dense(
     wide = query.vector.astype(np.float64)
     unit = (wide / np.linalg.norm(wide)).astype(np.float32)
     said = np.flatnonzero((words > 0) & (view.roles[:n] == MEMORY_ROLE_FACET))
-    also = said[scoring.best(words[said], FACETS_BY_WORDS)] if said.size else said
+    also = said[scoring.best(words[said], scoring.FACETS_BY_WORDS)] if said.size else said
     cosines = two_stage.score(view.dense, unit, n, opened=config.open_containers, also=also.tolist())
     embedded = cosines.known & findable
     values = cosines.values

@@ -8,6 +8,7 @@ import pytest
 from dreamsvc import config
 from dreamsvc.app import App
 from tests.integration.served import CONVERGE, Calls, InThread, a_memory
+from tests.integration.villages import villages
 
 _numbers = count()
 
@@ -67,3 +68,17 @@ def equal_store(template: Path, tmp_path: Path) -> Callable[[str], Path]:
         return Path(shutil.copy(template, tmp_path / f"{name}.db"))
 
     return make
+
+
+@pytest.fixture(scope="module")
+def dreaming() -> Iterator[InThread]:
+    with InThread(":memory:", CONVERGE, {"dream": {"resources": {"max_gpu_usage": 1.0}}}) as service:
+        yield service
+
+
+@pytest.fixture
+def explored(dreaming: InThread, request: pytest.FixtureRequest) -> str:
+    """A space of villages; its name."""
+    name = request.node.name.replace("[", "-").replace("]", "")[:100]
+    dreaming.calls.remember(name, villages())
+    return name

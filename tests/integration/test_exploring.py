@@ -1,7 +1,5 @@
 """REM over a real channel with a real dreamer: what it links is found, stays, and can be taken back."""
 
-import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,46 +10,11 @@ from dreamsvc.v1.dream_service_pb2 import GetDreamMapRequest, ListBlindSpotsRequ
 from dreamsvc.v1.memory_pb2 import Memory
 from dreamsvc.v1.memory_service_pb2 import FeedbackRequest, GetMemoryRequest, GetStatsRequest, RememberRequest
 from tests.integration.served import CONVERGE, Calls, InThread, until
+from tests.integration.villages import NAMES, contents, villages
 
 pytestmark = pytest.mark.integration
 
-HEADS = ("Ba", "De", "Fi", "Go", "Lu", "Mi", "No", "Pu", "Ra", "Se", "Ti", "Vo")
-TAILS = ("lran", "mosk", "nderg", "rwick", "stova")
-NAMES = [head + tail for tail in TAILS for head in HEADS]
-DEEDS = ("painted doors", "kept bees", "sold clocks", "baked bread", "mended nets", "taught chess")
 REM, FULL = dream_pb2.DREAM_PHASE_REM, dream_pb2.DREAM_PHASE_FULL_CYCLE
-
-
-def villages(seed: int = 3, dim: int = 16) -> RememberRequest:
-    """Sixty places, each of which names the next in its text; vectors that say nothing of that."""
-    draw = random.Random(seed)
-    made: list[Memory] = []
-    for i, name in enumerate(NAMES):
-        following = NAMES[(i + 1) % len(NAMES)]
-        text = f"A village where people {DEEDS[i % len(DEEDS)]} for {20 + i} years. Its road leads to {following}."
-        vector = [draw.gauss(0, 1) for _ in range(dim)]
-        made.append(Memory(key=name, title=name, text=text, vector=vector, importance=0.3 + 0.7 * draw.random()))
-    return RememberRequest(memories=made)
-
-
-@pytest.fixture(scope="module")
-def dreaming() -> Iterator[InThread]:
-    with InThread(":memory:", CONVERGE, {"dream": {"resources": {"max_gpu_usage": 1.0}}}) as service:
-        yield service
-
-
-@pytest.fixture
-def explored(dreaming: InThread, request: pytest.FixtureRequest) -> str:
-    """A space of villages; its name."""
-    name = request.node.name.replace("[", "-").replace("]", "")[:100]
-    dreaming.calls.remember(name, villages())
-    return name
-
-
-def contents(calls: Calls, space: str) -> list[dict[str, object]]:
-    """All that is exported, but for who asked for it when."""
-    lines, _ = calls.export(space)
-    return [{key: value for key, value in line.items() if key not in ("access_time", "access_count")} for line in lines]
 
 
 def found(calls: Calls, space: str, text: str) -> list[str]:

@@ -1,6 +1,5 @@
 """REM where something goes wrong, or a user is in between: nothing is lost, nothing forgotten stays, nothing waits."""
 
-from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -28,25 +27,12 @@ from dreamsvc.v1.memory_pb2 import Memory
 from dreamsvc.v1.memory_service_pb2 import FeedbackRequest, ForgetRequest, GetStatsRequest, RememberRequest
 from tests.dreamer.remembered import remembered, result
 from tests.integration.served import CONVERGE, Calls, InThread, refused
-from tests.integration.test_exploring import FULL, NAMES, REM, contents, villages
+from tests.integration.test_exploring import FULL, REM
+from tests.integration.villages import NAMES, contents, villages
 
 pytestmark = pytest.mark.integration
 
 LINKS = ("MENTIONS", "SHARES_ENTITY")
-
-
-@pytest.fixture(scope="module")
-def dreaming() -> Iterator[InThread]:
-    with InThread(":memory:", CONVERGE, {"dream": {"resources": {"max_gpu_usage": 1.0}}}) as service:
-        yield service
-
-
-@pytest.fixture
-def explored(dreaming: InThread, request: pytest.FixtureRequest) -> str:
-    """A space of villages; its name."""
-    name = request.node.name.replace("[", "-").replace("]", "")[:100]
-    dreaming.calls.remember(name, villages())
-    return name
 
 
 def links(calls: Calls, space: str) -> int:

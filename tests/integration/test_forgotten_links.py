@@ -7,7 +7,7 @@ from dreamsvc.v1.dream_pb2 import Dream
 from dreamsvc.v1.dream_service_pb2 import RevertRequest
 from dreamsvc.v1.memory_service_pb2 import ForgetRequest, RestoreRequest
 from tests.integration.served import CONVERGE, InThread
-from tests.integration.test_exploring import NAMES, contents, villages
+from tests.integration.villages import NAMES, contents, villages
 
 pytestmark = pytest.mark.integration
 

@@ -22,6 +22,7 @@ from dreamsvc.dreamer.memories import Memories
 from dreamsvc.dreamer.merging import Search, Step, Vectors
 from dreamsvc.dreamer.probes.bootstrap import interval, resampled
 from dreamsvc.dreamer.probes.reading import Reader, best_rows, look, products, reader_of, together, values_of
+from dreamsvc.scoring import WALK_SEEDS, WALK_TEMPERATURE
 from dreamsvc.two_stage import Index
 from dreamsvc.v1.config_pb2 import RecallConfig
 from dreamsvc.v1.dream_pb2 import Lift
@@ -31,9 +32,6 @@ PAIRS, FEWEST_PAIRS = 250, 20
 TRUSTED_CONFIDENCE = 0.7
 NOISE = 1.6
 FIRST = 5  # rows in which both ends are looked for
-# As in recall.
-WALK_SEEDS = 20
-WALK_TEMPERATURE = 0.1
 # Entries of the adjacency sorted in one step.
 SORTED = 32_768
 

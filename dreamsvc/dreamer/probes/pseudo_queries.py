@@ -71,8 +71,6 @@ OF_ONE, OF_OTHER, FEWEST_WORDS = 6, 4, 3
 TRIED_EACH = 20
 # Memories of which the vector of a word is made.
 SAYING = 64
-# As in recall.
-FACETS_BY_WORDS = 64
 
 _END = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])|\n+")
 
@@ -319,7 +317,7 @@ def _dense(read: _Memory, query: _Query, state: _State, cue: Values, first: Valu
     if not cue.any():
         return np.zeros(n, np.float32)
     facets = np.flatnonzero((words > 0) & read.facets)
-    also = facets[scoring.best(words[facets], FACETS_BY_WORDS)] if facets.size else facets
+    also = facets[scoring.best(words[facets], scoring.FACETS_BY_WORDS)] if facets.size else facets
     cosines = two_stage.second_stage(read.source, cue, first, n, opened=read.recall.open_containers, also=also.tolist())
     values = cosines.values
     if state.added.peers is not None and read.recall.expansion_weight > 0:
