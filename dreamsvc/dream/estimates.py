@@ -39,7 +39,8 @@ def estimate(nodes: int, edges: int, dimension: int, last: Dream | None, config:
     compresses = merges or config.schema.enabled or config.shortcuts.enabled
     made = nodes * (1 + config.schema.enabled) if compresses else 0
     made += config.shortcuts.max_shortcuts_per_cycle * config.shortcuts.enabled
-    made += links + max(LEAST_NOVEL, round(nodes * NOVEL_SHARE)) * config.rem.explore
+    novel = config.rem.max_new_edges or max(LEAST_NOVEL, round(nodes * NOVEL_SHARE))
+    made += links + novel * config.rem.explore
     moved = edges if merges else 0
     derived = nodes * EXPANSION_BYTES if config.linking.enabled else 0
     return EstimateDreamResponse(

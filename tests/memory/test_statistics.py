@@ -100,3 +100,10 @@ def test_a_space_without_edges_may_get_some() -> None:
     config.linking.enabled = config.rem.explore = False
     assert estimate(10, 0, 4, None, config).edges_touched == 0
     assert estimate(10, 7, 4, None, config).edges_touched == 7
+
+
+def test_an_estimate_counts_as_many_novel_edges_as_are_configured() -> None:
+    config = defaults().dream
+    few = estimate(10, 0, 4, None, config).edges_touched
+    config.rem.max_new_edges = 1_000
+    assert estimate(10, 0, 4, None, config).edges_touched == few + 950
