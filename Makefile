@@ -59,8 +59,17 @@ lock: .venv/bin/python ## Write constraints.txt anew from what resolves today
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --upgrade --editable '.[embed,draw,dev]' grpcio==1.82.3 grpcio-tools==1.82.3 grpcio-status==1.82.3 grpcio-health-checking==1.82.3 grpcio-reflection==1.82.3
 	@$(PYTHON) -m pip freeze --exclude-editable > constraints.txt
 
-bench: $(STAMP) ## make bench NAME=wake [DATA=dir] [OUT=file]; without NAME lists them
-	@$(PYTHON) -m benchmarks $(NAME) $(if $(DATA),--data $(DATA),) $(OUTPUT)
+bench: $(STAMP) ## make bench NAME=wake [DATA=dir] [COUNT=n] [OUT=file]; without NAME lists them
+	@$(PYTHON) -m benchmarks $(NAME) $(if $(DATA),--data $(DATA),) $(if $(COUNT),--count $(COUNT),) $(OUTPUT)
+
+crash: $(STAMP) ## make crash [KILLS=10000]: kill -9 of server and dreamer under load; nothing may be lost
+	@$(PYTHON) -m benchmarks crash $(if $(KILLS),--count $(KILLS),) $(OUTPUT)
+
+soak: $(STAMP) ## make soak [MINUTES=60]: mixed load; memory, handles and latencies must stay flat (plots a PNG)
+	@$(PYTHON) -m benchmarks soak $(if $(MINUTES),--count $(MINUTES),) $(OUTPUT)
+
+prove: $(STAMP) ## The long forms of all that proves that nothing is lost (hours); writes benchmarks/results
+	@set -e; for name in crashpoints faults powerloss bitflips fuzz simulation crash; do $(PYTHON) -m benchmarks $$name; done
 
 bench-gpu: $(STAMP) ## Kernels on a GPU against numpy and against the bandwidth floor
 	@$(PYTHON) benchmarks/gpu.py $(OUTPUT)
@@ -68,4 +77,4 @@ bench-gpu: $(STAMP) ## Kernels on a GPU against numpy and against the bandwidth 
 clean: ## Remove what was built
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis *.egg-info
 
-.PHONY: help setup demo test check format protos lock bench bench-gpu clean
+.PHONY: help setup demo test check format protos lock bench crash soak prove bench-gpu clean

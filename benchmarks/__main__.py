@@ -1,4 +1,4 @@
-"""`python -m benchmarks NAME [--data DIR] [--out FILE] [--quick]`: runs one benchmark; without NAME lists them.
+"""`python -m benchmarks NAME [--data DIR] [--count N] [--out FILE] [--quick]`: runs one; without NAME lists them.
 
 Ends with 0 when it ran, 1 when it could not be measured, 2 on wrong usage, and 77 when it was skipped, since the
 evaluation sets that it reads are not there.
@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Runs one benchmark; lists them if none.")
     parser.add_argument("name", nargs="?", metavar="NAME", help=f"one of {', '.join(ENTRIES)}")
     parser.add_argument("--data", metavar="DIR", type=Path, help="evaluation sets, for benchmarks that read some")
+    parser.add_argument("--count", metavar="N", type=int, help="how many kills, cases, minutes, for those that count")
     parser.add_argument("--out", metavar="FILE", type=Path, help="default: benchmarks/results/NAME.json")
     parser.add_argument("--quick", action="store_true", help="a small input; writes nothing unless --out is given")
     args = parser.parse_args(argv)
@@ -61,21 +62,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if args.name not in ENTRIES:
         parser.error(f"there is no benchmark {args.name}; there are {', '.join(ENTRIES)}")
-    return run(args.name, args.data, args.out, quick=args.quick)
+    if args.count is not None and args.count < 1:
+        parser.error(f"--count is {args.count}; must be at least 1")
+    return run(args.name, args.data, args.out, quick=args.quick, count=args.count)
 
 
-def run(name: str, data: Path | None, out: Path | None, *, quick: bool) -> int:
+def run(name: str, data: Path | None, out: Path | None, *, quick: bool, count: int | None = None) -> int:
     console = output.console()
     benchmark: harness.Benchmark = import_module(f"benchmarks.{ENTRIES[name].module}").BENCHMARK
     try:
-        measured = _measured(name, benchmark, data, quick, console)
+        measured = _measured(name, benchmark, data, count, quick, console)
     except DataAbsent as error:
         console.print(f"{name} is skipped: {error}", markup=False)
         return SKIPPED
     except ServerFailed as error:
         console.print(f"{name} could not be measured: {error}", markup=False)
         return 1
-    made = harness.result(name, measured, quick=quick, on_data=isinstance(benchmark.run, harness.OnData))
+    made = harness.result(name, measured, quick=quick, on_data=isinstance(benchmark.run, harness.OnData), count=count)
     console.print(harness.figure_table(made, benchmark))
     target = out or (None if quick else harness.RESULTS / f"{name}.json")
     if target is not None:
@@ -85,13 +88,17 @@ def run(name: str, data: Path | None, out: Path | None, *, quick: bool) -> int:
 
 
 def _measured(
-    name: str, benchmark: harness.Benchmark, data: Path | None, quick: bool, console: Console
+    name: str, benchmark: harness.Benchmark, data: Path | None, count: int | None, quick: bool, console: Console
 ) -> harness.Measured:
+    if count is not None and not isinstance(benchmark.run, harness.Counted):
+        console.print(f"{name} counts nothing; --count is not read")
     match benchmark.run:
         case harness.OnData(run_on):
             if data is None:
                 raise DataAbsent("it reads evaluation sets; say where they are with --data DIR (make: DATA=DIR)")
             return run_on(quick, console, data)
+        case harness.Counted(run_counted, _, full, few):
+            return run_counted(count or (few if quick else full), console)
         case run_alone:
             if data is not None:
                 console.print(f"{name} makes its own input; --data is not read")

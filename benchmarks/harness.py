@@ -54,13 +54,24 @@ class OnData(NamedTuple):
     run: Callable[[bool, Console, Path], Measured]
 
 
+class Counted(NamedTuple):
+    """A run that is as long as one likes: so many kills, cases, minutes."""
+
+    run: Callable[[int, Console], Measured]
+    # What is counted, e.g. "kills".
+    unit: str
+    # How many without --count, and with --quick.
+    full: int
+    quick: int
+
+
 class Benchmark(NamedTuple):
     """What a benchmark's file declares as BENCHMARK."""
 
     # The figures that a run gives, all of them, in the order they are shown.
     figures: Sequence[str]
     targets: Mapping[str, Sequence[Target]]
-    run: Run | OnData
+    run: Run | OnData | Counted
     # Of the figures, those that a run may lack: where something that it can do without is missing.
     optional: Collection[str] = ()
 
@@ -116,8 +127,11 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def result(name: str, measured: Measured, *, quick: bool, on_data: bool = False) -> dict[str, Any]:
+def result(
+    name: str, measured: Measured, *, quick: bool, on_data: bool = False, count: int | None = None
+) -> dict[str, Any]:
     options = (" --data DIR" if on_data else "") + (" --quick" if quick else "")
+    options += "" if count is None else f" --count {count}"
     return {
         "name": name,
         "commit": commit(),

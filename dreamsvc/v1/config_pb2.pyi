@@ -79,6 +79,7 @@ class DreamConfig(_message.Message):
     LINKING_FIELD_NUMBER: _builtins.int
     TUNER_FIELD_NUMBER: _builtins.int
     NEUROMODULATION_FIELD_NUMBER: _builtins.int
+    FAULT_FIELD_NUMBER: _builtins.int
     enabled: _builtins.bool
     """False: no dream starts, by itself or by Trigger."""
     max_parallel: _builtins.int
@@ -115,6 +116,8 @@ class DreamConfig(_message.Message):
     def tuner(self) -> Global___TunerConfig: ...
     @_builtins.property
     def neuromodulation(self) -> Global___NeuromodulationConfig: ...
+    @_builtins.property
+    def fault(self) -> Global___FaultConfig: ...
     def __init__(
         self,
         *,
@@ -135,10 +138,11 @@ class DreamConfig(_message.Message):
         linking: Global___LinkingConfig | None = ...,
         tuner: Global___TunerConfig | None = ...,
         neuromodulation: Global___NeuromodulationConfig | None = ...,
+        fault: Global___FaultConfig | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_max_parallel", b"_max_parallel", "_propose", b"_propose", "consolidation", b"consolidation", "enabled", b"enabled", "linking", b"linking", "max_parallel", b"max_parallel", "neuromodulation", b"neuromodulation", "nrem", b"nrem", "propose", b"propose", "quality", b"quality", "redundancy", b"redundancy", "rem", b"rem", "resources", b"resources", "schema", b"schema", "shortcuts", b"shortcuts", "src", b"src", "trigger", b"trigger", "tuner", b"tuner"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_max_parallel", b"_max_parallel", "_propose", b"_propose", "consolidation", b"consolidation", "enabled", b"enabled", "fault", b"fault", "linking", b"linking", "max_parallel", b"max_parallel", "neuromodulation", b"neuromodulation", "nrem", b"nrem", "propose", b"propose", "quality", b"quality", "redundancy", b"redundancy", "rem", b"rem", "resources", b"resources", "schema", b"schema", "shortcuts", b"shortcuts", "src", b"src", "trigger", b"trigger", "tuner", b"tuner"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_max_parallel", b"_max_parallel", "_propose", b"_propose", "consolidation", b"consolidation", "enabled", b"enabled", "hold_spaces", b"hold_spaces", "linking", b"linking", "max_parallel", b"max_parallel", "neuromodulation", b"neuromodulation", "nrem", b"nrem", "propose", b"propose", "quality", b"quality", "redundancy", b"redundancy", "rem", b"rem", "resources", b"resources", "schema", b"schema", "shortcuts", b"shortcuts", "src", b"src", "trigger", b"trigger", "tuner", b"tuner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_max_parallel", b"_max_parallel", "_propose", b"_propose", "consolidation", b"consolidation", "enabled", b"enabled", "fault", b"fault", "hold_spaces", b"hold_spaces", "linking", b"linking", "max_parallel", b"max_parallel", "neuromodulation", b"neuromodulation", "nrem", b"nrem", "propose", b"propose", "quality", b"quality", "redundancy", b"redundancy", "rem", b"rem", "resources", b"resources", "schema", b"schema", "shortcuts", b"shortcuts", "src", b"src", "trigger", b"trigger", "tuner", b"tuner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
@@ -154,6 +158,51 @@ class DreamConfig(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__propose) -> _WhichOneofReturnType__propose | None: ...
 
 Global___DreamConfig: _TypeAlias = DreamConfig  # noqa: Y015
+
+@_typing.final
+class FaultConfig(_message.Message):
+    """What follows an error in a dream (REQ-DREAM-025). An error that leaves the dream nothing to stand on (its snapshot
+    unreadable, the store damaged, nonsense from the dreamer) ends it in any case, and nothing of it is applied.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECOVERY_STRATEGY_FIELD_NUMBER: _builtins.int
+    MAX_RETRIES_FIELD_NUMBER: _builtins.int
+    SILENCE_SECONDS_FIELD_NUMBER: _builtins.int
+    recovery_strategy: _builtins.str
+    """"retry": the step, or the write, is tried again; "rollback": the dream goes back to its last checkpoint in a new
+    dreamer process; "skip": the step is left out and the report says so; "abort": the dream ends.
+    """
+    max_retries: _builtins.int
+    """So often in one dream; then it ends."""
+    silence_seconds: _builtins.float
+    """A dreamer that says nothing for so long, while it should dream, counts as wedged and is killed."""
+    def __init__(
+        self,
+        *,
+        recovery_strategy: _builtins.str | None = ...,
+        max_retries: _builtins.int | None = ...,
+        silence_seconds: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_retries", b"_max_retries", "_recovery_strategy", b"_recovery_strategy", "_silence_seconds", b"_silence_seconds", "max_retries", b"max_retries", "recovery_strategy", b"recovery_strategy", "silence_seconds", b"silence_seconds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_retries", b"_max_retries", "_recovery_strategy", b"_recovery_strategy", "_silence_seconds", b"_silence_seconds", "max_retries", b"max_retries", "recovery_strategy", b"recovery_strategy", "silence_seconds", b"silence_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_retries: _TypeAlias = _typing.Literal["max_retries"]  # noqa: Y015
+    _WhichOneofArgType__max_retries: _TypeAlias = _typing.Literal["_max_retries", b"_max_retries"]  # noqa: Y015
+    _WhichOneofReturnType__recovery_strategy: _TypeAlias = _typing.Literal["recovery_strategy"]  # noqa: Y015
+    _WhichOneofArgType__recovery_strategy: _TypeAlias = _typing.Literal["_recovery_strategy", b"_recovery_strategy"]  # noqa: Y015
+    _WhichOneofReturnType__silence_seconds: _TypeAlias = _typing.Literal["silence_seconds"]  # noqa: Y015
+    _WhichOneofArgType__silence_seconds: _TypeAlias = _typing.Literal["_silence_seconds", b"_silence_seconds"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_retries) -> _WhichOneofReturnType__max_retries | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__recovery_strategy) -> _WhichOneofReturnType__recovery_strategy | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__silence_seconds) -> _WhichOneofReturnType__silence_seconds | None: ...
+
+Global___FaultConfig: _TypeAlias = FaultConfig  # noqa: Y015
 
 @_typing.final
 class TriggerConfig(_message.Message):

@@ -3,11 +3,13 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from dreamsvc.dreamer.v1 import operations_pb2 as _operations_pb2
 from dreamsvc.v1 import config_pb2 as _config_pb2
 from dreamsvc.v1 import dream_pb2 as _dream_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -65,6 +67,8 @@ class Start(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     STAGED_PARTS_FIELD_NUMBER: _builtins.int
     RECALL_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    LEAVE_OUT_REPLAY_FIELD_NUMBER: _builtins.int
     dream_id: _builtins.str
     phase: _dream_pb2.DreamPhase.ValueType
     seed: _builtins.int
@@ -77,6 +81,8 @@ class Start(_message.Message):
     selects what it selected before.
     """
     staged_parts: _builtins.int
+    leave_out_replay: _builtins.bool
+    """The replay is left out."""
     @_builtins.property
     def config(self) -> _config_pb2.DreamConfig: ...
     @_builtins.property
@@ -86,6 +92,10 @@ class Start(_message.Message):
     @_builtins.property
     def recall(self) -> _config_pb2.RecallConfig:
         """How the space is read, for the probes."""
+
+    @_builtins.property
+    def left_out(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Steps after the replay that are left out, by number over the whole dream: a dreamer died in them."""
 
     def __init__(
         self,
@@ -100,10 +110,12 @@ class Start(_message.Message):
         checkpoint: Global___Checkpoint | None = ...,
         staged_parts: _builtins.int = ...,
         recall: _config_pb2.RecallConfig | None = ...,
+        left_out: _abc.Iterable[_builtins.int] | None = ...,
+        leave_out_replay: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "config", b"config", "recall", b"recall"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_seconds", b"budget_seconds", "checkpoint", b"checkpoint", "config", b"config", "dream_id", b"dream_id", "now_us", b"now_us", "phase", b"phase", "recall", b"recall", "seed", b"seed", "snapshot", b"snapshot", "staged_parts", b"staged_parts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_seconds", b"budget_seconds", "checkpoint", b"checkpoint", "config", b"config", "dream_id", b"dream_id", "leave_out_replay", b"leave_out_replay", "left_out", b"left_out", "now_us", b"now_us", "phase", b"phase", "recall", b"recall", "seed", b"seed", "snapshot", b"snapshot", "staged_parts", b"staged_parts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
