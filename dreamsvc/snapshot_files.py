@@ -26,6 +26,10 @@ DREAM_NODES = ("node_ids", "alive", "importance", "created_us", "accessed_us", "
 DREAM_EDGES = ("edge_ids", "sources", "targets", "weights", "edges_alive", "confidences", "types")
 
 
+class UnreadableSnapshot(Exception):
+    """A snapshot that a dream should read is not there or damaged."""
+
+
 def write(directory: Path, seq: int, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Makes `directory` hold these arrays, or leaves what was there; raises OSError."""
     aside = directory.with_name(directory.name + ".new")

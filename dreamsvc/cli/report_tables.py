@@ -9,9 +9,24 @@ from dreamsvc.cli.compression_text import Row, compression_rows, quality_rows
 from dreamsvc.cli.exploration_text import exploration_rows, tuning_rows
 from dreamsvc.v1.dream_pb2 import DreamReport
 
+# By recovery strategy.
+_FOLLOWED = {
+    "retry": "tried again",
+    "rollback": "went back to the last checkpoint in a new process",
+    "skip": "left out",
+}
+
 
 def tables(report: DreamReport) -> Iterator[Table]:
     """Those that the report has something for."""
+    if report.faults:
+        yield _table(
+            "errors it got over",
+            (
+                (fault.place, f"{_FOLLOWED.get(fault.recovery, fault.recovery)}: {fault.what}")
+                for fault in report.faults
+            ),
+        )
     if report.HasField("tuning"):
         yield _table("tuning", tuning_rows(report.tuning))
     # A dream of REM alone has nothing to say of it but sizes that stay.

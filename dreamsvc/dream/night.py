@@ -12,37 +12,35 @@ How it runs
 5. A dream that is over is compacted, sealed (the atomic point) and folded behind user writes; its
    report is then read back from the store. A woken one is kept to go on from its checkpoint.
 
+Where something fails in 2 to 5, `Recovery` decides what follows; the dream goes on from its last checkpoint, if at all.
 A wake overtakes everything: the dreamer is told to stop and is killed when the budget is used up.
 Nobody's query waits for any of this.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
-
-import grpc
-import grpc.aio
+from typing import NamedTuple
 
 from dreamsvc import clock, snapshot_files
 from dreamsvc.clock import Clock, to_timestamp
 from dreamsvc.dream import neuromodulation, outcome
-from dreamsvc.dream.dreamers import DreamerProcess, Dreamers
+from dreamsvc.dream.conversation import Conversation, Limits, Process, Source
+from dreamsvc.dream.recovery import Recovery
 from dreamsvc.dream.state import AWAKE, ENTERING_NREM, NREM, REM, TRANSITIONING, WAKING, follow
 from dreamsvc.dream.watch import Events
 from dreamsvc.dreamer.v1.dreamer_service_pb2 import (
     Checkpoint,
     Ended,
-    RunDreamRequest,
     RunDreamResponse,
     Start,
-    Stop,
     Tally,
 )
 from dreamsvc.dreamer.v1.operations_pb2 import Operations
 from dreamsvc.errors import DreamFailed, DreamsvcError
-from dreamsvc.memory import operations
+from dreamsvc.memory import operations, soundness
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.sqlite import ChangeId
 from dreamsvc.memory.store import Store
@@ -83,11 +81,6 @@ class Plan(NamedTuple):
     recall: RecallConfig
 
 
-class _Stream(Protocol):
-    async def read(self) -> RunDreamResponse | object: ...
-    async def write(self, request: RunDreamRequest) -> None: ...
-
-
 class Night:
     """Runs one dream from its plan to its end; `run` is a task of its own, tied to no call."""
 
@@ -96,7 +89,7 @@ class Night:
         plan: Plan,
         store: Store,
         journal: Journal,
-        dreamers: Dreamers,
+        dreamers: Source,
         events: Events,
         clock: Clock,
         on_wake: Callable[[Woken], None],
@@ -120,8 +113,12 @@ class Night:
         self._killer: asyncio.TimerHandle | None = None
         self._killed = False
         self._dead = asyncio.Event()
-        self._process: DreamerProcess | None = None
-        self._heard = False
+        self._process: Process | None = None
+        self._conversation: Conversation | None = None
+        self._recovery = Recovery(plan.dream, plan.config.fault)
+        self._renews = False
+        # Where it would go on from, with the parts that lead up to it.
+        self._checkpoint = plan.checkpoint
         self._parts: list[Operations] = list(plan.staged)
         self._pending: list[Operations] = []
         # The last commit of parts that is under way, each after the one before it.
@@ -218,35 +215,72 @@ class Night:
             await self._unless_woken(asyncio.shield(self._taking_snapshot))
         if self._wake_reason:
             return Ended(reason=dream_pb2.END_REASON_ABORTED)
+        return await self._recovery.dreaming(
+            self._attempt,
+            reached=lambda: self._checkpoint,
+            prepared=lambda: self._conversation is not None and self._conversation.was_ready,
+            pause=self._pause,
+            renew=self._renew,
+        )
+
+    async def _attempt(self) -> Ended:
+        """Dreams on from the last checkpoint."""
+        self._pending = []
         while True:
+            if self._wake_reason:
+                return Ended(reason=dream_pb2.END_REASON_ABORTED)
             lease = asyncio.ensure_future(self._dreamers.lease(self._plan.config.resources))
-            process = await self._unless_woken(lease)
+            try:
+                process = await self._unless_woken(lease)
+            except DreamFailed as error:
+                return Ended(reason=dream_pb2.END_REASON_FAILED, message=error.message)
             if process is None:
                 return Ended(reason=dream_pb2.END_REASON_ABORTED)
+            if self._renews:
+                # One from before the error, which was kept warm.
+                self._renews = False
+                if process.was_warm:
+                    process.kill()
+                    self._dreamers.give_back(process, self._plan.config.resources)
+                    continue
             ended = await self._dream_with(process)
             if ended is not None:
                 return ended
             logger.info("the dreamer that was warm had just ended; another one dreams dream %s", self.dream.id)
 
-    async def _dream_with(self, process: DreamerProcess) -> Ended | None:
+    async def _dream_with(self, process: Process) -> Ended | None:
         """How it ended; None where a warm process was gone before it said anything."""
         self._process = process
-        self._heard = False
+        talk = Conversation(process, self._hear, self._limits(), stop=self._stop_wanted, dead=self._dead)
+        self._conversation = talk
         try:
-            return await self._follow(process.stub.RunDream())
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-            if self._wake_reason:
-                # Killed, most likely; a wake does not wait until the system has buried it.
-                return Ended(reason=dream_pb2.END_REASON_ABORTED)
-            await process.settle()
-            if process.was_warm and not process.alive and not self._heard:
-                return None
-            said = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
-            how = said if process.alive else process.how_it_ended()
-            return Ended(reason=dream_pb2.END_REASON_FAILED, message=f"the dreamer broke off: {how}")
+            ended = await talk.run(self._start(), self._parts)
+        except Exception:
+            # What it said makes no sense, or could not be kept: nobody talks to it again.
+            process.kill()
+            raise
         finally:
             self._process = None
             self._dreamers.give_back(process, self._plan.config.resources)
+        failed = ended.reason == dream_pb2.END_REASON_FAILED
+        return None if failed and process.was_warm and not process.alive and not talk.heard else ended
+
+    def _limits(self) -> Limits:
+        config = self._plan.config
+        silence_s = config.fault.silence_seconds
+        return Limits(config.resources.dreamer_start_seconds, silence_s, self._budget_left_s() + silence_s)
+
+    def _budget_left_s(self) -> float:
+        spent = self._checkpoint.tally.seconds if self._checkpoint else 0.0
+        return max(0.0, self.dream.budget_seconds - spent)
+
+    async def _pause(self, seconds: float) -> None:
+        """Waits, unless a wake comes first."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop_wanted.wait(), seconds)
+
+    def _renew(self) -> None:
+        self._renews = True
 
     async def _take_snapshot(self) -> None:
         seq, arrays = await asyncio.to_thread(self._store.dream_snapshot, self.dream.space)
@@ -264,66 +298,32 @@ class Night:
         finally:
             stop.cancel()
 
-    async def _follow(self, stream: _Stream) -> Ended:
-        await stream.write(RunDreamRequest(start=self._start()))
-        for part in self._parts:
-            await stream.write(RunDreamRequest(staged=part))
-        stopping = asyncio.create_task(self._tell_to_stop(stream))
-        dead = asyncio.create_task(self._dead.wait())
-        try:
-            while True:
-                read = asyncio.ensure_future(stream.read())
-                await asyncio.wait({read, dead}, return_when=asyncio.FIRST_COMPLETED)
-                if not read.done():
-                    read.cancel()
-                    return Ended(reason=dream_pb2.END_REASON_ABORTED)
-                message = read.result()
-                if not isinstance(message, RunDreamResponse):
-                    # The stream ended without a last word.
-                    if self._process is not None and not self._wake_reason:
-                        await self._process.settle()
-                    reason = dream_pb2.END_REASON_ABORTED if self._wake_reason else dream_pb2.END_REASON_FAILED
-                    how = self._process.how_it_ended() if self._process else ""
-                    return Ended(reason=reason, message=f"the dreamer fell silent: {how}")
-                ended = self._hear(message)
-                if ended is not None:
-                    return ended
-        finally:
-            stopping.cancel()
-            dead.cancel()
-
-    async def _tell_to_stop(self, stream: _Stream) -> None:
-        await self._stop_wanted.wait()
-        try:
-            await stream.write(RunDreamRequest(stop=Stop()))
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            # It ended by itself in this very moment.
-            logger.debug("no stop needed", exc_info=True)
-
     def _start(self) -> Start:
-        spent = self._plan.checkpoint.tally.seconds if self._plan.checkpoint else 0.0
         return Start(
             dream_id=self.dream.id,
             phase=self.dream.phase,
             seed=self.dream.seed,
-            budget_seconds=max(0.0, self.dream.budget_seconds - spent),
+            budget_seconds=self._budget_left_s(),
             snapshot=str(self._snapshot),
             config=self._plan.config,
             now_us=self._plan.now_us,
-            checkpoint=self._plan.checkpoint,
+            checkpoint=self._checkpoint,
             staged_parts=len(self._parts),
             recall=self._plan.recall,
+            left_out=self._recovery.left_out,
+            leave_out_replay=self._recovery.leaves_out_replay,
         )
 
     def _hear(self, message: RunDreamResponse) -> Ended | None:
-        self._heard = True
+        """Takes news in; raises DreamFailed for nonsense."""
         match message.WhichOneof("message"):
             case "ready":
                 report = self.dream.report
                 report.device = message.ready.device
                 report.nodes, report.edges = message.ready.nodes, message.ready.edges
                 report.nodes_eligible = message.ready.nodes_eligible
-                if not self._wake_reason:
+                # One that goes on after an error is where it was.
+                if not self._wake_reason and self.sleep_state not in (NREM, REM):
                     self._move(REM if self.sleep_state == TRANSITIONING else NREM)
             case "progress":
                 self.dream.progress.CopyFrom(message.progress.progress)
@@ -333,6 +333,7 @@ class Night:
                 self._count(message.progress.tally)
                 self._events.progressed(self.sleep_state, self.dream)
             case "operations":
+                self._require_next(message.operations)
                 self._pending.append(message.operations)
             case "checkpoint":
                 self._count(message.checkpoint.tally)
@@ -350,8 +351,14 @@ class Night:
                     self.dream.report.exploration.CopyFrom(message.ended.exploration)
                 return message.ended
             case _:
-                logger.warning("the dreamer said something unknown")
+                raise _nonsense("a message without content")
         return None
+
+    def _require_next(self, part: Operations) -> None:
+        soundness.require_sound(part)
+        wanted = len(self._parts) + len(self._pending)
+        if part.part != wanted:
+            raise _nonsense(f"part {part.part} where part {wanted} was due")
 
     def _count(self, tally: Tally) -> None:
         report = self.dream.report
@@ -368,8 +375,11 @@ class Night:
 
     def _stage(self, checkpoint: Checkpoint) -> None:
         """Hands parts and checkpoint to the store and waits for nothing: a wake must not wait for the disk."""
+        if checkpoint.seed != self.dream.seed or checkpoint.next_part != len(self._parts) + len(self._pending):
+            raise _nonsense("a checkpoint of another dream, or of parts that did not come")
         parts, self._pending = self._pending, []
         self._parts += parts
+        self._checkpoint = checkpoint
         if self._plan.change is None:
             return
         if self._staging is not None and self._staging.done():
@@ -387,7 +397,9 @@ class Night:
     ) -> None:
         if before is not None:
             await before
-        await asyncio.wrap_future(self._journal.stage_dream(change, parts, checkpoint, dream))
+        await self._recovery.writing(
+            lambda: asyncio.wrap_future(self._journal.stage_dream(change, parts, checkpoint, dream))
+        )
 
     async def _staged(self) -> None:
         """Waits until all that was staged is durable; raises what the store said."""
@@ -462,7 +474,7 @@ class Night:
                 return
             await asyncio.wrap_future(self._journal.seal_dream(self._plan.change, self.dream))
             self._sealed = True
-            await outcome.fold(self._store, self._journal, self._plan.change, self.dream)
+            await outcome.fold(self._store, self._journal, self._plan.change, self.dream, self._recovery)
             await outcome.assess(self._journal, self.dream, self._plan.config)
         self.dream.state = Dream.STATE_SUCCEEDED
         self.dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
@@ -510,3 +522,7 @@ class Night:
             await self._settle()
         except DreamsvcError as error:
             logger.warning("dream %s could not be written down: %s", self.dream.id, error.message)
+
+
+def _nonsense(what: str) -> DreamFailed:
+    return DreamFailed(error_reason_pb2.ERROR_REASON_DREAM_CHECKPOINT, f"the dreamer talks nonsense: {what}")

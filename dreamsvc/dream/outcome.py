@@ -3,6 +3,7 @@
 import asyncio
 
 from dreamsvc.dream import quality
+from dreamsvc.dream.recovery import Recovery
 from dreamsvc.memory import operations
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.sqlite import ChangeId
@@ -12,9 +13,9 @@ from dreamsvc.v1.config_pb2 import DreamConfig
 from dreamsvc.v1.dream_pb2 import Dream, DreamReport
 
 
-async def fold(store: Store, journal: Journal, change: ChangeId, dream: Dream) -> None:
+async def fold(store: Store, journal: Journal, change: ChangeId, dream: Dream, recovery: Recovery) -> None:
     """Applies a sealed dream to its end and puts what the store then holds into its report."""
-    while await asyncio.wrap_future(store.fold_next(change, dream.space)) is not None:
+    while await recovery.writing(lambda: asyncio.wrap_future(store.fold_next(change, dream.space))) is not None:
         pass
     show(dream, await asyncio.to_thread(journal.read_back, change))
     made = await asyncio.to_thread(journal.made, change)

@@ -8,6 +8,7 @@ from dreamsvc import entropy, snapshot_files
 from dreamsvc.clock import Clock, to_timestamp
 from dreamsvc.dream import outcome
 from dreamsvc.dream.night import Plan
+from dreamsvc.dream.recovery import Recovery
 from dreamsvc.memory.dreams import DreamRow
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.store import Store
@@ -64,7 +65,8 @@ class Records:
 
     async def finish(self, row: DreamRow) -> None:
         """Folds a sealed dream that was interrupted after its seal."""
-        await outcome.fold(self._store, self._journal, row.change, row.dream)
+        recovery = Recovery(row.dream, row.config.fault)
+        await outcome.fold(self._store, self._journal, row.change, row.dream, recovery)
         await outcome.assess(self._journal, row.dream, row.config)
         row.dream.state = Dream.STATE_SUCCEEDED
         row.dream.message = ""

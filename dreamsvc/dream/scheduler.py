@@ -14,6 +14,7 @@ from google.protobuf import duration_pb2
 from dreamsvc import __version__, snapshot_files
 from dreamsvc.clock import Clock, from_timestamp, to_timestamp
 from dreamsvc.dream import estimates, neuromodulation, trigger
+from dreamsvc.dream.conversation import Source
 from dreamsvc.dream.dreamers import Dreamers
 from dreamsvc.dream.latency import WakeLatencies
 from dreamsvc.dream.night import Night
@@ -66,13 +67,22 @@ type _Begun = tuple[TriggerResponse, Night | None]
 class Scheduler:
     """One for the service; owns the nights, the events, and what decides about the next one."""
 
-    def __init__(self, store: Store, journal: Journal, config: DreamConfig, recall: RecallConfig, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        journal: Journal,
+        config: DreamConfig,
+        recall: RecallConfig,
+        clock: Clock,
+        dreamers: Source | None = None,
+    ) -> None:
+        """dreamers: where processes that dream come from; by default they are started here."""
         self._store = store
         self._journal = journal
         self._config = config
         self._clock = clock
         self._records = Records(store, journal, config, recall, clock)
-        self._dreamers = Dreamers()
+        self._dreamers = dreamers or Dreamers()
         self._events: dict[str, Events] = {}
         # The night of each space that has one; None while its trigger is being written down.
         self._nights: dict[str, Night | None] = {}
@@ -107,8 +117,10 @@ class Scheduler:
             if last is not None:
                 if suspended is None and not await asyncio.to_thread(self._journal.changed_since, last.change):
                     self._seen.add(space)
-                ago = max(0.0, (self._clock.now_us() - from_timestamp(last.dream.end_time)) / 1e6)
-                self._last_end_s[space] = self._clock.monotonic() - ago
+                end_us = from_timestamp(last.dream.end_time)
+                self._last_end_s[space] = trigger.end_of_earlier_run_s(
+                    end_us, self._clock.now_us(), self._clock.monotonic()
+                )
         self._keep_task(asyncio.create_task(self._look_around()))
 
     async def close(self) -> None:
@@ -337,10 +349,11 @@ class Scheduler:
     async def status(self, space: str) -> GetStatusResponse:
         """Raises NotFound."""
         self._store.graph(space)
+        last, suspended = self._history.get(space) or await self._look_up(space)
+        # Nothing waits from here on: all that is said is of one moment.
         situation = self._situation(space)
         decision = trigger.decide(situation, self._config)
         night = self._nights.get(space)
-        last, suspended = self._history.get(space) or await self._look_up(space)
         active = None
         if night is not None:
             # It is ahead of what is written down.

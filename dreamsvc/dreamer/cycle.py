@@ -55,10 +55,6 @@ _BUDGET, _CONVERGED = dream_pb2.END_REASON_BUDGET, dream_pb2.END_REASON_CONVERGE
 _ABORTED, _NOTHING = dream_pb2.END_REASON_ABORTED, dream_pb2.END_REASON_NOTHING_TO_DO
 
 
-class UnreadableSnapshot(Exception):
-    """The snapshot that the dream should read is not there or damaged."""
-
-
 class _OutOfTime(Exception):
     """The budget is used."""
 
@@ -69,6 +65,7 @@ class _Steps(Protocol):
     @property
     def steps(self) -> int: ...
     def take(self, number: int) -> Part[list[Operations]]: ...
+    def leave_out(self, number: int) -> None: ...
 
 
 class Cycle:
@@ -87,6 +84,7 @@ class Cycle:
         # Those of NREM come first.
         self._steps_done = start.checkpoint.steps_done
         self._told = sum(part.WhichOneof("kind") not in ("edge_weights", "replay_marks") for part in staged)
+        self._told_of_replay = self._told < len(staged)
         self._found, self._explored = Compression(), Exploration()
         self._found.CopyFrom(start.checkpoint.compression)
         self._explored.CopyFrom(start.checkpoint.exploration)
@@ -96,7 +94,7 @@ class Cycle:
         """Reads the snapshot, compiles; raises UnreadableSnapshot. Takes long and cannot be stopped."""
         arrays = snapshot_files.read(Path(self._start.snapshot))
         if arrays is None:
-            raise UnreadableSnapshot(f"no whole snapshot at {self._start.snapshot}")
+            raise snapshot_files.UnreadableSnapshot(f"no whole snapshot at {self._start.snapshot}")
         self._compresses = self._has_nrem and _compresses(self._start.config, arrays)
         if self._compresses or self._has_rem:
             self._memories = memory_columns.read(arrays)
@@ -155,6 +153,11 @@ class Cycle:
 
     def _replayed(self, budget: float) -> Generator[RunDreamResponse, None, EndReason.ValueType]:
         if self._replay_ended:
+            return self._replay_ended
+        if self._start.leave_out_replay:
+            self._found.notices.append("the replay was left out after an error")
+            # What it had told before the error stays.
+            self._replay_ended = _CONVERGED if self._told_of_replay else _NOTHING
             return self._replay_ended
         reason = yield from self._replay.run(max(budget - min(self._reserved_s, budget / 2), 0.0))
         if reason != _ABORTED:
@@ -220,6 +223,14 @@ class Cycle:
     ) -> Generator[RunDreamResponse, None, EndReason.ValueType]:
         """Takes the steps of a phase that are left, each numbered from `first` on over the whole dream."""
         while self._steps_done < first + phase.steps:
+            if self._steps_done in self._start.left_out:
+                phase.leave_out(self._steps_done - first)
+                found.notices.append(
+                    f"step {self._steps_done - first + 1} of {phase.steps} was left out after an error"
+                )
+                self._steps_done += 1
+                yield RunDreamResponse(checkpoint=self._checkpoint())
+                continue
             # What a step that is broken off has written down of itself does not count.
             kept = type(found)()
             kept.CopyFrom(found)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from dreamsvc import snapshot_files
 from dreamsvc.dreamer import placement
 from dreamsvc.dreamer.throttle import Throttle
 from dreamsvc.dreamer.v1.dreamer_service_pb2 import Ended, Ready, RunDreamRequest, RunDreamResponse, Start
@@ -59,7 +60,11 @@ class Dreamer(DreamerServiceServicer):
         except Exception as error:
             logger.exception("dream %s failed", start.dream_id)
             yield RunDreamResponse(
-                ended=Ended(reason=dream_pb2.END_REASON_FAILED, message=f"{type(error).__name__}: {error}")
+                ended=Ended(
+                    reason=dream_pb2.END_REASON_FAILED,
+                    message=f"{type(error).__name__}: {error}",
+                    unrecoverable=isinstance(error, snapshot_files.UnreadableSnapshot),
+                )
             )
 
     def _prepared(
@@ -110,6 +115,7 @@ def run(socket_path: str) -> int:
     """Serves on a Unix socket until standard input closes."""
     cores = placement.core_count()
     placement.give_way()
+    placement.go_first()
     placement.cache_compiled()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=8), options=UNLIMITED)

@@ -410,6 +410,7 @@ class DreamReport(_message.Message):
     QUALITY_FIELD_NUMBER: _builtins.int
     TUNING_FIELD_NUMBER: _builtins.int
     EXPLORATION_FIELD_NUMBER: _builtins.int
+    FAULTS_FIELD_NUMBER: _builtins.int
     nodes: _builtins.int
     edges: _builtins.int
     nodes_eligible: _builtins.int
@@ -450,6 +451,10 @@ class DreamReport(_message.Message):
     def tuning(self) -> Global___Tuning: ...
     @_builtins.property
     def exploration(self) -> Global___Exploration: ...
+    @_builtins.property
+    def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fault]:
+        """Errors that the dream got over, in their order (REQ-DREAM-025)."""
+
     def __init__(
         self,
         *,
@@ -480,14 +485,45 @@ class DreamReport(_message.Message):
         quality: Global___Quality | None = ...,
         tuning: Global___Tuning | None = ...,
         exploration: Global___Exploration | None = ...,
+        faults: _abc.Iterable[Global___Fault] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "exploration", b"exploration", "quality", b"quality", "tuning", b"tuning"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_share", b"active_share", "average_delta", b"average_delta", "busy_seconds", b"busy_seconds", "busy_share", b"busy_share", "compression", b"compression", "device", b"device", "edges", b"edges", "edges_pruned", b"edges_pruned", "edges_skipped", b"edges_skipped", "edges_strengthened", b"edges_strengthened", "edges_weakened", b"edges_weakened", "exploration", b"exploration", "journal_digest", b"journal_digest", "last_wake_reason", b"last_wake_reason", "mean_activation", b"mean_activation", "nodes", b"nodes", "nodes_eligible", b"nodes_eligible", "nodes_replayed", b"nodes_replayed", "operations", b"operations", "quality", b"quality", "replays", b"replays", "rounds", b"rounds", "seconds", b"seconds", "src_steps", b"src_steps", "tuning", b"tuning", "wake_latency_ms", b"wake_latency_ms", "wakes", b"wakes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_share", b"active_share", "average_delta", b"average_delta", "busy_seconds", b"busy_seconds", "busy_share", b"busy_share", "compression", b"compression", "device", b"device", "edges", b"edges", "edges_pruned", b"edges_pruned", "edges_skipped", b"edges_skipped", "edges_strengthened", b"edges_strengthened", "edges_weakened", b"edges_weakened", "exploration", b"exploration", "faults", b"faults", "journal_digest", b"journal_digest", "last_wake_reason", b"last_wake_reason", "mean_activation", b"mean_activation", "nodes", b"nodes", "nodes_eligible", b"nodes_eligible", "nodes_replayed", b"nodes_replayed", "operations", b"operations", "quality", b"quality", "replays", b"replays", "rounds", b"rounds", "seconds", b"seconds", "src_steps", b"src_steps", "tuning", b"tuning", "wake_latency_ms", b"wake_latency_ms", "wakes", b"wakes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DreamReport: _TypeAlias = DreamReport  # noqa: Y015
+
+@_typing.final
+class Fault(_message.Message):
+    """An error in a dream, and what followed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WHAT_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    RECOVERY_FIELD_NUMBER: _builtins.int
+    what: _builtins.str
+    """In words; never with text of a memory."""
+    place: _builtins.str
+    """Where the dream was, e.g. "consolidation", "preparing", "writing"."""
+    recovery: _builtins.str
+    """As in dream.fault.recovery_strategy: "retry", "rollback", "skip"."""
+    def __init__(
+        self,
+        *,
+        what: _builtins.str = ...,
+        place: _builtins.str = ...,
+        recovery: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["place", b"place", "recovery", b"recovery", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Fault: _TypeAlias = Fault  # noqa: Y015
 
 @_typing.final
 class Compression(_message.Message):

@@ -12,6 +12,7 @@ from dreamsvc.v1.dream_pb2 import (
     Compression,
     DreamReport,
     Exploration,
+    Fault,
     Lift,
     Merging,
     Quality,
@@ -176,6 +177,12 @@ def test_a_report_without_compression_has_no_table() -> None:
     # Nor one of a REM phase that did not begin.
     assert list(report_tables.tables(DreamReport(exploration=Exploration()))) == []
     assert len(list(report_tables.tables(DreamReport(compression=NIGHT, quality=Quality())))) == 2
+
+
+def test_errors_that_a_dream_got_over_are_told_first(capsys: pytest.CaptureFixture[str]) -> None:
+    faults = [Fault(what="killed by signal 9", place="replay", recovery="retry")]
+    output.console().print(next(report_tables.tables(DreamReport(faults=faults))))
+    assert "tried again: killed by signal 9" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_long_note_takes_no_room_from_the_labels(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dreamsvc import config, snapshot_files
-from dreamsvc.dreamer.cycle import Cycle, UnreadableSnapshot
+from dreamsvc.dreamer.cycle import Cycle
 from dreamsvc.dreamer.throttle import Throttle
 from dreamsvc.dreamer.v1.dreamer_service_pb2 import Checkpoint, Ended, Start
 from dreamsvc.dreamer.v1.operations_pb2 import Operations
@@ -322,7 +322,7 @@ def test_a_damaged_snapshot_is_an_error_that_says_so(snapshot: Path, damage: str
         column.write_bytes(content)
     else:
         (snapshot / "manifest.json").write_text("{")
-    with pytest.raises(UnreadableSnapshot, match="no whole snapshot"):
+    with pytest.raises(snapshot_files.UnreadableSnapshot, match="no whole snapshot"):
         dream(snapshot)
 
 

@@ -272,20 +272,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AsProcess]:
         assert "Traceback" not in service.end()
 
 
-def test_a_dreamer_that_is_killed_ends_its_dream_as_failed_and_the_service_goes_on(served: AsProcess) -> None:
-    calls = served.calls
-    dream = calls.trigger("default").dream
-    calls.until_state("default", dream_pb2.SLEEP_STATE_NREM)
-    os.kill(served.dreamer_pid(), signal.SIGKILL)
-    failed = calls.ended("default", dream.id)
-    assert (failed.state, failed.end_reason) == (Dream.STATE_FAILED, dream_pb2.END_REASON_FAILED)
-    assert "killed by signal 9" in failed.message
-    assert calls.recall("default").hits
-    assert calls.status("default").sleep_state == dream_pb2.SLEEP_STATE_AWAKE
-    following = calls.trigger("default", budget_s=0.3, blocking=True)
-    assert (following.resumed, following.dream.state) == (False, Dream.STATE_SUCCEEDED)
-
-
 def test_a_dreamer_that_does_not_answer_is_killed_at_the_budget_and_nothing_is_lost(served: AsProcess) -> None:
     calls = served.calls
     dream = calls.trigger("default").dream

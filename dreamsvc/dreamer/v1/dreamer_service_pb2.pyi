@@ -349,9 +349,12 @@ class Ended(_message.Message):
     TALLY_FIELD_NUMBER: _builtins.int
     COMPRESSION_FIELD_NUMBER: _builtins.int
     EXPLORATION_FIELD_NUMBER: _builtins.int
+    UNRECOVERABLE_FIELD_NUMBER: _builtins.int
     reason: _dream_pb2.EndReason.ValueType
     message: _builtins.str
     """For FAILED: what went wrong, in words."""
+    unrecoverable: _builtins.bool
+    """For FAILED: trying again cannot help, e.g. since the snapshot is damaged."""
     @_builtins.property
     def tally(self) -> Global___Tally: ...
     @_builtins.property
@@ -366,10 +369,11 @@ class Ended(_message.Message):
         tally: Global___Tally | None = ...,
         compression: _dream_pb2.Compression | None = ...,
         exploration: _dream_pb2.Exploration | None = ...,
+        unrecoverable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "exploration", b"exploration", "tally", b"tally"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "exploration", b"exploration", "message", b"message", "reason", b"reason", "tally", b"tally"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "exploration", b"exploration", "message", b"message", "reason", b"reason", "tally", b"tally", "unrecoverable", b"unrecoverable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

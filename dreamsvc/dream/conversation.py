@@ -1,0 +1,158 @@
+"""One conversation with a dreamer: a dream goes in, its news come out. It can be told to stop; silence has limits."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import grpc
+import grpc.aio
+
+from dreamsvc.dreamer.v1.dreamer_service_pb2 import Ended, RunDreamRequest, RunDreamResponse, Start, Stop
+from dreamsvc.dreamer.v1.operations_pb2 import Operations
+from dreamsvc.v1 import dream_pb2
+from dreamsvc.v1.config_pb2 import ResourcesConfig
+
+logger = logging.getLogger(__name__)
+
+
+class Stream(Protocol):
+    """A call of RunDream."""
+
+    async def read(self) -> RunDreamResponse | object: ...
+    async def write(self, request: RunDreamRequest) -> None: ...
+
+
+class Stub(Protocol):
+    @property
+    def RunDream(self) -> Callable[[], Any]: ...
+
+
+class Process(Protocol):
+    """A process that dreams, as much of it as a night has to do with."""
+
+    @property
+    def stub(self) -> Stub: ...
+    @property
+    def alive(self) -> bool: ...
+    @property
+    def was_warm(self) -> bool: ...
+    def kill(self) -> None: ...
+    def settle(self) -> Awaitable[None]: ...
+    def how_it_ended(self) -> str: ...
+
+
+class Source(Protocol):
+    """Where processes that dream come from."""
+
+    async def lease(self, config: ResourcesConfig) -> Process: ...
+    def give_back(self, process: Any, config: ResourcesConfig) -> None: ...
+    async def close(self) -> None: ...
+
+
+class Limits(NamedTuple):
+    """How long a dreamer may be silent before it counts as wedged and is killed; seconds."""
+
+    until_ready: float
+    between_words: float
+    # From the moment it was ready to its last word.
+    in_all: float
+
+
+class Conversation:
+    """Runs one dream, or what is left of it, in one process."""
+
+    def __init__(
+        self,
+        process: Process,
+        hear: Callable[[RunDreamResponse], Ended | None],
+        limits: Limits,
+        *,
+        stop: asyncio.Event,
+        dead: asyncio.Event,
+    ) -> None:
+        """hear: takes a message in, and gives the last word if it is that. stop: tells it to stop. dead: it was killed,
+        and nobody waits for the system to bury it."""
+        self._process = process
+        self._hear = hear
+        self._limits = limits
+        self._stop = stop
+        self._dead = dead
+        self.heard = False
+        # It had read and compiled everything, and dreamed.
+        self.was_ready = False
+
+    async def run(self, start: Start, staged: Sequence[Operations]) -> Ended:
+        """How it ended; FAILED with the reason where the process broke off, fell silent or talked nonsense."""
+        try:
+            return await self._follow(self._process.stub.RunDream(), start, staged)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+            if self._stop.is_set():
+                # Killed, most likely; a wake does not wait until the system has buried it.
+                return Ended(reason=dream_pb2.END_REASON_ABORTED)
+            await self._process.settle()
+            said = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
+            how = said if self._process.alive else self._process.how_it_ended()
+            return _failed(f"the dreamer broke off: {how}")
+
+    async def _follow(self, stream: Stream, start: Start, staged: Sequence[Operations]) -> Ended:
+        await stream.write(RunDreamRequest(start=start))
+        for part in staged:
+            await stream.write(RunDreamRequest(staged=part))
+        stopping = asyncio.create_task(self._tell_to_stop(stream))
+        dead = asyncio.create_task(self._dead.wait())
+        now = asyncio.get_running_loop().time
+        self._over_s = now() + self._limits.until_ready
+        try:
+            while True:
+                read = asyncio.ensure_future(stream.read())
+                patience_s = self._limits.between_words if self.was_ready else self._limits.until_ready
+                patience_s = min(patience_s, max(0.0, self._over_s - now()))
+                await asyncio.wait({read, dead}, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+                if not read.done():
+                    read.cancel()
+                    if self._stop.is_set():
+                        # Whoever told it to stop sees to it that it does.
+                        await self._dead.wait()
+                        return Ended(reason=dream_pb2.END_REASON_ABORTED)
+                    return self._wedged(patience_s)
+                message = read.result()
+                if not isinstance(message, RunDreamResponse):
+                    return await self._silent()
+                self.heard = True
+                if message.WhichOneof("message") == "ready":
+                    self.was_ready = True
+                    self._over_s = now() + self._limits.in_all
+                ended = self._hear(message)
+                if ended is not None:
+                    return ended
+        finally:
+            stopping.cancel()
+            dead.cancel()
+
+    def _wedged(self, patience_s: float) -> Ended:
+        self._process.kill()
+        if not self.was_ready:
+            return _failed(f"the dreamer was not ready to dream within {self._limits.until_ready:g} s, and was killed")
+        if patience_s < self._limits.between_words:
+            return _failed(f"the dreamer did not end within {self._limits.in_all:.0f} s, and was killed")
+        return _failed(f"the dreamer said nothing for {patience_s:g} s, and was killed")
+
+    async def _silent(self) -> Ended:
+        """The stream ended without a last word."""
+        if self._stop.is_set():
+            return Ended(reason=dream_pb2.END_REASON_ABORTED)
+        await self._process.settle()
+        return _failed(f"the dreamer fell silent: {self._process.how_it_ended()}")
+
+    async def _tell_to_stop(self, stream: Stream) -> None:
+        await self._stop.wait()
+        try:
+            await stream.write(RunDreamRequest(stop=Stop()))
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            # It ended by itself in this very moment.
+            logger.debug("no stop needed", exc_info=True)
+
+
+def _failed(why: str) -> Ended:
+    return Ended(reason=dream_pb2.END_REASON_FAILED, message=why)
