@@ -46,7 +46,7 @@ MAY: dict[str, set[str]] = {
     "lexical": set(),
     "contract": {"v1", "errors"},
     "config": {"v1", "errors", "contract", "json_messages"},
-    "memory": BELOW_MEMORY,
+    "memory": BELOW_MEMORY | {"dreamsvc"},
     "dream": BELOW_MEMORY | {"memory", "dreamsvc"},
     "server": BELOW_MEMORY | {"memory", "dream"},
     "app": BELOW_MEMORY | {"memory", "dream", "server"},

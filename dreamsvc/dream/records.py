@@ -65,7 +65,7 @@ class Records:
 
     async def finish(self, row: DreamRow) -> None:
         """Folds a sealed dream that was interrupted after its seal."""
-        recovery = Recovery(row.dream, row.config.fault)
+        recovery = Recovery(row.dream, self._config.fault)
         await outcome.fold(self._store, self._journal, row.change, row.dream, recovery)
         await outcome.assess(self._journal, row.dream, row.config)
         row.dream.state = Dream.STATE_SUCCEEDED
@@ -105,6 +105,7 @@ class Records:
             # What it does is part of the dream; what it may take is what is allowed now.
             config = old.row.config
             config.resources.CopyFrom(self._config.resources)
+            config.fault.CopyFrom(self._config.fault)
             unfit = old.unfit
             other_phase = request.phase not in (dream_pb2.DREAM_PHASE_UNSPECIFIED, dream.phase)
             if request.fresh or other_phase or (request.HasField("seed") and request.seed != dream.seed):
