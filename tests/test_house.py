@@ -16,6 +16,7 @@ SMALL = {
     "gpu",
     "telemetry",
     "snapshot_files",
+    "checkpoints",
     "json_messages",
     "facet_codes",
     "facet_blocks",
@@ -34,6 +35,7 @@ MAY: dict[str, set[str]] = {
     "gpu": {"v1"},
     "telemetry": {"v1"},
     "snapshot_files": {"v1"},
+    "checkpoints": {"v1"},
     "json_messages": set(),
     "facet_codes": set(),
     "facet_blocks": {"facet_codes", "two_stage"},
@@ -59,6 +61,7 @@ MAY: dict[str, set[str]] = {
 }
 EXCEPTIONS = {
     ("memory", "dreamer.v1"): "the seam's messages lie in the store as they are, with no twin",
+    ("checkpoints", "dreamer.v1"): "it says what a message of the seam must be",
     ("dream", "dreamer.v1"): "the near end of the seam speaks its messages",
     ("cli", "dreamer"): "`dreamsvc dreamer` is how the other process is started",
 }
@@ -80,6 +83,7 @@ ALONE = {
     "tokenizers": {"dreamsvc/memory/model_files.py"},
     "safetensors": {"dreamsvc/memory/model_files.py"},
     "rich": {"dreamsvc/cli"},
+    "mcp": {"dreamsvc/cli/mcp_server.py"},
     "matplotlib": {"dreamsvc/cli"},
 }
 

@@ -1,14 +1,18 @@
 """The scenarios of REQ-DREAM-034, end to end: real processes, over a real channel, on the documentation of Python."""
 
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from dreamsvc_client import Client
+from mcp import Client as McpClient
+from mcp import MCPError, StdioServerParameters
 
 from benchmarks import stdlib_memory
 from dreamsvc.v1 import dream_pb2
@@ -206,3 +210,45 @@ def test_7_neuromodulators_change_what_a_night_learns(tmp_path: Path, library: P
             learned.append(max(after[edge] - weight for edge, weight in before.items() if edge in after))
         assert asleep != at_rest
     assert learned[0] < learned[1]
+
+
+def test_8_an_agent_dreams_and_recalls_through_mcp(service: AsProcess, space: str) -> None:
+    anyio.run(through_mcp, service.calls.address, space)
+
+
+async def through_mcp(address: str, space: str) -> None:
+    program = StdioServerParameters(
+        command=sys.executable, args=["-m", "dreamsvc", "mcp", "--server", address, "--space", space]
+    )
+    async with McpClient(program) as agent:
+        tools = {tool.name: tool for tool in (await agent.list_tools()).tools}
+        # As REQ-DREAM-030 writes it, and the space beside it.
+        schema = tools["trigger_dream"].input_schema["properties"]
+        assert schema["duration_minutes"] == {"type": "integer", "minimum": 1, "maximum": 10, "default": 5}
+        assert schema["phase"]["enum"] == ["nrem", "rem", "full_cycle"]
+        begun = await asked(agent, "trigger_dream", phase="nrem", duration_minutes=1, abort_on_query=False)
+        told = await asked(agent, "get_dream_status")
+        assert told["active_dream"]["id"] == begun["dream_id"]
+        with pytest.raises(MCPError) as refused:
+            await asked(agent, "trigger_dream")
+        # DreamInProgress of REQ-DREAM-032, unharmed on its way.
+        assert refused.value.code == -32100
+        assert refused.value.data["reason"] == "DREAM_IN_PROGRESS"
+        with pytest.raises(MCPError, match="duration_minutes") as refused:
+            await asked(agent, "trigger_dream", duration_minutes=11)
+        assert refused.value.code == -32602
+        woken = await asked(agent, "abort_dream", discard=True)
+        assert woken["was_dreaming"]
+        done = await asked(agent, "trigger_dream", phase="nrem", blocking=True, abort_on_query=False)
+        assert done["dream"]["state"] == "STATE_SUCCEEDED"
+        report = (await asked(agent, "get_dream_status", dream_id=done["dream_id"]))["dream"]["report"]
+        assert int(report["nodes_replayed"]) > 0
+        await asked(agent, "remember", text="The parser of JSON is in the module json.", key="note")
+        hits = (await asked(agent, "recall_memories", query="parser of JSON in the module json", limit=3))["hits"]
+        assert "note" in {hit["memory"].get("key") for hit in hits}
+
+
+async def asked(agent: McpClient, tool: str, **arguments: Any) -> Any:
+    answer = await agent.call_tool(tool, arguments)
+    assert not answer.is_error
+    return answer.structured_content
