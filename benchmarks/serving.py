@@ -76,12 +76,30 @@ class Server:
         self._reader.join(END_S)
         self._said.close()
 
-    def resident_mb(self) -> float:
-        """Its resident memory in MB (10^6 bytes), without its children."""
-        for line in Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) * 1024 / 1e6
-        raise ServerFailed(f"its memory is not known: {self._tail()}")
+    def resident_mb(self, pid: int | None = None) -> float:
+        """Its resident memory in MB (10^6 bytes), without its children; or that of one of them, NaN where it ended."""
+        try:
+            return self._told("VmRSS", pid or self._process.pid) * 1024 / 1e6
+        except FileNotFoundError:
+            return float("nan")
+
+    def threads(self) -> int:
+        return self._told("Threads", self._process.pid)
+
+    def handles(self) -> int:
+        """Files and sockets that it has open."""
+        return len(list(Path(f"/proc/{self._process.pid}/fd").iterdir()))
+
+    def children(self) -> list[int]:
+        """Its dreamers."""
+        found = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text(encoding="ascii")
+        return [int(pid) for pid in found.split()]
+
+    def _told(self, name: str, pid: int) -> int:
+        for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1])
+        raise ServerFailed(f"the {name} of process {pid} is not known: {self._tail()}")
 
     def cpu_s(self) -> float:
         """Processor time that all its threads have used."""

@@ -121,11 +121,12 @@ class Wake(NamedTuple):
 class Night:
     """One dream from its trigger on, followed on its stream."""
 
-    def __init__(self, client: Client, *, wakeable: bool, fresh: bool = False) -> None:
+    def __init__(self, client: Client, *, wakeable: bool, fresh: bool = False, seed: int | None = None) -> None:
         self._news: queue.Queue[tuple[float, StreamStatusResponse | None]] = queue.Queue()
         self.began_s = clock.precise_s()
         self._client = client
-        self.id = client.trigger(budget_s=BUDGET_S, abort_on_query=wakeable, fresh=fresh, propose=True).dream.id
+        dream = client.trigger(budget_s=BUDGET_S, abort_on_query=wakeable, fresh=fresh, propose=True, seed=seed).dream
+        self.id = dream.id
         self.triggered_ms = (clock.precise_s() - self.began_s) * 1000
         self._last = StreamStatusResponse()
         self._awake: tuple[float, float] | None = None
@@ -213,13 +214,17 @@ class Night:
 class Space:
     """A made-up memory in a server, and all that is measured on it."""
 
-    def __init__(self, server: Server, client: Client, size: Size, advance: Callable[[], None]) -> None:
+    def __init__(
+        self, server: Server, client: Client, size: Size, advance: Callable[[], None], seed: int | None = None
+    ) -> None:
+        """seed: of every night; each has its own without."""
         self._server, self._client, self._size, self._advance = server, client, size, advance
         self._rng = np.random.default_rng(size.nodes)
         self._memory = MadeMemory(size.nodes, EDGES_A_NODE * size.nodes, DIMENSION)
         self._queries = self._memory.queries(max(size.recalls, WARM_UP))
         self._entering_ms: list[float] = []
         self._trigger_ms: list[float] = []
+        self._seed = seed
         self._not_dreaming = 0
 
     def fill(self) -> None:
@@ -263,11 +268,11 @@ class Space:
     def _wakes(self) -> Iterator[Wake]:
         moments = [self._moment(fresh=number % FRESH_EVERY == 0) for number in range(2 * self._size.wakes)]
         moments += [self._in(place) for place in self._size.places for _ in range(_count(place, self._size))]
-        wakers = itertools.cycle([self._by_abort, self._by_recall])
+        wakers = itertools.cycle([self.by_abort, self.by_recall])
         for moment, waker in zip(moments, wakers, strict=False):
             # One that came when nothing dreamed, e.g. before the dream had begun, does not count and is made up for.
             for _ in range(self._size.tries):
-                if (wake := self._woken(moment, waker)) is not None:
+                if (wake := self.woken(moment, waker)) is not None:
                     yield wake
                     break
                 self._not_dreaming += 1
@@ -285,8 +290,10 @@ class Space:
     def _in(self, place: Place) -> Moment:
         return Moment(False, self._rng.uniform(0, place.within_s), False, place)
 
-    def _woken(self, moment: Moment, waker: Callable[[Night], Wake | None]) -> Wake | None:
-        night = Night(self._client, wakeable=waker == self._by_recall, fresh=moment.fresh)
+    def woken(self, moment: Moment, waker: Callable[[Night], Wake | None]) -> Wake | None:
+        """A dream that goes on until a moment and is woken then; None where it was over before."""
+        wakeable = waker == self.by_recall
+        night = Night(self._client, wakeable=wakeable, fresh=moment.fresh, seed=self._seed)
         self._trigger_ms.append(night.triggered_ms)
         wake = waker(night) if self._is_there(night, moment) else None
         if wake is None:
@@ -306,7 +313,7 @@ class Space:
         clock.sleep_s(moment.delay)
         return True
 
-    def _by_abort(self, night: Night) -> Wake | None:
+    def by_abort(self, night: Night) -> Wake | None:
         state, sub_phase, began = night.state(), night.sub_phase(), clock.precise_s()
         answer = self._client.abort()
         call_ms = (clock.precise_s() - began) * 1000
@@ -315,7 +322,7 @@ class Space:
         awake_s, _ = night.until_awake()
         return Wake("abort", state, sub_phase, call_ms, answer.wake_latency_ms, (awake_s - began) * 1000)
 
-    def _by_recall(self, night: Night) -> Wake | None:
+    def by_recall(self, night: Night) -> Wake | None:
         state, sub_phase, began = night.state(), night.sub_phase(), clock.precise_s()
         answer = self._ask(self._queries[int(self._rng.integers(len(self._queries)))])
         call_ms = (clock.precise_s() - began) * 1000

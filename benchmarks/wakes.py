@@ -1,0 +1,138 @@
+"""Wakes by the thousand, in every part of a night, and whether a night that is woken so often dreams the same.
+
+A memory of 100,000. A night goes through, then another of the same seed over the same memory is woken again and again,
+by an Abort and by a Recall in turn, goes on from its checkpoints, and ends: both journals must be equal.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from dreamsvc_client import Client
+from rich.console import Console
+
+from benchmarks import harness
+from benchmarks.serving import serving
+from benchmarks.wake import CALL_S, CONFIG, DREAMING_S, PLACES, SELECTING_S, Moment, Night, Place, Size, Space, Wake
+from dreamsvc import clock
+
+SEED = 4
+# A night is woken so often, at most.
+WAKES_A_NIGHT = 5000
+# Recalls are noted down behind user writes, and part of what the next night reads.
+NOTED_S = 3.0
+# Of its wakes, before NREM, where memories are selected, in the replay; the others in all parts that come later.
+ENTERING_SHARE, SELECTING_SHARE, REPLAY_SHARE = 0.05, 0.05, 0.6
+SMALL, LARGE = 800, 100_000
+# Below that it is the small memory that is woken.
+ENOUGH = 200
+
+
+def run(count: int, console: Console) -> harness.Measured:
+    size = Size(LARGE if count >= ENOUGH else SMALL, 0, 1.0, 50)
+    nights = -(-count // WAKES_A_NIGHT)
+    rng = np.random.default_rng(count)
+    wakes: list[Wake] = []
+    with (
+        serving(config=CONFIG) as server,
+        Client(server.target, timeout_s=CALL_S) as client,
+        harness.bar(console) as progress,
+    ):
+        task = progress.add_task("wakes", total=count)
+        space = Space(server, client, size, lambda: progress.advance(task), SEED)
+        space.fill()
+        digests: list[tuple[str, str]] = []
+        for night in range(nights):
+            share = count * (night + 1) // nights - count * night // nights
+            clock.sleep_s(NOTED_S)
+            undisturbed = _through(client)
+            for wake in _woken(space, client, _moments(rng, share)):
+                wakes.append(wake)
+                progress.advance(task)
+            digests.append((undisturbed, _through(client) if _is_suspended(client) else _last_digest(client)))
+        killed = client.status().wake_latency.killed
+    return _measured(size, wakes, digests, killed)
+
+
+def _through(client: Client) -> str:
+    """Goes on to the end of the night, and gives the digest of its journal."""
+    Night(client, wakeable=False, seed=SEED).until_over()
+    return _last_digest(client)
+
+
+def _is_suspended(client: Client) -> bool:
+    return client.status().HasField("suspended_dream")
+
+
+def _last_digest(client: Client) -> str:
+    return client.dreams(page_size=1).dreams[0].report.journal_digest
+
+
+def _moments(rng: np.random.Generator, count: int) -> Iterator[Moment]:
+    """In the order of a night, so that it comes to its end although it is woken again and again."""
+    before = [
+        *(Moment(True, rng.random(), False) for _ in range(round(count * ENTERING_SHARE))),
+        *(Moment(False, rng.random() * SELECTING_S, False) for _ in range(round(count * SELECTING_SHARE))),
+        *(Moment(False, rng.random() * DREAMING_S, False) for _ in range(round(count * REPLAY_SHARE))),
+    ]
+    # Before NREM at any time, not only before the first batch.
+    rng.shuffle(before)
+    yield from before
+    yield from _later(rng, PLACES, count - len(before))
+
+
+def _later(rng: np.random.Generator, places: Sequence[Place], count: int) -> Iterator[Moment]:
+    for number, place in enumerate(places):
+        share = count * (number + 1) // len(places) - count * number // len(places)
+        for _ in range(share):
+            yield Moment(False, rng.uniform(0, place.within_s), False, place)
+
+
+def _woken(space: Space, client: Client, moments: Iterator[Moment]) -> Iterator[Wake]:
+    for moment, waker in zip(moments, itertools.cycle([space.by_abort, space.by_recall])):
+        wake = space.woken(moment, waker)
+        if wake is not None:
+            yield wake
+        elif not _is_suspended(client):
+            # It came to its end by itself.
+            return
+
+
+def _measured(size: Size, wakes: Sequence[Wake], digests: Sequence[tuple[str, str]], killed: int) -> harness.Measured:
+    latencies = harness.percentiles([_latency_ms(wake) for wake in wakes])
+    parts = sorted({wake.sub_phase or wake.state for wake in wakes})
+    figures = {
+        "wakes": len(wakes),
+        **{key: latencies[key] for key in ("p50_ms", "p95_ms", "p99_ms", "max_ms")},
+        "digests": len(digests),
+        "digest_mismatches": sum(through != woken for through, woken in digests),
+        "killed": killed,
+    }
+    detail: dict[str, Any] = {
+        "nodes": size.nodes,
+        "by": {by: harness.percentiles([_latency_ms(w) for w in wakes if w.by == by]) for by in ("abort", "recall")},
+        "by_part": {
+            part: harness.percentiles([_latency_ms(w) for w in wakes if (w.sub_phase or w.state) == part])
+            for part in parts
+        },
+        "journal_digests": [through for through, _ in digests],
+    }
+    return harness.Measured(figures, detail)
+
+
+def _latency_ms(wake: Wake) -> float:
+    """Of an Abort as its caller sees it; of a Recall, which does not wait for it, as the service measured it."""
+    return wake.call_ms if wake.by == "abort" else wake.inside_ms
+
+
+BENCHMARK = harness.Benchmark(
+    figures=["wakes", "p50_ms", "p95_ms", "p99_ms", "max_ms", "digests", "digest_mismatches", "killed"],
+    targets={
+        "wakes": (harness.Target(least=10_000, must=False),),
+        "p95_ms": (harness.Target(100),),
+        "p99_ms": (harness.Target(150),),
+        "digest_mismatches": (harness.Target(0),),
+    },
+    run=harness.Counted(run, "wakes", full=10_000, quick=24),
+)
