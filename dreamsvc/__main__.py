@@ -38,12 +38,14 @@ ENTRIES = {
     "memories": Entry("memories", "list memories, also forgotten ones"),
     "get": Entry("memories", "show one memory and its edges"),
     "forget": Entry("memories", "hide memories"),
-    "restore": Entry("memories", "bring forgotten memories back"),
+    "restore": Entry("backup", "bring forgotten memories back, or a whole store from a backup"),
     "unmerge": Entry("memories", "take apart what dreams merged"),
     "import": Entry("transfer", "read a file of memories"),
     "export": Entry("transfer", "write a space to a file"),
+    "backup": Entry("backup", "copy the store while it is served, check or list such copies"),
     "config": Entry("config", "check, show or list the configuration"),
-    "doctor": Entry("doctor", "check a store that no service has open"),
+    "mcp": Entry("mcp", "tools for agents over the Model Context Protocol"),
+    "doctor": Entry("doctor", "check a store, also while it is served, and say how to mend it"),
     "dreamer": Entry("serve", "the process that dreams (serve starts it)"),
 }
 

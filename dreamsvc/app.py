@@ -8,15 +8,23 @@ import logging
 import signal
 import socket
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from dreamsvc.clock import Clock
 from dreamsvc.dream.scheduler import Scheduler
 from dreamsvc.dream.simulating import Graph, Simulating, read_graph
 from dreamsvc.errors import DreamsvcError, invalid
+from dreamsvc.memory import backup, manifest, shelf
+from dreamsvc.memory.backup import Restored
 from dreamsvc.memory.doctor import Finding, examine
 from dreamsvc.memory.embedding import TextEmbedding
 from dreamsvc.memory.generating import Generating
+from dreamsvc.memory.giving_way import Progress
 from dreamsvc.memory.journal import Journal
+from dreamsvc.memory.manifest import Manifest
+from dreamsvc.memory.shelf import Listed
 from dreamsvc.memory.store import Store
 from dreamsvc.server.dream_service import DreamCalls
 from dreamsvc.server.grpc_server import DREAM_SERVICE, MEMORY_SERVICE, GrpcDoor
@@ -28,7 +36,8 @@ logger = logging.getLogger(__name__)
 US_PER_DAY = 86_400_000_000
 PURGE_EVERY_S = 3600.0
 PURGE_PAUSE_S = 0.05
-__all__ = ["App", "Finding", "Graph", "doctor", "read_graph", "serve"]
+LOOK_AT_STORE_S = 0.5
+__all__ = ["App", "Finding", "Graph", "Listed", "Manifest", "Restored", "doctor", "read_graph", "serve"]
 
 
 class App:
@@ -40,11 +49,12 @@ class App:
         self._clock = clock or Clock()
         self._config = config
         self.store = Store(config.store, self._clock)
-        self.journal = Journal(self.store.database, self._clock, int(config.store.request_id_hours * 3_600_000_000))
+        keep_requests_us = int(config.store.request_id_hours * 3_600_000_000)
+        self.journal = Journal(self.store.database, self.store.clock, keep_requests_us)
         self.scheduler = Scheduler(self.store, self.journal, config.dream, config.recall, self._clock)
         self.embedding = TextEmbedding(self.store, config.embedder)
         importing = Importing(self.store, self.journal, self.scheduler, self.embedding)
-        self._memory = MemoryCalls(self.store, self.scheduler, self.embedding, importing, config.recall)
+        self._memory = MemoryCalls(self.store, self.scheduler, self.embedding, importing, config.recall, self._clock)
         generating = Generating(self.store, self.embedding, config.recall)
         self._simulating = Simulating(config, self.store, self.scheduler, self._clock)
         dreams = DreamCalls(
@@ -59,6 +69,7 @@ class App:
         self._services = [(DREAM_SERVICE, dreams), (MEMORY_SERVICE, self._memory)]
         self._touching: asyncio.Task[None] | None = None
         self._purging: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> int:
         """Serves, and gives the port; raises OSError where it is taken."""
@@ -68,10 +79,13 @@ class App:
         self.embedding.start()
         self._touching = asyncio.create_task(self._memory.note_touches())
         self._purging = asyncio.create_task(self._purge())
+        self._watching = asyncio.create_task(self._watch_store())
         return port
 
     async def stop(self) -> None:
         """Drains: health says so, streams get their last word, the dream its checkpoint, writes their commit."""
+        if self._watching is not None:
+            self._watching.cancel()
         await self._door.refuse_new_calls()
         await self.scheduler.close()
         await self._simulating.close()
@@ -88,11 +102,19 @@ class App:
         while True:
             try:
                 held = self._config.dream.hold_spaces
-                purged = await asyncio.wrap_future(self.store.purge_next(restore_us, held))
+                more = (await asyncio.wrap_future(self.store.purge_next(restore_us, held))).total > 0
+                if not more:
+                    await asyncio.wrap_future(self.store.keep_time())
             except DreamsvcError as error:
                 logger.warning("the purge goes on later: %s", error.message)
-                purged = None
-            await asyncio.sleep(PURGE_PAUSE_S if purged is not None and purged.total else PURGE_EVERY_S)
+                more = False
+            await asyncio.sleep(PURGE_PAUSE_S if more else PURGE_EVERY_S)
+
+    async def _watch_store(self) -> None:
+        """Lets health tell whether the store takes changes."""
+        while True:
+            await self._door.tell_of_store(takes_changes=not self.store.database.trouble)
+            await asyncio.sleep(LOOK_AT_STORE_S)
 
     def close(self) -> None:
         self.embedding.close()
@@ -118,8 +140,9 @@ async def _serve(app: App, config: Config) -> int:
         loop.add_signal_handler(number, stop.set)
     try:
         port = await app.start()
-    except OSError as error:
-        print(f"dreamsvc: {error}; give it another --port", file=sys.stderr)
+    except (OSError, DreamsvcError) as error:
+        why = error.message if isinstance(error, DreamsvcError) else f"{error}; give it another --port"
+        print(f"dreamsvc: {why}", file=sys.stderr)
         await app.scheduler.close()
         app.close()
         return 1
@@ -132,9 +155,42 @@ async def _serve(app: App, config: Config) -> int:
     return 0
 
 
-def doctor(path: str) -> list[Finding]:
+def doctor(path: str, progress: Callable[[str, int, int], None] | None = None) -> list[Finding]:
     """Checks a store's invariants, beside a running server or without one."""
-    return examine(path)
+    return examine(path, progress=progress)
+
+
+def make_backup(store: Path, target: Path | None, progress: Progress | None = None) -> tuple[Path, Manifest]:
+    """A backup of a store at a new place, by default beside it with the time in its name; raises DreamsvcError."""
+    now_us = Clock().now_us()
+    target = target or shelf.default_target(store, now_us)
+    return target, backup.make(store, target, now_us=now_us, progress=progress)
+
+
+def drop_older_backups(newest: Path, keep: int) -> list[Path]:
+    return shelf.drop_older(newest, keep)
+
+
+def check_backup(path: Path, progress: Progress | None = None) -> Manifest:
+    return backup.check(path, progress=progress)
+
+
+def source_of_backup(path: Path) -> Path:
+    """The store it was made of."""
+    return Path(manifest.read(path).source)
+
+
+def restore_backup(path: Path, store: Path, progress: Progress | None = None) -> Restored:
+    return backup.restore(path, store, now_us=Clock().now_us(), progress=progress)
+
+
+def list_backups(store: Path, directory: Path | None) -> list[Listed]:
+    return shelf.listed(directory or shelf.default_directory(store))
+
+
+def describe_backup(made: Manifest) -> dict[str, Any]:
+    """A manifest as JSON."""
+    return manifest.to_dict(made)
 
 
 def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":

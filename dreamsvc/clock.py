@@ -8,6 +8,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 Micros = NewType("Micros", int)
 """Wall-clock microseconds since 1970-01-01 UTC."""
+# On macOS the monotonic clock of the system counts sleep, and `time.monotonic` reads another one.
+_BESIDE_SLEEP: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Clock:
@@ -18,8 +20,16 @@ class Clock:
         return Micros(time.time_ns() // 1000)
 
     def monotonic(self) -> float:
-        """Seconds that only grow; for durations, never stored."""
+        """Seconds that only grow, while the machine is awake; for durations, never stored."""
         return time.monotonic()
+
+    def asleep(self) -> float:
+        """Seconds, from any beginning, in which the machine slept and `monotonic` stood still."""
+        return time.clock_gettime(_BESIDE_SLEEP) - time.monotonic()
+
+    def kept_us(self) -> Micros:
+        """Time by which is decided what may be let go of; where no store keeps one, that of the wall clock."""
+        return self.now_us()
 
 
 def precise_s() -> float:

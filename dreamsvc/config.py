@@ -37,7 +37,8 @@ def load(path: Path | None) -> Config:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InvalidFields([Violation(str(path), f"cannot be read: {error.strerror}")]) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
+        # Also a number of thousands of digits, which Python does not read, and a list in a thousand lists.
         raise InvalidFields([Violation(str(path), f"is no TOML: {error}")]) from error
     return parse(tables)
 
@@ -79,7 +80,7 @@ def _wrong_keys(tables: Mapping[str, Any], message: Descriptor, prefix: str) -> 
 def _type_mistake(field: FieldDescriptor, value: Any) -> str:
     if field.is_repeated:
         if not isinstance(value, list):
-            return f"is {value!r:.80}; must be a list"
+            return f"is {_shown(value)}; must be a list"
         mistakes = (_scalar_mistake(field, item) for item in cast("list[Any]", value))
         return next((f"has an item that {mistake}" for mistake in mistakes if mistake), "")
     return _scalar_mistake(field, value)
@@ -89,10 +90,18 @@ def _scalar_mistake(field: FieldDescriptor, value: Any) -> str:
     types, name = _TYPES.get(field.type, ((int,), "a whole number"))
     # In Python, and only there, true is a number.
     if not isinstance(value, types) or isinstance(value, bool) != (bool in types):
-        return f"is {value!r:.80}; must be {name}"
+        return f"is {_shown(value)}; must be {name}"
     if isinstance(value, float) and not math.isfinite(value):
         return f"is {value}; must be finite"
     return ""
+
+
+def _shown(value: Any) -> str:
+    """The beginning of a value; some cannot be written down."""
+    try:
+        return f"{value!r:.80}"
+    except (ValueError, RecursionError):
+        return "a number too long to be shown" if isinstance(value, int) else "too much to be shown"
 
 
 def _split(error: str) -> tuple[str, str]:

@@ -17,7 +17,7 @@ def read(value: Mapping[str, Any], into: Message) -> None:
 
     try:
         json_format.ParseDict(dict(value), into)
-    except (json_format.ParseError, ValueError, TypeError, AttributeError) as error:
+    except (json_format.ParseError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UnreadableJson(str(error)) from error
 
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernels.activation import activate, at_rest, dequantise, quantise
+from kernels.activation import activate, at_rest, coarse, dequantise, quantise
 from kernels.arrays import BallFit, Graph, HebbianState, SrcState
 from kernels.ball_walks import distances_from, nearest_points, walk_on
 from kernels.hebbian import Rate, hebbian_begin, hebbian_update, touched_by
@@ -101,6 +101,7 @@ def replay_calls(sizes: Sizes, *, learning_rate: Rate) -> tuple[Call, ...]:
         Call("activate", activate, (resting, array(i32, batch)), {"level": 1.0}),
         Call("src_chunk", src_chunk, (key, resting, graph, weight, 1), {**src_rates, "slots": slots}),
         Call("quantise", quantise, (activation,), {}),
+        Call("coarse", coarse, (array(jnp.uint8, nodes),), {}),
         Call("dequantise", dequantise, (array(jnp.uint8, nodes),), {}),
         Call("touched_by", touched_by, (graph, array(i32, batch)), {}),
         Call("hebbian_update", hebbian_update, (learned, graph, activation, array(flag, edges)), hebbian_rates),

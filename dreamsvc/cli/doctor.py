@@ -1,12 +1,14 @@
-"""`dreamsvc doctor`: a read-only check of a store that no service has open."""
+"""`dreamsvc doctor`: a read-only check of a store, beside the service that has it open or without one."""
 
 import argparse
 import json
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 from dreamsvc import config
+from dreamsvc.cli import output
 from dreamsvc.cli.command import EXIT_FAILED, EXIT_OK, Command, add_json_argument
-from dreamsvc.cli.problems import print_dreamsvc_error
-from dreamsvc.errors import DreamsvcError
+from dreamsvc.cli.output import plain
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,33 +18,42 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    try:
-        # The server's modules cost their time only where they are used.
-        from dreamsvc import app
+    # The server's modules cost their time only where they are used.
+    from dreamsvc import app
 
+    if args.json:
         findings = app.doctor(args.store)
-    except DreamsvcError as error:
-        print_dreamsvc_error(error, as_json=args.json)
-        return EXIT_FAILED
+    else:
+        with _progress() as tell:
+            findings = app.doctor(args.store, tell)
     healthy = all(finding.ok for finding in findings)
     if args.json:
-        listed = [{"name": finding.name, "ok": finding.ok, "detail": finding.detail} for finding in findings]
-        print(json.dumps({"ok": healthy, "findings": listed}, ensure_ascii=False))
-    else:
-        for finding in findings:
-            detail = f": {finding.detail}" if finding.detail else ""
-            print(f"{'ok   ' if finding.ok else 'WRONG'}  {finding.name}{detail}")
-        print(
-            "nothing is wrong"
-            if healthy
-            else "something is wrong, see above; `dreamsvc import` reads an export back into a new store"
-        )
+        print(json.dumps({"ok": healthy, "findings": [one._asdict() for one in findings]}, ensure_ascii=False))
+        return EXIT_OK if healthy else EXIT_FAILED
+    for finding in findings:
+        detail = f": {finding.detail}" if finding.detail else ""
+        print(plain(f"{'ok   ' if finding.ok else 'WRONG'}  {finding.name}{detail}"))
+        if finding.mend:
+            print(plain(f"       to mend it: {finding.mend}"))
+    print("nothing is wrong" if healthy else "something is wrong, see above")
     return EXIT_OK if healthy else EXIT_FAILED
+
+
+@contextmanager
+def _progress() -> Generator[Callable[[str, int, int], None]]:
+    """Shows the check that runs, where somebody looks on."""
+    with output.console(stderr=True).status("looking") as status:
+
+        def tell(name: str, number: int, total: int) -> None:
+            status.update(f"{number}/{total}  {name}")
+
+        yield tell
 
 
 COMMANDS = {
     "doctor": Command(
-        description="Checks a store from end to end. It changes nothing and needs no server.",
+        description="Checks a store from end to end, also while it is served, and says how to mend what is wrong. It"
+        " changes nothing and needs no server. On a large store it takes minutes.",
         examples="""
             doctor
             doctor --store ./memory.db --json

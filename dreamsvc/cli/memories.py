@@ -1,4 +1,4 @@
-"""`dreamsvc remember`, `memories`, `get`, `forget`, `restore` and `unmerge`."""
+"""`dreamsvc remember`, `memories`, `get`, `forget` and `unmerge`."""
 
 import argparse
 import sys
@@ -129,15 +129,6 @@ def _forget(client: Client, args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _restore(client: Client, args: argparse.Namespace) -> int:
-    answer = client.restore(args.ids, args.space)
-    if args.json:
-        output.print_json(answer)
-    else:
-        print(f"restored: {answer.restored}, were there: {answer.unchanged}")
-    return EXIT_OK
-
-
 def _unmerge_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", metavar="MEMORY", help="id or key of a container, a facet, or a memory with copies")
     add_call_arguments(parser)
@@ -193,12 +184,6 @@ COMMANDS = {
         examples="forget note:42 note:43",
         add_arguments=_ids_arguments,
         run=calling(_forget),
-    ),
-    "restore": Command(
-        description="Brings forgotten memories back, with their edges.",
-        examples="restore note:42",
-        add_arguments=_ids_arguments,
-        run=calling(_restore),
     ),
     "unmerge": Command(
         description=(

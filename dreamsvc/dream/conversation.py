@@ -87,19 +87,23 @@ class Conversation:
         try:
             return await self._follow(self._process.stub.RunDream(), start, staged)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-            if self._stop.is_set():
-                # Killed, most likely; a wake does not wait until the system has buried it.
-                return Ended(reason=dream_pb2.END_REASON_ABORTED)
-            await self._process.settle()
             said = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
-            how = said if self._process.alive else self._process.how_it_ended()
-            return _failed(f"the dreamer broke off: {how}")
+            return await self._broken("the dreamer broke off", said or "")
+
+    async def _broken(self, what: str, said: str = "") -> Ended:
+        """The end of a conversation without a last word; a wake does not wait until the process is buried."""
+        buried, stop = asyncio.ensure_future(self._process.settle()), asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait({buried, stop}, return_when=asyncio.FIRST_COMPLETED)
+        buried.cancel()
+        stop.cancel()
+        how = said if said and self._process.alive else self._process.how_it_ended()
+        # Whatever is the matter with it, nobody talks to it again.
+        self._process.kill()
+        return Ended(reason=dream_pb2.END_REASON_ABORTED) if self._stop.is_set() else _failed(f"{what}: {how}")
 
     async def _follow(self, stream: Stream, start: Start, staged: Sequence[Operations]) -> Ended:
-        await stream.write(RunDreamRequest(start=start))
-        for part in staged:
-            await stream.write(RunDreamRequest(staged=part))
-        stopping = asyncio.create_task(self._tell_to_stop(stream))
+        # Beside the reading: one that hears nothing has no more time than one that says nothing.
+        telling = asyncio.create_task(self._tell(stream, start, staged))
         dead = asyncio.create_task(self._dead.wait())
         now = asyncio.get_running_loop().time
         self._over_s = now() + self._limits.until_ready
@@ -118,7 +122,7 @@ class Conversation:
                     return self._wedged(patience_s)
                 message = read.result()
                 if not isinstance(message, RunDreamResponse):
-                    return await self._silent()
+                    return await self._broken("the dreamer fell silent")
                 self.heard = True
                 if message.WhichOneof("message") == "ready":
                     self.was_ready = True
@@ -127,7 +131,7 @@ class Conversation:
                 if ended is not None:
                     return ended
         finally:
-            stopping.cancel()
+            telling.cancel()
             dead.cancel()
 
     def _wedged(self, patience_s: float) -> Ended:
@@ -138,20 +142,16 @@ class Conversation:
             return _failed(f"the dreamer did not end within {self._limits.in_all:.0f} s, and was killed")
         return _failed(f"the dreamer said nothing for {patience_s:g} s, and was killed")
 
-    async def _silent(self) -> Ended:
-        """The stream ended without a last word."""
-        if self._stop.is_set():
-            return Ended(reason=dream_pb2.END_REASON_ABORTED)
-        await self._process.settle()
-        return _failed(f"the dreamer fell silent: {self._process.how_it_ended()}")
-
-    async def _tell_to_stop(self, stream: Stream) -> None:
-        await self._stop.wait()
+    async def _tell(self, stream: Stream, start: Start, staged: Sequence[Operations]) -> None:
         try:
+            await stream.write(RunDreamRequest(start=start))
+            for part in staged:
+                await stream.write(RunDreamRequest(staged=part))
+            await self._stop.wait()
             await stream.write(RunDreamRequest(stop=Stop()))
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            # It ended by itself in this very moment.
-            logger.debug("no stop needed", exc_info=True)
+            # It ended by itself in this very moment, or broke off, which whoever reads is told too.
+            logger.debug("the dreamer is not told any more", exc_info=True)
 
 
 def _failed(why: str) -> Ended:

@@ -110,7 +110,8 @@ class Dreamers:
     """Hands out dreamer processes and takes them back."""
 
     def __init__(self) -> None:
-        self._home = Path(tempfile.mkdtemp(prefix="dreamsvc-"))
+        # For the sockets; made with the first process, so that a service that never dreams leaves nothing behind.
+        self._home: Path | None = None
         self._warm: list[tuple[DreamerProcess, asyncio.TimerHandle]] = []
         # Started for a dream that was woken before they were ready.
         self._unclaimed: list[asyncio.Task[DreamerProcess]] = []
@@ -170,7 +171,8 @@ class Dreamers:
             self.discard(process)
         if self._reaping:
             await asyncio.wait(set(self._reaping))
-        shutil.rmtree(self._home, ignore_errors=True)
+        if self._home is not None:
+            shutil.rmtree(self._home, ignore_errors=True)
 
     def _expire(self, process: DreamerProcess) -> None:
         self._warm = [entry for entry in self._warm if entry[0] is not process]
@@ -178,21 +180,7 @@ class Dreamers:
 
     async def _start(self, config: ResourcesConfig) -> DreamerProcess:
         within_s = config.dreamer_start_seconds
-        self._count += 1
-        socket = self._home / f"{self._count}.sock"
-        child = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "dreamsvc",
-            "dreamer",
-            "--socket",
-            str(socket),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            env=os.environ | {"GRPC_ENABLE_FORK_SUPPORT": "0"},
-        )
-        process = DreamerProcess(child, socket)
+        process = await self._spawn()
         self._all.add(process)
         try:
             async with asyncio.timeout(within_s):
@@ -206,3 +194,22 @@ class Dreamers:
             self.discard(process)
             raise
         return process
+
+    async def _spawn(self) -> DreamerProcess:
+        self._count += 1
+        if self._home is None:
+            self._home = Path(tempfile.mkdtemp(prefix="dreamsvc-"))
+        socket = self._home / f"{self._count}.sock"
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "dreamsvc",
+            "dreamer",
+            "--socket",
+            str(socket),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            env=os.environ | {"GRPC_ENABLE_FORK_SUPPORT": "0"},
+        )
+        return DreamerProcess(child, socket)

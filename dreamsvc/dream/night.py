@@ -100,6 +100,8 @@ class Night:
         self.over = asyncio.Event()
         self.discard = False
         self.woken: Woken | None = None
+        # Once it is over: nothing is left to dream of, since it came to an end and users changed nothing meanwhile.
+        self.all_dreamt = False
         self._plan = plan
         self._store = store
         self._journal = journal
@@ -204,6 +206,10 @@ class Night:
                 await asyncio.wait({self._taking_snapshot})
             if self.dream.state != Dream.STATE_SUSPENDED:
                 await asyncio.to_thread(snapshot_files.remove, self._snapshot)
+            if self._plan.change is not None and self.dream.state != Dream.STATE_FAILED:
+                # Its snapshot is from its beginning.
+                with contextlib.suppress(DreamsvcError):
+                    self.all_dreamt = not await asyncio.to_thread(self._journal.changed_since, self._plan.change)
             self._events.ended(self.sleep_state, self.dream)
             self.over.set()
 
@@ -272,7 +278,8 @@ class Night:
 
     def _budget_left_s(self) -> float:
         spent = self._checkpoint.tally.seconds if self._checkpoint else 0.0
-        return max(0.0, self.dream.budget_seconds - spent)
+        # Whatever a dreamer says that it took.
+        return min(self.dream.budget_seconds, max(0.0, self.dream.budget_seconds - spent))
 
     async def _pause(self, seconds: float) -> None:
         """Waits, unless a wake comes first."""
@@ -349,10 +356,20 @@ class Night:
                     self.dream.report.compression.CopyFrom(message.ended.compression)
                 if message.ended.HasField("exploration"):
                     self.dream.report.exploration.CopyFrom(message.ended.exploration)
-                return message.ended
+                return self._sensible(message.ended)
             case _:
                 raise _nonsense("a message without content")
         return None
+
+    def _sensible(self, ended: Ended) -> Ended:
+        """A last word that says what it must; raises DreamFailed for a reason that there is not."""
+        if ended.reason == dream_pb2.END_REASON_ABORTED and not self._wake_reason:
+            return Ended(reason=dream_pb2.END_REASON_FAILED, message="the dreamer gave up, and nobody had told it to")
+        if ended.reason == dream_pb2.END_REASON_FAILED and not ended.message:
+            ended.message = "the dreamer failed and does not say why"
+        if not ended.reason or ended.reason not in EndReason.values():
+            raise _nonsense(f"an end for reason {ended.reason}")
+        return ended
 
     def _require_next(self, part: Operations) -> None:
         soundness.require_sound(part)

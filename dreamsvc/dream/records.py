@@ -4,11 +4,15 @@ import asyncio
 import logging
 from typing import NamedTuple
 
+from google.protobuf.message import DecodeError
+
 from dreamsvc import entropy, snapshot_files
 from dreamsvc.clock import Clock, to_timestamp
 from dreamsvc.dream import outcome
+from dreamsvc.dream.account import Account
 from dreamsvc.dream.night import Plan
 from dreamsvc.dream.recovery import Recovery
+from dreamsvc.errors import StoreCorrupt
 from dreamsvc.memory.dreams import DreamRow
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.store import Store
@@ -38,30 +42,83 @@ class Records:
         self._clock = clock
 
     async def recover(self) -> None:
-        """Sealed work is folded to its end, an interrupted dream can be resumed, an unsealed import never happened."""
+        """Sealed work is folded to its end, an interrupted dream can be resumed, an unsealed import never happened.
+
+        One line of the log tells of it. What is damaged of one dream or import is in the way of nothing else.
+        """
+        account = Account()
         rows, imports = await asyncio.to_thread(self._journal.unfinished)
+        waiting: set[str] = set()
         for row in rows:
-            if row.dream.state == Dream.STATE_FOLDING:
-                await self.finish(row)
-                logger.info("dream %s was folded to its end", row.dream.id)
-            elif row.dream.state == Dream.STATE_REVERTING:
-                await self.take_back(row)
-                logger.info("dream %s was taken back to its end", row.dream.id)
-            else:
-                row.dream.state = Dream.STATE_SUSPENDED
-                row.dream.message = "the service ended while it dreamed; the next trigger goes on from its checkpoint"
-                await asyncio.wrap_future(self._journal.record(row.change, row.dream))
-                logger.info("dream %s was interrupted; it can be resumed", row.dream.id)
+            try:
+                deed = await self._recover_dream(row)
+            except StoreCorrupt as error:
+                deed = "left"
+                logger.error("dream %s could not be finished: %s", row.dream.id, error.message)
+            account.note(deed)
+            if deed == "resumable":
+                waiting.add(row.dream.id)
         for change in imports:
-            space = self._journal.space_name(change.space)
-            while await asyncio.wrap_future(self._store.fold_next(change.id, space)) is not None:
-                pass
-            logger.info("a sealed import was folded to its end")
-        dropped = await asyncio.wrap_future(self._journal.drop_unsealed_imports())
-        if dropped:
-            logger.info("%d unfinished imports were dropped; nothing of them was applied", dropped)
-        suspended = await asyncio.to_thread(self._journal.suspended)
-        await asyncio.to_thread(self._store.keep_dream_snapshots, {row.dream.id for row in suspended})
+            try:
+                space = self._journal.space_name(change.space)
+                while await asyncio.wrap_future(self._store.fold_next(change.id, space)) is not None:
+                    pass
+                account.note("import")
+            except (StoreCorrupt, DecodeError) as error:
+                account.note("left")
+                logger.error("the import of change %d could not be folded to its end: %s", change.id, error)
+        for deed, drop in (
+            ("unfinished", self._journal.drop_unsealed_imports),
+            ("checkpoint", self._journal.drop_loose_checkpoints),
+        ):
+            try:
+                account.note(deed, await asyncio.wrap_future(drop()))
+            except StoreCorrupt as error:
+                account.note("left")
+                logger.error("what was left of old changes could not be removed: %s", error.message)
+        account.note("proposed", await asyncio.to_thread(self._journal.proposed))
+        await asyncio.to_thread(self._store.keep_dream_snapshots, waiting)
+        logger.info("%s", account.line(self._store))
+
+    async def _recover_dream(self, row: DreamRow) -> str:
+        """Brings a dream that a crash left to where it can stay; what was done. Raises StoreCorrupt."""
+        dream = row.dream
+        if dream.state == Dream.STATE_FOLDING:
+            try:
+                await self.finish(row)
+            except (StoreCorrupt, DecodeError) as error:
+                await self._undo(row, error.message if isinstance(error, StoreCorrupt) else str(error))
+                return "failed"
+            logger.info("dream %s was folded to its end", dream.id)
+            return "folded"
+        if dream.state == Dream.STATE_REVERTING:
+            await self.take_back(row)
+            logger.info("dream %s was taken back to its end", dream.id)
+            return "reverted"
+        unfit = await asyncio.to_thread(self._journal.why_not_resumable, row)
+        if unfit:
+            await self.give_up(row, unfit)
+            return "dropped"
+        if dream.state == Dream.STATE_RUNNING:
+            dream.state = Dream.STATE_SUSPENDED
+            dream.message = "the service ended while it dreamed; the next trigger goes on from its checkpoint"
+            await asyncio.wrap_future(self._journal.record(row.change, dream))
+            logger.info("dream %s was interrupted; it can be resumed", dream.id)
+        return "resumable"
+
+    async def _undo(self, row: DreamRow, why: str) -> None:
+        """Takes a sealed dream back as far as it was applied: all of it or nothing. Raises StoreCorrupt."""
+        dream = row.dream
+        dream.state = Dream.STATE_REVERTING
+        await asyncio.wrap_future(self._journal.begin_undo(row.change, dream))
+        await self.take_back(row)
+        dream.state = Dream.STATE_FAILED
+        dream.end_reason = dream_pb2.END_REASON_FAILED
+        dream.message = f"it could not be applied, and what had been was taken back: {why}"
+        dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
+        await asyncio.wrap_future(self._journal.record(row.change, dream))
+        await asyncio.to_thread(snapshot_files.remove, self._store.dream_snapshot_path(dream.id))
+        logger.error("dream %s failed: %s", dream.id, dream.message)
 
     async def finish(self, row: DreamRow) -> None:
         """Folds a sealed dream that was interrupted after its seal."""
@@ -95,7 +152,8 @@ class Records:
         # A fold that broke off, e.g. because the disk was full: journals are applied in their order.
         folding = await asyncio.to_thread(self._journal.latest, request.space, [Dream.STATE_FOLDING])
         if folding is not None:
-            await self.finish(folding)
+            # One that is damaged ends here: it must not be in the way of every dream after it.
+            await self._recover_dream(folding)
         reverting = await asyncio.to_thread(self._journal.latest, request.space, [Dream.STATE_REVERTING])
         if reverting is not None:
             await self.take_back(reverting)
@@ -110,8 +168,8 @@ class Records:
             other_phase = request.phase not in (dream_pb2.DREAM_PHASE_UNSPECIFIED, dream.phase)
             if request.fresh or other_phase or (request.HasField("seed") and request.seed != dream.seed):
                 unfit = "a fresh dream was asked for"
-            elif not self._store.dream_snapshot_path(dream.id).exists() and (old.checkpoint or old.staged):
-                unfit = "its snapshot is gone"
+            elif old.checkpoint or old.staged:
+                unfit = unfit or await asyncio.to_thread(self._why_snapshot_unfit, dream.id)
             if not unfit:
                 plan = Plan(dream, config, old.row.now_us, old.row.change, old.checkpoint, old.staged, self._recall)
                 return await self._resume(request, plan)
@@ -132,6 +190,14 @@ class Records:
         dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
         await asyncio.wrap_future(self._journal.drop_dream(row.change, dream))
         await asyncio.to_thread(snapshot_files.remove, self._store.dream_snapshot_path(dream.id))
+        logger.info("dream %s was %s", dream.id, dream.message)
+
+    def _why_snapshot_unfit(self, dream_id: str) -> str:
+        """Why a dream's snapshot cannot be gone on with, '' where it can."""
+        path = self._store.dream_snapshot_path(dream_id)
+        if not path.exists():
+            return "its snapshot is gone"
+        return "" if snapshot_files.read(path) is not None else "its snapshot is damaged"
 
     async def _resume(self, request: TriggerRequest, plan: Plan) -> Begin:
         assert plan.change is not None

@@ -84,6 +84,8 @@ class Scheduler:
         self._records = Records(store, journal, config, recall, clock)
         self._dreamers = dreamers or Dreamers()
         self._events: dict[str, Events] = {}
+        # From which the events of this run are numbered.
+        self._first_event: int | None = None
         # The night of each space that has one; None while its trigger is being written down.
         self._nights: dict[str, Night | None] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -96,8 +98,9 @@ class Scheduler:
         self._last_end_s: dict[str, float] = {}
         # The dream of a space that waits for somebody's word.
         self._proposed: dict[str, str] = {}
-        # Spaces of which all was dreamed that was there when their last dream ended.
+        # Spaces of which all was dreamed that was there when their last dream ended, and those whose last dream failed.
         self._seen: set[str] = set()
+        self._failed: set[str] = set()
         self._latencies = WakeLatencies()
         self._started_us = clock.now_us()
         self._device = ""
@@ -107,6 +110,7 @@ class Scheduler:
 
     async def start(self) -> None:
         """Brings what a crash left to an end, then begins to look for idle spaces."""
+        self._first_event = await asyncio.wrap_future(self._journal.take_event_numbers(self._clock.now_us()))
         await self._records.recover()
         for space in self._store.space_names():
             last = await asyncio.to_thread(self._journal.latest, space, RESTING)
@@ -115,8 +119,9 @@ class Scheduler:
             if proposed is not None:
                 self._proposed[space] = proposed.dream.id
             if last is not None:
-                if suspended is None and not await asyncio.to_thread(self._journal.changed_since, last.change):
-                    self._seen.add(space)
+                failed = last.dream.state == Dream.STATE_FAILED
+                changed = failed or await asyncio.to_thread(self._journal.changed_since, last.change)
+                self._note_end(space, failed=failed, all_dreamt=suspended is None and not changed)
                 end_us = from_timestamp(last.dream.end_time)
                 self._last_end_s[space] = trigger.end_of_earlier_run_s(
                     end_us, self._clock.now_us(), self._clock.monotonic()
@@ -140,7 +145,7 @@ class Scheduler:
         await self._dreamers.close()
 
     def events(self, space: str) -> Events:
-        return self._events.setdefault(space, Events(self._clock))
+        return self._events.setdefault(space, Events(self._clock, self._first_event))
 
     # ── what users do ───────────────────────────────────────────────────────────
 
@@ -165,6 +170,7 @@ class Scheduler:
         beginning = asyncio.create_task(self._trigger(request, triggered_by))
         self._beginning.add(beginning)
         beginning.add_done_callback(self._beginning.discard)
+        beginning.add_done_callback(_heard_of)
         # Shielded: what has begun is not tied to the life of the call.
         return await asyncio.shield(beginning)
 
@@ -264,7 +270,8 @@ class Scheduler:
         if row is not None:
             await self._records.finish(row)
             answer.dream.CopyFrom(row.dream)
-            self._last_end_s[request.space] = self._clock.monotonic()
+            changed = await asyncio.to_thread(self._journal.changed_since, row.change)
+            self._note_end(request.space, failed=False, all_dreamt=not changed)
         else:
             answer.dream.CopyFrom(await self.dream(request.space, request.dream_id))
         return answer
@@ -299,6 +306,7 @@ class Scheduler:
         task = asyncio.create_task(self._then_free(space, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(_heard_of)
         # Shielded: what has begun is not tied to the life of the call.
         return await asyncio.shield(task)
 
@@ -364,7 +372,7 @@ class Scheduler:
                     suspended = night.dream
                 case _:
                     last, suspended = night.dream, None
-        cooldown = trigger.cooldown_ends(situation, self._config) - situation.now_s
+        cooldown = trigger.rested_at(situation, self._config) - situation.now_s
         answer = GetStatusResponse(
             version=__version__,
             space=space,
@@ -455,6 +463,7 @@ class Scheduler:
             others=len(self._nights.keys() - {space}),
             held=space in self._config.hold_spaces,
             proposed=self._proposed.get(space, ""),
+            failed=space in self._failed,
             news=space not in self._seen or (activity.called and activity.last_call_s > (last_end or 0.0)),
         )
 
@@ -483,11 +492,17 @@ class Scheduler:
         if night.dream.state == Dream.STATE_PROPOSED:
             self._proposed[space] = night.dream.id
         self._device = night.dream.report.device or self._device
-        if night.dream.state in RESTING and not night.dream.dry_run:
-            self._last_end_s[space] = self._clock.monotonic()
-            self._seen.add(space)
+        if night.dream.state in (*RESTING, Dream.STATE_PROPOSED) and not night.dream.dry_run:
+            failed = night.dream.state == Dream.STATE_FAILED
+            self._note_end(space, failed=failed, all_dreamt=night.all_dreamt)
         self._history.pop(space, None)
         del self._nights[space]
+
+    def _note_end(self, space: str, *, failed: bool, all_dreamt: bool) -> None:
+        """A dream came to its end; what a failed one was to dream of, or what was changed meanwhile, is still news."""
+        self._last_end_s[space] = self._clock.monotonic()
+        (self._failed.add if failed else self._failed.discard)(space)
+        (self._seen.add if all_dreamt else self._seen.discard)(space)
 
     def _keep_dry_run(self, dream: Dream) -> None:
         self._dry_runs[dream.id] = dream
@@ -497,3 +512,9 @@ class Scheduler:
     def _keep_task(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _heard_of(task: asyncio.Task[Any]) -> None:
+    """Whoever waited for it may be gone: then its error concerns nobody."""
+    if not task.cancelled():
+        task.exception()

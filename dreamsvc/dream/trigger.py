@@ -6,6 +6,8 @@ from typing import NamedTuple
 from dreamsvc.v1.config_pb2 import DreamConfig
 
 HALF_LIFE_S = 60.0
+# After a dream that failed, whatever the cooldown: what failed a moment ago most likely fails again.
+AFTER_FAILURE_S = 600.0
 
 
 class Activity:
@@ -43,6 +45,8 @@ class Situation(NamedTuple):
     held: bool = False
     # The dream that waits for somebody's word, if one does.
     proposed: str = ""
+    # The last dream failed.
+    failed: bool = False
 
 
 class Decision(NamedTuple):
@@ -70,7 +74,7 @@ def decide(situation: Situation, config: DreamConfig) -> Decision:
         return Decision(False, "nothing was remembered or recalled since the last dream", None)
     idle_at = situation.last_call_s + config.trigger.idle_duration_minutes * 60
     calm_at = now + _calm_after(situation.activity, config.trigger.activity_threshold)
-    cool_at = cooldown_ends(situation, config)
+    cool_at = rested_at(situation, config)
     latest = max(idle_at, calm_at, cool_at, now)
     eligible = latest if math.isfinite(latest) else None
     if situation.others >= config.max_parallel:
@@ -94,6 +98,22 @@ def cooldown_ends(situation: Situation, config: DreamConfig) -> float:
     if situation.last_end_s is None:
         return -math.inf
     return situation.last_end_s + config.trigger.cooldown_minutes * 60
+
+
+def rested_at(situation: Situation, config: DreamConfig) -> float:
+    """When the next dream may start by itself for all that the last one says; -inf if there was none."""
+    ends = cooldown_ends(situation, config)
+    if not situation.failed or situation.last_end_s is None:
+        return ends
+    return max(ends, situation.last_end_s + AFTER_FAILURE_S)
+
+
+def end_of_earlier_run_s(end_us: int, now_us: int, now_s: float) -> float:
+    """When a dream of an earlier run ended, in seconds of this run's clock.
+
+    By a wall clock that went back since it has ended just now, so that no cooldown is longer than one.
+    """
+    return now_s - max(0, now_us - end_us) / 1e6
 
 
 def _calm_after(activity: float, threshold: float) -> float:

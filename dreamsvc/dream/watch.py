@@ -27,11 +27,12 @@ PROGRESS_EVERY_S = 0.1
 class Events:
     """The events of one space, in the order they happened."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, first: int | None = None) -> None:
+        """first: the number before that of the first event; by default the time, which grows as long as no clock goes
+        back."""
         self._clock = clock
         self._ring: deque[StreamStatusResponse] = deque(maxlen=KEPT)
-        # Numbers begin at the time in microseconds, so they grow across restarts too.
-        self._last = clock.now_us()
+        self._last = clock.now_us() if first is None else first
         # The last one that is not in the ring any more; a watcher may have seen it before a restart.
         self._dropped = self._last
         self._changed = asyncio.Event()
@@ -67,8 +68,10 @@ class Events:
 
         With an empty dream_id the first dream that ends, ends the stream.
         """
-        cursor = after if after else self._last
-        if not after:
+        # A number that is still to come is of an earlier run, while the clock was ahead.
+        known = 0 < after <= self._last
+        cursor = after if known else self._last
+        if not known:
             yield self._stamped(present, self._last, present_state=True)
         while True:
             changed = self._changed
@@ -113,7 +116,7 @@ class Events:
         return found[::-1]
 
     def _publish(self, event: StreamStatusResponse) -> None:
-        self._last = max(self._last + 1, self._clock.now_us())
+        self._last += 1
         if len(self._ring) == KEPT:
             self._dropped = self._ring[0].sequence
         self._ring.append(self._stamped(event, self._last))

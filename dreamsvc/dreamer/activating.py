@@ -19,7 +19,7 @@ from dreamsvc.dreamer.throttle import Throttle
 from dreamsvc.dreamer.tuner import Observed, Rates
 from dreamsvc.v1.config_pb2 import DreamConfig
 from dreamsvc.v1.dream_pb2 import Tuning
-from kernels.activation import activate, dequantise, quantise
+from kernels.activation import activate, coarse, dequantise, quantise
 from kernels.arrays import Graph, SrcInfo, SrcState
 from kernels.compile_ahead import Call, Sizes, replay_calls
 from kernels.padding import capacity
@@ -96,7 +96,7 @@ class Activating:
             seen = Observed(0, int(graph.alive_count), woken.mean_activation, woken.candidates, 0, 0, 0)
             tuning = tuner.rehearsed(mind.tuning, seen, self._tuner)
             calm = calm + 1 if tuning.adjustments == mind.tuning.adjustments else 0
-            mind = Mind(quantise(woken.activation), mind.steps + self._steps, tuning)
+            mind = Mind(coarse(quantise(woken.activation)), mind.steps + self._steps, tuning)
             if calm == tuner.CALM:
                 break
         return mind
@@ -124,7 +124,7 @@ class Activating:
         self, mind: Mind, woken: Woken, learned: Learned, rows: NDArray[np.int32], *, batch: int, living: int
     ) -> Mind:
         """What the next batch begins with; rows: those that this one replayed, the `batch`th of the dream."""
-        levels = quantise(woken.activation)
+        levels = coarse(quantise(woken.activation))
         steps = mind.steps + self._steps
         if not self._tuner.enabled:
             return Mind(levels, steps, mind.tuning)

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dreamsvc import clock, snapshot_files
+from dreamsvc import checkpoints, clock, snapshot_files
 from dreamsvc.dreamer import memories as memory_columns
 from dreamsvc.dreamer.compiling import calls_of, rem_calls_of
 from dreamsvc.dreamer.compression import Night
@@ -26,7 +26,7 @@ from dreamsvc.dreamer.merged import Merged
 from dreamsvc.dreamer.merging import Step
 from dreamsvc.dreamer.placement import device_name
 from dreamsvc.dreamer.rem import Rem
-from dreamsvc.dreamer.replay import CHECKPOINT_FORMAT, PROGRESS_S, Replay
+from dreamsvc.dreamer.replay import PROGRESS_S, Replay
 from dreamsvc.dreamer.throttle import Stopped, Throttle
 from dreamsvc.dreamer.v1.dreamer_service_pb2 import (
     Checkpoint,
@@ -304,7 +304,7 @@ class Cycle:
             checkpoint = self._replay.checkpoint()
         else:
             checkpoint = Checkpoint(
-                format=CHECKPOINT_FORMAT,
+                format=checkpoints.FORMAT,
                 seed=self._start.seed,
                 next_part=self._journal.next_part,
                 tally=self._journal.tally(Tally()),

@@ -1,13 +1,17 @@
 """Where the kernels run, set up before JAX is imported, and what they compile ahead."""
 
 import contextlib
+import ctypes
 import os
+import signal
 from pathlib import Path
 from typing import Any, cast
 
 NICE = 10
 CACHE = "DREAMSVC_CACHE"
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
+# Of Linux, see prctl(2).
+PR_SET_PDEATHSIG = 1
 
 
 def give_way() -> None:
@@ -24,6 +28,12 @@ def go_first() -> None:
     """Where memory runs out, the system ends this process before any other of ours: nothing is lost with it."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+
+
+def end_with_parent() -> None:
+    """Has the system end this process with the one that started it, also where it is stopped or hangs."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
 def core_count() -> float:

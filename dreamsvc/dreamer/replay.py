@@ -8,7 +8,6 @@ Before the first batch, edges between memories that were of use together grow, a
 few the tuner rehearses.
 """
 
-import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -18,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from dreamsvc import clock, snapshot_files
+from dreamsvc import checkpoints, clock, snapshot_files
 from dreamsvc.dreamer import replay_graph
 from dreamsvc.dreamer.activating import Activating, Learned, Mind, Woken
 from dreamsvc.dreamer.journal import Journal
@@ -37,14 +36,13 @@ from dreamsvc.dreamer.v1.dreamer_service_pb2 import (
 from dreamsvc.dreamer.v1.operations_pb2 import EdgeWeights, Operations, ReplayMarks
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.dream_pb2 import EndReason, Progress
-from kernels.activation import at_rest, quantise
+from kernels.activation import at_rest, coarse, quantise
 from kernels.arrays import Graph, HebbianState
 from kernels.compile_ahead import Sizes, compile_ahead
 from kernels.hebbian import hebbian_begin, hebbian_update, touched_by
 from kernels.padding import capacity, pad_column
 from kernels.sampling import sample_replay
 
-CHECKPOINT_FORMAT = 1
 PART_ROWS = 2000
 PROGRESS_S = 0.05
 # Streams of random numbers of one dream.
@@ -306,12 +304,12 @@ class Replay:
 
     def checkpoint(self) -> Checkpoint:
         return Checkpoint(
-            format=CHECKPOINT_FORMAT,
+            format=checkpoints.FORMAT,
             seed=self._start.seed,
             round=self._round,
             batch=self._batch,
             src_step=self._mind.steps,
-            activation=zlib.compress(np.asarray(self._mind.levels)[: self._loaded.nodes].tobytes(), 1),
+            activation=checkpoints.pack(np.asarray(self._mind.levels)[: self._loaded.nodes]),
             next_part=self._journal.next_part,
             tally=self._journal.tally(self._tally),
         )
@@ -335,7 +333,7 @@ class Replay:
         self._sample(0)
         nobody = self._padded(np.zeros(0, np.int32))
         activation = self._activating.warm_up(self._mind, self._graph(), self._hebbian.weight, nobody)
-        jax.block_until_ready((self._learn(activation, nobody).state, quantise(activation)))
+        jax.block_until_ready((self._learn(activation, nobody).state, coarse(quantise(activation))))
 
     def _learned_by_use(
         self, arrays: snapshot_files.Arrays, weights: NDArray[np.float32], living: NDArray[np.bool_]
@@ -359,7 +357,7 @@ class Replay:
         tuning = checkpoint.tally.tuning if checkpoint.tally.HasField("tuning") else None
         if not checkpoint.activation:
             return self._activating.begin(quantise(at_rest(nodes).activation), 0, tuning)
-        levels = np.frombuffer(zlib.decompress(checkpoint.activation), np.uint8)
+        levels = checkpoints.unpack(checkpoint.activation, self._loaded.nodes)
         return self._activating.begin(jnp.asarray(pad_column(levels, 0, size=nodes)), checkpoint.src_step, tuning)
 
 

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent import futures
 from importlib import import_module
+from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -43,8 +44,14 @@ class Dreamer(DreamerServiceServicer):
     def RunDream(
         self, request_iterator: Iterator[RunDreamRequest], context: grpc.ServicerContext
     ) -> Iterator[RunDreamResponse]:
-        start = next(request_iterator).start
-        staged: list[Operations] = [next(request_iterator).staged for _ in range(start.staged_parts)]
+        start = next(request_iterator, RunDreamRequest()).start
+        staged: list[Operations] = []
+        for request in islice(request_iterator, start.staged_parts):
+            if request.WhichOneof("message") != "staged":
+                # Whoever says anything else does not want the dream any more.
+                yield RunDreamResponse(ended=Ended(reason=dream_pb2.END_REASON_ABORTED))
+                return
+            staged.append(request.staged)
         stop = threading.Event()
         context.add_callback(stop.set)
         threading.Thread(target=_listen, args=(request_iterator, stop), daemon=True).start()
@@ -116,6 +123,7 @@ def run(socket_path: str) -> int:
     cores = placement.core_count()
     placement.give_way()
     placement.go_first()
+    placement.end_with_parent()
     placement.cache_compiled()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=8), options=UNLIMITED)

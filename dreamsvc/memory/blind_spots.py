@@ -70,7 +70,11 @@ def fold_blind_spots(fold: Fold, found: FoundBlindSpots) -> None:
     A find between copies is one between what stands for them. A known hypothesis that is verified now is kept anew.
     """
     connection, change = fold.connection, fold.change
-    ends = standing.living(connection, {end for one in found.blind_spots for end in (one.source, one.target)})
+    named = {end for one in found.blind_spots for end in (one.source, one.target)}
+    ends = standing.living(connection, named, change.space)
+    told = {node for one in found.blind_spots for node in one.meeting}
+    # What is shown of a find is of its own space.
+    meeting = {node for node, row in standing.find(connection, told).items() if row.space == change.space}
     states = _states(connection, change.space, set(ends.values()))
     for one in found.blind_spots:
         source, target = ends.get(one.source, 0), ends.get(one.target, 0)
@@ -80,6 +84,7 @@ def fold_blind_spots(fold: Fold, found: FoundBlindSpots) -> None:
             continue
         if known and not (one.verified and known == {BlindSpot.STATE_HYPOTHESIS}):
             continue
+        one.meeting[:] = [node for node in one.meeting if node in meeting]
         state = BlindSpot.STATE_VERIFIED if one.verified else BlindSpot.STATE_HYPOTHESIS
         states.setdefault(_pair(source, target), set()).add(state)
         row = connection.execute(

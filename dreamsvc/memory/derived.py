@@ -6,11 +6,13 @@ a user forgets a memory or changes what it says, the expansions of all that it i
 commit. An edge that is forgotten or pruned alone leaves them until the next night.
 """
 
+import contextlib
 import math
 import zlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from dreamsvc.dreamer.v1.operations_pb2 import (
@@ -204,12 +206,18 @@ def _drop_expansions(connection: Connection, nodes: Iterable[int], delta: Delta)
 
 
 def read_expansion(body: bytes, crc: int, node: int) -> Expansion:
-    """Raises StoreCorrupt where it does not match its checksum."""
+    """Raises StoreCorrupt where it does not match its checksum, or is none whatever its checksum says."""
     if zlib.crc32(body) != crc:
         raise StoreCorrupt(
             f"the expansion of memory row {node} does not match its checksum; the next dream makes it anew"
         )
-    return Expansion.FromString(body)
+    with contextlib.suppress(DecodeError):
+        expansion = Expansion.FromString(body)
+        if is_sound(expansion):
+            return expansion
+    raise StoreCorrupt(
+        f"the expansion of memory row {node} has numbers that cannot be counted with; the next dream makes it anew"
+    )
 
 
 def read_point(body: bytes) -> Point:

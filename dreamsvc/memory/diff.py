@@ -7,7 +7,7 @@ from typing import NamedTuple
 from dreamsvc import entropy
 from dreamsvc.dreamer.v1.operations_pb2 import BeforeImages, EdgeWeights, Operations
 from dreamsvc.errors import ChangedLater
-from dreamsvc.memory import fold, rows
+from dreamsvc.memory import fold, operations, rows
 from dreamsvc.memory.operations import COMPACTED, Change
 from dreamsvc.memory.sqlite import Connection
 from dreamsvc.memory.standing import FOLDED, REPLACED
@@ -53,16 +53,15 @@ def _edits(connection: Connection, change: Change, *, weights: bool, first: int)
     number = first // PLACES
     while True:
         row = connection.execute(
-            "SELECT part, body, before FROM change_parts WHERE change=? AND generation=? AND part>=?"
+            "SELECT part, body, crc, before FROM change_parts WHERE change=? AND generation=? AND part>=?"
             " ORDER BY part LIMIT 1",
             (change.id, change.generation or COMPACTED, number),
         ).fetchone()
         if row is None:
             return
-        number, body, before = row
-        part = _Part(
-            connection, change, Operations.FromString(body), None if before is None else BeforeImages.FromString(before)
-        )
+        number, body, crc, before = row
+        told = Operations.FromString(operations.checked(change.id, number, body, crc))
+        part = _Part(connection, change, told, None if before is None else BeforeImages.FromString(before))
         for place, edit in _edits_of(part, weights=weights):
             if number * PLACES + place >= first:
                 yield number * PLACES + place, edit

@@ -148,7 +148,8 @@ def _walks(connection: Connection, change: Change, dimension: int) -> list[Walk]
 
 def _parts(connection: Connection, change: Change, kind: str) -> Sequence[Operations]:
     bodies = connection.execute(
-        "SELECT body FROM change_parts WHERE change=? AND generation=? ORDER BY part",
+        "SELECT part, body, crc FROM change_parts WHERE change=? AND generation=? ORDER BY part",
         (change.id, change.generation or COMPACTED),
     )
-    return [part for (body,) in bodies if (part := Operations.FromString(body)).WhichOneof("kind") == kind]
+    told = [Operations.FromString(operations.checked(change.id, *row)) for row in bodies]
+    return [part for part in told if part.WhichOneof("kind") == kind]

@@ -4,7 +4,9 @@ import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dreamsvc import entropy
+from google.protobuf.message import DecodeError
+
+from dreamsvc import checkpoints, entropy
 from dreamsvc.dreamer.v1.dreamer_service_pb2 import Checkpoint
 from dreamsvc.errors import NotFound
 from dreamsvc.memory.spaces import Space
@@ -20,9 +22,14 @@ class DreamRow(NamedTuple):
     now_us: int
     config: DreamConfig
     base_seq: int
+    # What of it cannot be read, '' where all can.
+    damage: str = ""
 
 
-_QUERY = "SELECT d.change, d.body, d.now_us, d.config, c.base_seq FROM dreams d JOIN changes c ON c.id = d.change"
+_QUERY = (
+    "SELECT d.change, d.body, d.now_us, d.config, c.base_seq, c.uid, d.state, s.name FROM dreams d"
+    " JOIN changes c ON c.id = d.change JOIN spaces s ON s.id = c.space"
+)
 
 
 def insert(connection: Connection, change: ChangeId, dream: Dream, now_us: int, config: DreamConfig) -> None:
@@ -74,9 +81,24 @@ def in_state(connection: Connection, state: int) -> list[DreamRow]:
     return [_read(row) for row in connection.execute(f"{_QUERY} WHERE d.state = ? ORDER BY d.change", (state,))]
 
 
-def _read(row: tuple[int, bytes, int, bytes, int]) -> DreamRow:
-    change, body, now_us, config, base_seq = row
-    return DreamRow(ChangeId(change), Dream.FromString(body), now_us, DreamConfig.FromString(config), base_seq)
+def _read(row: tuple[int, bytes, int, bytes, int, bytes, int, str]) -> DreamRow:
+    """What is damaged is left out, and the rest is served: one record must not be in the way of all others."""
+    change, body, now_us, config, base_seq, uid, state, space = row
+    damage = ""
+    dream, settings = Dream(), DreamConfig()
+    try:
+        dream.ParseFromString(body)
+    except DecodeError:
+        dream.Clear()
+        damage = dream.message = "its record is damaged"
+    dream.id, dream.space = entropy.uuid_text(uid), space
+    dream.state = state  # pyright: ignore
+    try:
+        settings.ParseFromString(config)
+    except DecodeError:
+        settings.Clear()
+        damage = damage or "the configuration it began with is damaged"
+    return DreamRow(ChangeId(change), dream, now_us, settings, base_seq, damage)
 
 
 def save_checkpoint(connection: Connection, change: ChangeId, checkpoint: Checkpoint, now_us: int) -> None:
@@ -92,7 +114,31 @@ def load_checkpoint(connection: Connection, change: ChangeId) -> tuple[Checkpoin
     body, crc = row
     if zlib.crc32(body) != crc:
         return None, "its checkpoint is damaged"
-    return Checkpoint.FromString(body), ""
+    try:
+        checkpoint = Checkpoint.FromString(body)
+    except DecodeError:
+        return None, "its checkpoint cannot be read"
+    dream = _read(connection.execute(f"{_QUERY} WHERE d.change = ?", (change,)).fetchone()).dream
+    query = "SELECT part FROM change_parts WHERE change = ? AND generation = 0"
+    parts = {part for (part,) in connection.execute(query, (change,))}
+    unfit = checkpoints.flaw(checkpoint, seed=dream.seed, parts=parts, nodes=dream.report.nodes)
+    return (None, unfit) if unfit else (checkpoint, "")
+
+
+def is_of_another_version(connection: Connection, change: ChangeId) -> bool:
+    """Whether a checkpoint is whole, and of a dreamsvc whose checkpoints mean something else."""
+    (body, crc) = connection.execute("SELECT body, crc FROM checkpoints WHERE change = ?", (change,)).fetchone()
+    try:
+        return zlib.crc32(body) == crc and Checkpoint.FromString(body).format != checkpoints.FORMAT
+    except DecodeError:
+        return False
+
+
+def drop_loose_checkpoints(connection: Connection) -> int:
+    """Drops those of dreams that cannot go on any more; how many there were."""
+    going_on = "(SELECT id FROM changes WHERE state = 'staging')"
+    query = f"DELETE FROM checkpoints WHERE change NOT IN {going_on} RETURNING change"
+    return len(connection.execute(query).fetchall())
 
 
 def drop_checkpoint(connection: Connection, change: ChangeId) -> None:

@@ -4,6 +4,7 @@ The bearer token is read once from the environment and kept in the client's head
 an error stays out of our messages too: some services repeat the token there.
 """
 
+import json
 import os
 import weakref
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ _TEXTS_A_REQUEST = 128
 _ATTEMPTS = 3
 _FIRST_WAIT_S = 0.25  # then twice that
 _PROBE = "memory"
+# Eight times what 128 vectors of 4,096 numbers take. Decompressed: a few kilobytes may spell gigabytes.
+_MOST_BYTES = 96 * 1024 * 1024
 
 # The request did not arrive, or the connection broke. A service that is slow to answer (ReadTimeout) is not asked
 # again: the caller has waited timeout_s already, and the service is probably still at work on the first request.
@@ -58,21 +61,30 @@ class EndpointEmbedder:
     def _ask(self, texts: list[str], dim: int | None) -> NDArray[np.float32]:
         """Unit vectors (n, dim) of 1 to 128 texts; `dim` None takes any width. Raises EmbeddingFailed."""
         try:
-            response = _retrying()(self._post, texts)
+            answer = _retrying()(self._post, texts)
         except httpx.HTTPStatusError as exc:
             raise EmbeddingFailed(f"the embedding endpoint answered HTTP {exc.response.status_code}") from exc
         except httpx.HTTPError as exc:
             raise EmbeddingFailed(f"the embedding endpoint gave no answer: {type(exc).__name__}") from exc
         try:
-            content: object = response.json()
+            content: object = json.loads(answer)
         except (ValueError, RecursionError) as exc:
             raise EmbeddingFailed("the embedding endpoint answered something that is not JSON") from exc
         return unit_rows(_vectors(content, len(texts), dim))
 
-    def _post(self, texts: list[str]) -> httpx.Response:
-        response = self._client.post("embeddings", json={"model": self._model, "input": texts})
-        # Redirects are errors too: following one would hand the token to another host.
-        return response.raise_for_status()
+    def _post(self, texts: list[str]) -> bytes:
+        with self._client.stream("POST", "embeddings", json={"model": self._model, "input": texts}) as response:
+            # Redirects are errors too: following one would hand the token to another host.
+            return _read(response.raise_for_status())
+
+
+def _read(response: httpx.Response) -> bytes:
+    answer = bytearray()
+    for chunk in response.iter_bytes():
+        answer += chunk
+        if len(answer) > _MOST_BYTES:
+            raise EmbeddingFailed(f"the embedding endpoint answered more than {_MOST_BYTES} bytes")
+    return bytes(answer)
 
 
 def _retrying() -> Retrying:

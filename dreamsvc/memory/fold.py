@@ -16,6 +16,8 @@ class Fold(NamedTuple):
     connection: Connection
     change: Change
     now_us: int
+    # What is hidden ages from here.
+    kept_us: int
     seq: int
     before: BeforeImages
     delta: Delta

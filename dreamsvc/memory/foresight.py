@@ -22,7 +22,7 @@ class Foresight:
 
     def of(self, connection: Connection, space: Space, memories: Sequence[Memory], edges: Sequence[Edge]) -> Stored:
         """What `store` would give for the next part."""
-        author = Author(now_us=0, seq=0, change=0)
+        author = Author(now_us=0, kept_us=0, seq=0, change=0)
         uids, known = identify(connection, space, memories, author)
         made = set(uids) - known.keys() - self._made
         self._made |= made

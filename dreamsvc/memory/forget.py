@@ -31,7 +31,7 @@ def forget(connection: Connection, space: Space, names: Sequence[str], author: A
     for node in living:
         connection.execute(
             "UPDATE nodes SET deleted_us=?, seq=?, user_seq=? WHERE id=?",
-            (author.now_us, author.seq, author.seq, node),
+            (author.kept_us, author.seq, author.seq, node),
         )
         _hide_edges(connection, node, author, delta)
     delta.hidden_nodes += living
@@ -49,7 +49,7 @@ def _hide_edges(connection: Connection, node: int, author: Author, delta: Delta)
     hidden = connection.execute(
         "UPDATE edges SET deleted_us=?1, hidden_by=?2, seq=?3, user_seq=iif(user_seq=0, 0, ?3)"
         " WHERE (source=?2 OR target=?2) AND deleted_us IS NULL RETURNING id, source, target, weight, confidence",
-        (author.now_us, node, author.seq),
+        (author.kept_us, node, author.seq),
     ).fetchall()
     delta.changed_edges += [NewEdge(*edge, alive=False) for edge in hidden]
 
@@ -58,7 +58,7 @@ def close(connection: Connection, container: int, author: Author, delta: Delta) 
     """A container that was taken apart goes, with the edges that were its own."""
     connection.execute(
         f"UPDATE nodes SET role={REPLACED}, merged_into=NULL, deleted_us=?, seq=?, user_seq=? WHERE id=?",
-        (author.now_us, author.seq, author.seq, container),
+        (author.kept_us, author.seq, author.seq, container),
     )
     _hide_edges(connection, container, author, delta)
     delta.roles.append(RoleChange(container, REPLACED, NEVER, False))

@@ -26,6 +26,7 @@ from dreamsvc.clock import from_iso, to_timestamp
 from dreamsvc.errors import InvalidFields
 from dreamsvc.memory import rows
 from dreamsvc.memory.spaces import CLIENT
+from dreamsvc.memory.sqlite import MOST_COUNTED
 from dreamsvc.v1 import memory_pb2
 from dreamsvc.v1.memory_pb2 import Edge, EdgeOrigin, ImportReport, Memory
 from dreamsvc.v1.memory_service_pb2 import RememberRequest
@@ -36,7 +37,6 @@ PART_BYTES = 4 * 1024 * 1024
 MOST_SHOWN = 100
 # The longest text, every character of it escaped, and room for the rest.
 LONGEST_LINE = 8 * 1024 * 1024
-MOST_COUNTED = 2**63 - 1
 _TIMES = ("event_time", "event_end_time", "create_time", "update_time", "access_time")
 _PLAIN = ("id", "key", "kind", "title", "text", "aliases", "importance", "pinned", "access_count", "replay_count")
 # What Export says of a space that dreams have compressed.
@@ -64,7 +64,7 @@ class LineReader:
         self.embedder = CLIENT
         self._read_line = _READERS[file_format]
         self._space = space
-        self._rest = b""
+        self._rest = bytearray()
         # Inside a line that is too long: what comes before its end is not kept.
         self._skipping = False
         self._memories: list[Memory] = []
@@ -76,18 +76,21 @@ class LineReader:
         self._dimension = 0
 
     def feed(self, chunk: bytes) -> Iterator[RememberRequest]:
-        lines = (self._rest + chunk).split(b"\n")
-        self._rest = lines.pop()
+        first, *lines = chunk.split(b"\n")
+        # In place: a long line in small chunks would be copied for each of them.
+        self._rest += first
         for line in lines:
-            self._take(line)
+            self._take(bytes(self._rest))
+            self._rest[:] = line
         if len(self._rest) > LONGEST_LINE:
-            self._skipping, self._rest = True, b""
+            self._skipping = True
+            self._rest.clear()
         yield from self._full_parts(PART_ROWS)
 
     def finish(self, stored: Callable[[set[str]], set[str]]) -> Iterator[RememberRequest]:
         """The rest of the memories, then all edges; `stored` says which of some names the space has."""
         if self._skipping or self._rest.strip():
-            self._take(self._rest)
+            self._take(bytes(self._rest))
         yield from self._full_parts(1)
         for _, edge in self._edges:
             edge.source, edge.target = self._as_named(edge.source), self._as_named(edge.target)
@@ -185,7 +188,8 @@ class LineReader:
     def _refuse(self, line: int, reason: str) -> None:
         self.report.malformed += 1
         if len(self.report.malformed_lines) < MOST_SHOWN:
-            self.report.malformed_lines.add(line=line, reason=reason)
+            # What it quotes may be half of a surrogate pair, which no message can hold.
+            self.report.malformed_lines.add(line=line, reason=reason.encode(errors="replace").decode())
 
     def own_line(self, value: Any, number: int) -> tuple[list[Memory], list[Edge]]:
         """A line of DREAMSVC_JSONL."""

@@ -5,13 +5,13 @@ from concurrent.futures import Future
 from functools import partial
 from typing import NamedTuple
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from dreamsvc import entropy
 from dreamsvc.clock import Clock, to_timestamp
 from dreamsvc.dreamer.v1.dreamer_service_pb2 import Checkpoint
 from dreamsvc.dreamer.v1.operations_pb2 import Operations
-from dreamsvc.errors import ChangedLater
+from dreamsvc.errors import ChangedLater, StoreCorrupt
 from dreamsvc.memory import diff, dreams, operations, paging, requests, revert, spaces, standing, statistics
 from dreamsvc.memory.dreams import DreamRow
 from dreamsvc.memory.explored import Explored, explored
@@ -36,6 +36,9 @@ from dreamsvc.v1.dream_service_pb2 import (
     TriggerResponse,
 )
 from dreamsvc.v1.memory_service_pb2 import ImportHeader, ImportResponse
+
+# Numbers that one run of the service has for its events, of each space.
+EVENTS_A_RUN = 1_000_000_000
 
 
 class Begun(NamedTuple):
@@ -117,7 +120,7 @@ class Journal:
                 request,
                 space=request.space,
                 request_id=request.request_id,
-                now_us=self._clock.now_us(),
+                kept_us=self._clock.kept_us(),
                 empty=answer,
             )
         )
@@ -164,14 +167,14 @@ class Journal:
             row = dreams.latest(connection, space, [Dream.STATE_SUSPENDED, Dream.STATE_RUNNING])
             if row is None:
                 return None
-            checkpoint, unfit = dreams.load_checkpoint(connection, row.change)
+            checkpoint, staged, unfit = _kept(connection, row)
             changed = dreams.user_changes_since(connection, row.change)
             size = row.dream.report.nodes + row.dream.report.edges
             if not unfit and changed > most_changed * max(size, 1):
                 unfit = f"{changed} memories and edges changed since it began"
             if not unfit and operations.reverted_since(connection, space.id, row.base_seq):
                 unfit = "an earlier dream was taken back since it began"
-            return Resumable(row, checkpoint, operations.staged(connection, row.change, STAGED), unfit)
+            return Resumable(row, checkpoint, staged, unfit)
 
         return self._database.read(run)
 
@@ -189,6 +192,17 @@ class Journal:
             if checkpoint is not None:
                 dreams.save_checkpoint(connection, change, checkpoint, self._clock.now_us())
             dreams.update(connection, change, dream)
+
+        return self._database.write(job)
+
+    def take_event_numbers(self, now_us: int) -> Future[int]:
+        """Where this run's events begin to be numbered: above all earlier ones, also where the clock went back."""
+
+        def job(connection: Connection) -> int:
+            row = connection.execute("SELECT value FROM meta WHERE key = 'next_event'").fetchone()
+            first = max(now_us, int(row[0]) if row is not None else 0)
+            connection.execute("INSERT OR REPLACE INTO meta VALUES ('next_event', ?)", (first + EVENTS_A_RUN,))
+            return first
 
         return self._database.write(job)
 
@@ -372,18 +386,31 @@ class Journal:
         """After a crash: dreams that were running, being folded or taken back, and sealed imports not yet folded."""
 
         def run(connection: Connection) -> tuple[list[DreamRow], list[operations.Change]]:
-            found = [
-                row
-                for state in (Dream.STATE_RUNNING, Dream.STATE_FOLDING, Dream.STATE_REVERTING)
-                for row in dreams.in_state(connection, state)
-            ]
+            states = (Dream.STATE_RUNNING, Dream.STATE_SUSPENDED, Dream.STATE_FOLDING, Dream.STATE_REVERTING)
+            found = [row for state in states for row in dreams.in_state(connection, state)]
             return found, [change for change in operations.in_state(connection, "sealed") if change.kind == "import"]
 
         return self._database.read(run)
 
-    def suspended(self) -> list[DreamRow]:
-        """The interrupted dreams of all spaces."""
-        return self._database.read(lambda connection: dreams.in_state(connection, Dream.STATE_SUSPENDED))
+    def why_not_resumable(self, row: DreamRow) -> str:
+        """What is damaged of an interrupted dream, '' where nothing is."""
+        return self._database.read(lambda connection: _kept(connection, row)[2])
+
+    def begin_undo(self, change: ChangeId, dream: Dream) -> Future[None]:
+        """From here on a sealed dream that cannot be folded to its end is taken back as far as it was applied."""
+
+        def job(connection: Connection) -> None:
+            revert.begin_undo(connection, change, self._clock.now_us())
+            dreams.update(connection, change, dream)
+
+        return self._database.write(job)
+
+    def drop_loose_checkpoints(self) -> Future[int]:
+        return self._database.write(dreams.drop_loose_checkpoints)
+
+    def proposed(self) -> int:
+        """How many dreams wait for somebody's word."""
+        return self._database.read(lambda connection: len(dreams.in_state(connection, Dream.STATE_PROPOSED)))
 
     def drop_unsealed_imports(self) -> Future[int]:
         """After a crash: an import that was not sealed never happened. Gives how many there were."""
@@ -428,11 +455,27 @@ class Journal:
             request,
             space=request.space,
             request_id=request.request_id,
-            now_us=self._clock.now_us(),
-            keep_us=self._keep_request_us,
+            kept_us=self._clock.kept_us(),
+            keep_for_us=self._keep_request_us,
             empty=empty,
             run=run,
         )
+
+
+def _kept(connection: Connection, row: DreamRow) -> tuple[Checkpoint | None, list[Operations], str]:
+    """What is kept of an interrupted dream to go on from, and why it is not enough, '' where it is."""
+    state = operations.find(connection, row.change).state
+    if state != "staging":
+        return None, [], f"what it made is {state} already"
+    checkpoint, unfit = dreams.load_checkpoint(connection, row.change)
+    try:
+        staged = operations.staged(connection, row.change, STAGED)
+    except (StoreCorrupt, DecodeError):
+        return None, [], row.damage or "what it staged is damaged"
+    known = checkpoint.next_part if checkpoint is not None else 0
+    if len(staged) > known:
+        unfit = unfit or f"it staged {len(staged)} parts, and its checkpoint knows of {known}"
+    return checkpoint, staged, row.damage or unfit
 
 
 class _NoAnswerError(Exception):

@@ -12,6 +12,8 @@ class Author(NamedTuple):
     """Who writes: decides what happens to what is known already, and what is kept of times."""
 
     now_us: int
+    # What is hidden ages from here.
+    kept_us: int
     seq: int
     # Row of `changes` for an import, None for a user.
     change: int | None

@@ -175,5 +175,5 @@ def _ends(fold: Fold, names: Iterable[int]) -> dict[int, int]:
     query = f"SELECT uid, id FROM nodes WHERE space={fold.change.space} AND deleted_us IS NULL AND uid IN (%s)"
     by_uid = dict(rows.chosen(fold.connection, query, made.values()))
     found = {name: by_uid[uid] for name, uid in made.items() if uid in by_uid}
-    found |= standing.living(fold.connection, [name for name in names if name >= 0])
+    found |= standing.living(fold.connection, [name for name in names if name >= 0], fold.change.space)
     return found

@@ -24,7 +24,7 @@ from dreamsvc.memory import rows, standing
 from dreamsvc.memory.fold import Fold, memory_id
 from dreamsvc.memory.graph import NEVER, NewNode, RoleChange
 from dreamsvc.memory.merged_edges import move_edges
-from dreamsvc.memory.sqlite import Connection, take_ids
+from dreamsvc.memory.sqlite import MOST_COUNTED, Connection, take_ids
 from dreamsvc.memory.standing import CONTAINER, FACET, FOLDED, PLAIN, REPLACED, Standing
 from dreamsvc.v1.memory_pb2 import PackedVector
 
@@ -75,10 +75,10 @@ def _eliminate(fold: Fold, elimination: Elimination, nodes: dict[int, Standing])
     codes = _take_along(fold, copies)
     for copy in copies:
         fold.before.nodes.append(image_of(copy, codes.get(copy.id)))
-        nodes[copy.id] = copy._replace(deleted_us=fold.now_us)
+        nodes[copy.id] = copy._replace(deleted_us=fold.kept_us)
     fold.connection.executemany(
         f"UPDATE nodes SET role={FOLDED}, merged_into=?, deleted_us=?, changed_by=?, seq=? WHERE id=?",
-        ((survivor.id, fold.now_us, fold.change.id, fold.seq, copy.id) for copy in copies),
+        ((survivor.id, fold.kept_us, fold.change.id, fold.seq, copy.id) for copy in copies),
     )
     fold.delta.roles += [RoleChange(copy.id, FOLDED, survivor.id, False) for copy in copies]
     move_edges(fold, [copy.id for copy in copies], survivor.id)
@@ -103,7 +103,7 @@ def _inherit(fold: Fold, survivor: Standing, copies: Sequence[Standing]) -> Stan
         importance=max(node.importance for node in everyone),
         created_us=min(node.created_us for node in everyone),
         accessed_us=max(accesses, default=None),
-        access_count=sum(node.access_count for node in everyone),
+        access_count=min(sum(node.access_count for node in everyone), MOST_COUNTED),
         event_us=min(events, default=None),
         event_end_us=max(events) if events and max(events) > min(events) else survivor.event_end_us,
         aliases=_names(survivor, copies),
@@ -168,7 +168,8 @@ def _merge(fold: Fold, container: Container) -> None:
     ]
     kept = [nodes[container.members[place]] for place in places]
     fold.before.skipped.extend(sorted(set(container.members) - {node.id for node in kept}))
-    if len({node.merged_into or node.id for node in kept}) < 2 or not _fits(fold, container):
+    alone = len({node.merged_into or node.id for node in kept}) < 2
+    if alone or not _fits(fold, container) or _is_taken(fold, container.number):
         # A user was faster; what is left would be no container, or one that is there already.
         fold.before.skipped.extend(node.id for node in kept)
         return
@@ -176,7 +177,7 @@ def _merge(fold: Fold, container: Container) -> None:
     _put_codes(fold, container, places, kept, made)
     fold.connection.executemany(
         f"UPDATE nodes SET role={REPLACED}, merged_into=?, deleted_us=?, changed_by=?, seq=? WHERE id=?",
-        ((made, fold.now_us, fold.change.id, fold.seq, old.id) for old in replaced),
+        ((made, fold.kept_us, fold.change.id, fold.seq, old.id) for old in replaced),
     )
     fold.before.nodes.extend(image_of(old) for old in replaced)
     fold.delta.roles += [RoleChange(old.id, REPLACED, made, False) for old in replaced]
@@ -258,7 +259,15 @@ def _put_codes(fold: Fold, container: Container, places: list[int], kept: Sequen
 
 def fold_memories(fold: Fold, part: NewMemories) -> None:
     for memory in part.memories:
-        _insert_node(fold, memory, role=PLAIN, created_us=fold.now_us, event_us=None, event_end_us=None)
+        if not _is_taken(fold, memory.number):
+            _insert_node(fold, memory, role=PLAIN, created_us=fold.now_us, event_us=None, event_end_us=None)
+
+
+def _is_taken(fold: Fold, number: int) -> bool:
+    """Whether there is a memory with the id that one of this number would have."""
+    query = "SELECT 1 FROM nodes WHERE space=? AND uid=?"
+    row = fold.connection.execute(query, (fold.change.space, memory_id(fold.change, number))).fetchone()
+    return row is not None
 
 
 def _insert_node(

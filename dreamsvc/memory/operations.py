@@ -23,6 +23,8 @@ from dreamsvc.memory.sqlite import ChangeId, Connection, next_seq
 from dreamsvc.v1 import memory_pb2
 
 PART_ROWS = 2000
+# What a column of a part can hold.
+MOST_UINT32 = 2**32 - 1
 STAGED, COMPACTED = 0, 1
 
 
@@ -86,7 +88,7 @@ def staged(connection: Connection, change: ChangeId, generation: int) -> list[Op
         "SELECT part, body, crc FROM change_parts WHERE change = ? AND generation = ? ORDER BY part",
         (change, generation),
     ):
-        found.append(Operations.FromString(_checked(change, number, body, crc)))
+        found.append(Operations.FromString(checked(change, number, body, crc)))
     return found
 
 
@@ -107,7 +109,7 @@ def coalesce(parts: Sequence[Operations]) -> list[Operations]:
         edges = part.edge_weights
         weights.update(zip(edges.edge_ids, zip(edges.weights, edges.pruned, strict=True), strict=True))
         for node, count in zip(part.replay_marks.node_ids, part.replay_marks.counts, strict=True):
-            marks[node] = marks.get(node, 0) + count
+            marks[node] = min(marks.get(node, 0) + count, MOST_UINT32)
     out: list[Operations] = []
     edge_ids = sorted(weights)
     for start in range(0, len(edge_ids), PART_ROWS):
@@ -169,6 +171,8 @@ def seal(connection: Connection, change: ChangeId, generation: int, now_us: int)
         "UPDATE changes SET state='sealed', generation=?, fold_cursor=0 WHERE id=? AND state='staging'",
         (generation, change),
     )
+    # There is nothing to go on from any more.
+    connection.execute("DELETE FROM checkpoints WHERE change = ?", (change,))
     row = find(connection, change)
     audit.record(
         connection,
@@ -199,7 +203,7 @@ def next_part(connection: Connection, change: Change) -> bytes | None:
         "SELECT body, crc FROM change_parts WHERE change=? AND generation=? AND part=?",
         (change.id, change.generation, change.fold_cursor),
     ).fetchone()
-    return None if row is None else _checked(change.id, change.fold_cursor, *row)
+    return None if row is None else checked(change.id, change.fold_cursor, *row)
 
 
 def is_last(connection: Connection, change: Change) -> bool:
@@ -226,11 +230,10 @@ def advance(connection: Connection, change: Change, before: BeforeImages) -> Non
     connection.execute("UPDATE changes SET fold_cursor = fold_cursor + 1 WHERE id = ?", (change.id,))
 
 
-def finish(connection: Connection, change: Change, now_us: int) -> None:
+def finish(connection: Connection, change: Change, now_us: int, kept_us: int) -> None:
     """Closes a change whose parts are all folded; what was staged on the way is not needed any more."""
-    connection.execute("UPDATE changes SET state='folded', ended_us=? WHERE id=?", (now_us, change.id))
+    connection.execute("UPDATE changes SET state='folded', ended_us=? WHERE id=?", (kept_us, change.id))
     connection.execute("DELETE FROM change_parts WHERE change=? AND generation<>?", (change.id, change.generation))
-    connection.execute("DELETE FROM checkpoints WHERE change = ?", (change.id,))
     audit.record(
         connection,
         now_us=now_us,
@@ -334,7 +337,8 @@ def _is_replay(body: bytes) -> bool:
     return Operations.FromString(body).WhichOneof("kind") in ("edge_weights", "replay_marks")
 
 
-def _checked(change: ChangeId, number: int, body: bytes, crc: int) -> bytes:
+def checked(change: ChangeId, number: int, body: bytes, crc: int) -> bytes:
+    """The body of a part; raises StoreCorrupt where it does not match its checksum."""
     if zlib.crc32(body) != crc:
         raise StoreCorrupt(f"part {number} of change {change} does not match its checksum; run `dreamsvc doctor`")
     return body
@@ -349,17 +353,21 @@ def _count(connection: Connection, change: ChangeId, generation: int) -> int:
 
 def foresee(parts: Sequence[Operations], edge_ids: NDArray[np.int64], weights: NDArray[np.float32]) -> ReadBack:
     """What `read_back` will say of a coalesced journal if nothing else changes meanwhile."""
-    strengthened = weakened = pruned = replayed = 0
+    strengthened = weakened = pruned = replayed = skipped = 0
     total = 0.0
     for part in parts:
         edges = part.edge_weights
-        before = weights[np.searchsorted(edge_ids, np.asarray(edges.edge_ids, np.int64))]
-        after = np.asarray(edges.weights, np.float32)
-        gone = np.asarray(edges.pruned, np.bool_)
+        named = np.asarray(edges.edge_ids, np.int64)
+        # What the snapshot does not hold would be left out.
+        known = np.isin(named, edge_ids)
+        skipped += int(np.count_nonzero(~known))
+        before = weights[np.searchsorted(edge_ids, named[known])]
+        after = np.asarray(edges.weights, np.float32)[known]
+        gone = np.asarray(edges.pruned, np.bool_)[known]
         strengthened += int(np.count_nonzero(~gone & (after > before)))
         weakened += int(np.count_nonzero(~gone & (after < before)))
         pruned += int(np.count_nonzero(gone))
         total += float((after.astype(np.float64) - before).sum())
         replayed += len(part.replay_marks.node_ids)
     changed = strengthened + weakened + pruned
-    return ReadBack(strengthened, weakened, pruned, 0, replayed, total / changed if changed else 0.0)
+    return ReadBack(strengthened, weakened, pruned, skipped, replayed, total / changed if changed else 0.0)

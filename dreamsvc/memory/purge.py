@@ -48,6 +48,7 @@ def next_slice(connection: Connection, cutoff_us: int, held: Sequence[str], now_
             action="purge",
             space=None,
             seq=next_seq(connection),
+            hidden_before_us=cutoff_us,
             **purged._asdict(),
         )
         connection.execute(f"PRAGMA incremental_vacuum({FREED_PAGES})").fetchall()

@@ -1,5 +1,6 @@
 """Stores memories and edges inside a transaction: new ones inserted, known ones changed or left."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -8,7 +9,7 @@ import numpy as np
 
 from dreamsvc import entropy
 from dreamsvc.clock import from_timestamp
-from dreamsvc.errors import InvalidFields, Violation
+from dreamsvc.errors import InvalidFields, StoreCorrupt, Violation
 from dreamsvc.memory import derived, rows, spaces, standing
 from dreamsvc.memory.delta import Delta
 from dreamsvc.memory.edges import revive_edges, write_edges
@@ -247,7 +248,9 @@ def keep_version(connection: Connection, node: int, author: Author) -> None:
     """Puts what a memory said until now beside it, before it changes."""
     row = connection.execute(f"SELECT {rows.MEMORY_COLUMNS} FROM nodes WHERE id = ?", (node,)).fetchone()
     memory = rows.read_memory(row, "")
-    standing.add_vectors(connection, {node: memory})
+    # Remembering a memory again is how a damaged vector is mended: that it cannot be kept must not be in the way.
+    with contextlib.suppress(StoreCorrupt):
+        standing.add_vectors(connection, {node: memory})
     connection.execute(
         "INSERT INTO node_versions VALUES (?,?,?,?)", (node, author.seq, author.now_us, memory.SerializeToString())
     )

@@ -15,8 +15,8 @@ def once[Answer: Message](
     *,
     space: str,
     request_id: str,
-    now_us: int,
-    keep_us: int,
+    kept_us: int,
+    keep_for_us: int,
     empty: Answer,
     run: Callable[[], Answer],
 ) -> tuple[Answer, bool]:
@@ -26,25 +26,28 @@ def once[Answer: Message](
     """
     if not request_id:
         return run(), True
-    connection.execute("DELETE FROM requests WHERE expires_us <= ?", (now_us,))
-    if first_answer(connection, request, space=space, request_id=request_id, now_us=now_us, empty=empty):
+    connection.execute("DELETE FROM requests WHERE expires_us <= ?", (kept_us,))
+    if first_answer(connection, request, space=space, request_id=request_id, kept_us=kept_us, empty=empty):
         return empty, False
     answer = run()
     connection.execute(
         "INSERT INTO requests VALUES (?,?,?,?,?,?)",
-        (space, request.DESCRIPTOR.name, request_id, _digest(request), answer.SerializeToString(), now_us + keep_us),
+        (
+            *(space, request.DESCRIPTOR.name, request_id, _digest(request), answer.SerializeToString()),
+            kept_us + keep_for_us,
+        ),
     )
     return answer, True
 
 
 def first_answer(
-    connection: Connection, request: Message, *, space: str, request_id: str, now_us: int, empty: Message
+    connection: Connection, request: Message, *, space: str, request_id: str, kept_us: int, empty: Message
 ) -> bool:
     """Puts the first answer to a request into `empty`; False where the id is not known. Raises RequestIdConflict."""
     method = request.DESCRIPTOR.name
     row = connection.execute(
         "SELECT digest, answer FROM requests WHERE space=? AND method=? AND request_id=? AND expires_us > ?",
-        (space, method, request_id, now_us),
+        (space, method, request_id, kept_us),
     ).fetchone()
     if row is None:
         return False

@@ -58,22 +58,52 @@ def begin(connection: Connection, change_id: ChangeId, now_us: int) -> None:
     )
 
 
-def next_part(connection: Connection, change_id: ChangeId, now_us: int, delta: Delta) -> Restored | None:
+def begin_undo(connection: Connection, change_id: ChangeId, now_us: int) -> None:
+    """From here on a sealed change that cannot be folded to its end is taken back as far as it was applied.
+
+    Nothing is in the way of that: what users changed meanwhile is left as they have it.
+    """
+    change = operations.find(connection, change_id)
+    seq = next_seq(connection)
+    connection.execute(
+        "UPDATE changes SET state='reverting', reverted_seq=? WHERE id=? AND state='sealed'", (seq, change_id)
+    )
+    audit.record(
+        connection,
+        now_us=now_us,
+        actor="service",
+        action="revert",
+        space=change.space,
+        seq=seq,
+        change=change.uid.hex(),
+    )
+
+
+def next_part(connection: Connection, change_id: ChangeId, now_us: int, kept_us: int, delta: Delta) -> Restored | None:
     """Takes the last part that is still applied back; None once the change is taken back whole."""
     change = operations.find(connection, change_id)
     if change.fold_cursor == 0:
-        connection.execute("UPDATE changes SET state='reverted', ended_us=? WHERE id=?", (now_us, change_id))
+        connection.execute("UPDATE changes SET state='reverted', ended_us=? WHERE id=?", (kept_us, change_id))
         coactivation.give_back(connection, change)
+        audit.record(
+            connection,
+            now_us=now_us,
+            actor="service",
+            action="reverted",
+            space=change.space,
+            seq=next_seq(connection),
+            change=change.uid.hex(),
+        )
         return None
     part = change.fold_cursor - 1
     before = _image(connection, change, part)
     marks = operations.part_at(connection, change, part).replay_marks
     derived.undo(connection, change, before, delta)
     blind_spots.undo(connection, change, before)
-    undone = standing_revert.undo(connection, change, before, now_us, delta)
+    undone = standing_revert.undo(connection, change, before, now_us, kept_us, delta)
     restored = Restored(
         edges=_restore_edges(connection, change, before, delta) + undone.edges,
-        memories=_restore_marks(connection, marks) + undone.memories,
+        memories=_restore_marks(connection, marks, set(before.node_ids)) + undone.memories,
         memories_removed=len(before.born_nodes),
         edges_removed=len(before.born_edges),
     )
@@ -162,11 +192,9 @@ def _hide_loose(connection: Connection, edges: list[int], delta: Delta) -> None:
         delta.changed_edges.append(NewEdge(*edge, alive=False))
 
 
-def _restore_marks(connection: Connection, marks: ReplayMarks) -> int:
-    """Takes counts of replays off again; those of later dreams stay."""
+def _restore_marks(connection: Connection, marks: ReplayMarks, folded: set[int]) -> int:
+    """Takes counts of replays off again, of memories that had got them; those of later dreams stay."""
     seq = next_seq(connection)
-    connection.executemany(
-        "UPDATE nodes SET replay_count=max(0, replay_count-?), seq=? WHERE id=?",
-        ((count, seq, node) for node, count in zip(marks.node_ids, marks.counts, strict=True)),
-    )
-    return len(marks.node_ids)
+    taken = [(count, seq, node) for node, count in zip(marks.node_ids, marks.counts, strict=True) if node in folded]
+    connection.executemany("UPDATE nodes SET replay_count=max(0, replay_count-?), seq=? WHERE id=?", taken)
+    return len(taken)

@@ -3,10 +3,14 @@
 All writes run in one thread. User writes overtake the writes of dreams and imports, and those
 that wait together share one commit, so one sync serves many callers. Nothing is acknowledged
 before its commit is on disk.
+
+Every page carries a checksum that SQLite's own extension checks whenever the page is read: without it a bit that
+flips in a text or a weight on the disk would be read as if it were whole.
 """
 
 import contextlib
 import fcntl
+import logging
 import os
 import shutil
 import threading
@@ -20,17 +24,36 @@ from pathlib import Path
 from typing import Any, NewType, Protocol
 
 import apsw
+import apsw.sqlite_extra
+from google.protobuf.message import DecodeError
 
+from dreamsvc import clock
 from dreamsvc.errors import StoreCorrupt, StoreUnavailable
+from dreamsvc.memory import replacing, write_log
+from dreamsvc.memory.in_place import InPlace
+from dreamsvc.memory.readers import Readers
+from dreamsvc.memory.write_log import CHECKSUM_BYTES, LogState
 
+logger = logging.getLogger(__name__)
 ChangeId = NewType("ChangeId", int)
 
 APPLICATION_ID = 0x64726D73  # "drms"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 # 3.7.0 to 3.51.2 can corrupt a database when a WAL is reset.
 OLDEST_SQLITE = (3, 51, 3)
+# The first schema whose pages end in a checksum.
+CHECKED_SINCE = 4
+CHECKSUM_VFS = "cksmvfs"
 MOST_JOINED = 64
+# The largest number that a column holds; a sum beyond it would be no whole number any more.
+MOST_COUNTED = 2**63 - 1
 CHECKPOINT_PAGES = 1000
+QUIET_S = 0.2
+# How long reads may be held up while a log that somebody removed is replaced.
+REPLACE_WITHIN_S = 1.0
+# How long one step of a copy may take: meanwhile it holds the processor and the disk from those who serve.
+STEP_S = 0.005
+MOST_STEP_PAGES = 512
 
 
 class Cursor(Protocol):
@@ -46,7 +69,10 @@ class Connection(Protocol):
 
     def execute(self, statements: str, bindings: Any = None) -> Cursor: ...
     def executemany(self, statements: str, sequenceofbindings: Iterable[Any]) -> Cursor: ...
+    @property
+    def in_transaction(self) -> bool: ...
     def close(self) -> None: ...
+    def txn_state(self) -> int: ...
 
 
 class Priority(IntEnum):
@@ -71,20 +97,34 @@ class Database:
         self.path = path
         self._lock_file = _hold(path, create=create)
         try:
+            replacing.settle(replacing.real(path))
+            self.log_was = _look_at_log(path)
             with translated():
                 self._writer = _connect(path, writable=True)
                 _prepare(self._writer, path)
+                if self.log_was.left_out:
+                    # What is left of a torn commit must not look like damage to the next start.
+                    self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._in_place = InPlace(path)
+            self._readers = Readers[Connection](self._connect_reader)
         except BaseException:
             os.close(self._lock_file)
             raise
-        self._local = threading.local()
-        self._readers: list[Connection] = []
-        self._readers_lock = threading.Lock()
+        # Why the last commit failed, if the store was the reason; '' while it takes changes.
+        self.trouble = ""
         self._waiting: tuple[deque[_Job[Any]], deque[_Job[Any]]] = (deque(), deque())
         self._wanted = threading.Condition()
         self._closing = False
+        self._begin_work()
+
+    def _begin_work(self) -> None:
+        """Has the queue worked off from now on; a simulation does that at moments of its own."""
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._thread.start()
+
+    def _end_work(self) -> None:
+        """Waits until what is queued is done."""
+        self._thread.join()
 
     def write[T](
         self,
@@ -104,28 +144,23 @@ class Database:
         return job.future
 
     def read[T](self, run: Callable[[Connection], T]) -> T:
-        """Runs a query in the caller's thread, on a connection of that thread."""
-        connection: Connection | None = getattr(self._local, "connection", None)
-        with translated():
-            if connection is None:
-                connection = _connect(self.path, writable=False)
-                self._local.connection = connection
-                with self._readers_lock:
-                    self._readers.append(connection)
+        """Runs a query in the caller's thread; all of its rows have to be read in it."""
+        with translated(), self._readers.one() as connection:
             return run(connection)
 
     @contextlib.contextmanager
     def moment(self) -> Generator[Connection]:
         """A connection of its own that sees the store as it is now, however long it reads."""
-        with translated():
-            connection = _connect(self.path, writable=False)
+        with translated(), self._readers.new() as connection:
+            connection.execute("BEGIN")
             try:
-                connection.execute("BEGIN")
                 # The moment begins with the first read, not with BEGIN.
                 change_seq(connection)
                 yield connection
             finally:
-                connection.close()
+                # Where a page could not be read, SQLite has ended it by itself.
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
 
     def close(self) -> None:
         """Finishes all queued writes, then closes; the file needs no recovery afterwards."""
@@ -134,13 +169,15 @@ class Database:
                 return
             self._closing = True
             self._wanted.notify()
-        self._thread.join()
-        for reader in self._readers:
-            reader.close()
-        with contextlib.suppress(apsw.Error):
-            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        self._writer.close()
-        os.close(self._lock_file)
+        self._end_work()
+        try:
+            self._readers.close()
+            with contextlib.suppress(apsw.Error):
+                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            with translated():
+                self._writer.close()
+        finally:
+            os.close(self._lock_file)
 
     def _work(self) -> None:
         while True:
@@ -151,14 +188,14 @@ class Database:
             elif self._closing:
                 return
             else:
-                self._checkpoint()
+                self._rest()
 
     def _take(self) -> list[_Job[Any]]:
         """The next jobs to commit together; empty after a quiet moment and at the end."""
         user, background = self._waiting
         with self._wanted:
             if not user and not background and not self._closing:
-                self._wanted.wait(timeout=0.2)
+                self._wanted.wait(timeout=QUIET_S)
             if user:
                 return [user.popleft() for _ in range(min(len(user), MOST_JOINED))]
             return [background.popleft()] if background else []
@@ -167,6 +204,7 @@ class Database:
         done: list[tuple[_Job[Any], Any]] = []
         try:
             with translated():
+                self._require_in_place()
                 self._writer.execute("BEGIN IMMEDIATE")
                 for job in jobs:
                     if not job.future.set_running_or_notify_cancel():
@@ -174,7 +212,7 @@ class Database:
                     self._writer.execute("SAVEPOINT job")
                     try:
                         result = job.run(self._writer)
-                    except (apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CorruptError):
+                    except (*_DAMAGE, *_REFUSALS):
                         # The file itself is in trouble: nobody of this commit is served.
                         raise
                     except Exception as error:
@@ -182,7 +220,7 @@ class Database:
                             # SQLite gave the whole commit up, e.g. for want of memory.
                             raise
                         self._writer.execute("ROLLBACK TO job")
-                        job.future.set_exception(error)
+                        job.future.set_exception(_translation(error) or error)
                     else:
                         done.append((job, result))
                     self._writer.execute("RELEASE job")
@@ -194,15 +232,79 @@ class Database:
             for job in jobs:
                 if not job.future.done():
                     job.future.set_exception(error)
+            self._note_trouble(error)
             return
+        # Whoever took a file away meanwhile took this commit with it.
+        doubt = self._doubt()
+        self._note_trouble(doubt)
         for job, result in done:
             try:
                 if job.committed is not None:
                     job.committed(result)
+                if doubt is not None:
+                    raise doubt
                 job.future.set_result(result)
             except Exception as error:
                 # Durable but not visible in the live arrays: the caller has to know.
                 job.future.set_exception(error)
+
+    def _rest(self) -> None:
+        """What is done while nobody writes."""
+        if self.trouble or self._doubt() is not None:
+            # Whether it takes changes again is known before somebody tries, and a log that is gone is replaced early.
+            self._commit([_Job(_change_nothing, None)])
+        else:
+            self._checkpoint()
+
+    def _note_trouble(self, error: Exception | None) -> None:
+        before = self.trouble
+        self.trouble = error.message if isinstance(error, (StoreUnavailable, StoreCorrupt)) else ""
+        if self.trouble and not before:
+            logger.warning("changes are refused until the store takes them again: %s", self.trouble)
+        elif before and not self.trouble:
+            logger.warning("the store takes changes again")
+
+    def _doubt(self) -> StoreUnavailable | None:
+        """Why a commit of this moment would not be found by the next start."""
+        try:
+            self._require_in_place()
+        except StoreUnavailable as error:
+            return error
+        return None
+
+    def _require_in_place(self) -> None:
+        """Raises StoreUnavailable where the files that are open are not those that the next start would open."""
+        self._in_place.require_database()
+        if not self._in_place.log_is_there():
+            with translated():
+                self._readers.replace(REPLACE_WITHIN_S, self._replace_log)
+            self._in_place.require()
+
+    def _replace_log(self) -> None:
+        """Saves what is in a log that somebody removed, by the handle that is left of it, and begins another."""
+        row = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if row is None or row[0] != 0:
+            raise StoreUnavailable("another program reads the log that was removed; end it", retry_after_s=1)
+        before = self._writer
+        self._writer = _connect(self.path, writable=True)
+        # A connection opens its log with its first look at the database.
+        _pragma(self._writer, "user_version")
+        before.close()
+        self._in_place.note()
+        logger.warning("%s-wal was removed; nothing was lost, and another one is used from now on", self.path)
+
+    def _connect_reader(self) -> Connection:
+        with translated():
+            # With another log than the writer has it would read what was never written.
+            self._in_place.require()
+            connection = _connect(self.path, writable=False)
+            try:
+                _pragma(connection, "user_version")
+                self._in_place.require()
+            except BaseException:
+                connection.close()
+                raise
+            return connection
 
     def _checkpoint(self) -> None:
         """Moves the log into the file while nobody writes: its sync is the slowest of all."""
@@ -214,27 +316,135 @@ class Database:
 
 @contextlib.contextmanager
 def translated() -> Generator[None]:
-    """Turns the driver's errors into the catalogue's."""
+    """Turns the driver's errors, and those of messages that cannot be read back, into the catalogue's."""
     try:
         yield
-    except (apsw.CorruptError, apsw.NotADBError) as error:
-        raise StoreCorrupt(f"the database is damaged: {error}; run `dreamsvc doctor`") from error
-    except (apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.NoMemError) as error:
-        raise StoreUnavailable(f"the store cannot take this: {error}; free space or mend permissions") from error
-    except (apsw.BusyError, apsw.LockedError) as error:
-        raise StoreUnavailable(f"the database is locked by another program: {error}", retry_after_s=1) from error
+    except (apsw.Error, DecodeError) as error:
+        known = _translation(error)
+        if known is None:
+            raise
+        raise known from error
 
 
-def open_read_only(path: Path) -> Connection:
+_DAMAGE = (apsw.CorruptError, apsw.NotADBError)
+# What a disk or its permissions are the reason of.
+_REFUSALS = (
+    *(apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError),
+    *(apsw.ProtocolError, apsw.NoLFSError),
+)
+
+
+def _translation(error: Exception) -> Exception | None:
+    """The error of the catalogue for one of the driver's; None for what only a defect of ours can be."""
+    match error:
+        case DecodeError():
+            # What is stored as a message and has no checksum of its own.
+            return StoreCorrupt(f"what is stored cannot be read: {error}; run `dreamsvc doctor`")
+        case apsw.CorruptError() | apsw.NotADBError():
+            return _damaged(error)
+        case apsw.IOError() if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA:
+            return _damaged("a page does not match its checksum")
+        case apsw.NoMemError():
+            return StoreUnavailable(f"the store cannot take this: {error}")
+        case apsw.BusyError() | apsw.LockedError():
+            return StoreUnavailable(f"the database is locked by another program: {error}", retry_after_s=1)
+        case _ if isinstance(error, _REFUSALS):
+            return StoreUnavailable(f"the store cannot take this: {error}; free space or mend permissions")
+        case _:
+            return None
+
+
+def _change_nothing(connection: Connection) -> None:
+    # There and back: SQLite writes nothing where a row is set to what it is.
+    for step in (1, -1):
+        connection.execute("UPDATE meta SET value = value + ? WHERE key = 'change_seq'", (step,)).fetchall()
+
+
+def open_read_only(path: Path, *, oldest: int = SCHEMA_VERSION) -> Connection:
     """A connection that can look beside a running server; raises StoreUnavailable or StoreCorrupt."""
+    if replacing.is_under_way(replacing.real(path)):
+        raise StoreUnavailable(f"a restore of {path} runs or broke off; the next start of the service ends it")
     with translated():
         connection = _connect(path, writable=False)
-        version = _require_ours(connection, path)
-        if version < SCHEMA_VERSION:
-            raise StoreUnavailable(
-                f"{path} was written by an older dreamsvc (schema {version}); the next start of the service upgrades it"
-            )
+        try:
+            version = _require_ours(connection, path)
+            if version < oldest:
+                raise StoreUnavailable(
+                    f"{path} was written by an older dreamsvc (schema {version}); the next start of the service"
+                    " upgrades it"
+                    if version
+                    else f"{path} is empty: no dreamsvc ever wrote to it"
+                )
+        except BaseException:
+            connection.close()
+            raise
         return connection
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Generator[None]:
+    """Keeps every server away from a store; raises StoreUnavailable where one has it."""
+    handle = _hold(path, create=True)
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def change_alone(path: Path, run: Callable[[Connection], None]) -> None:
+    """One change of a database that nobody else knows of yet."""
+    with translated(), contextlib.closing(_connect(path, writable=True)) as connection, _whole(connection):
+        run(connection)
+
+
+def copy_pages(source: Connection, target: Path) -> Generator[tuple[int, int]]:
+    """Copies the database that a read transaction sees into a file, by SQLite's backup API; (pages done, all) a step.
+
+    A step takes about STEP_S, and whoever asks for the next one decides when. Without the transaction every write of a
+    server would begin the copy anew; with it the copy is of the moment at which the transaction began, and the log of
+    the store grows meanwhile by all that is written. The copy is one file that needs no log beside it, and the caller
+    syncs it.
+    """
+    assert isinstance(source, apsw.Connection)
+    assert source.in_transaction
+    with translated():
+        with contextlib.closing(apsw.Connection(str(target))) as copy:
+            # What lies in the log has no checksum yet: it gets one in a file that is known to have them.
+            copy.execute(f"PRAGMA page_size={_pragma(source, 'page_size')}").fetchall()
+            copy.reserve_bytes("main", source.reserve_bytes("main"))
+            copy.execute("PRAGMA user_version=1").fetchall()
+        with contextlib.closing(apsw.Connection(str(target))) as copy:
+            # Nobody reads it before it is whole and synced.
+            for pragma in ("journal_mode=OFF", "synchronous=OFF"):
+                copy.execute(f"PRAGMA {pragma}").fetchall()
+            pages = 16
+            with copy.backup("main", source, "main") as backup:
+                while not backup.done:
+                    began = clock.precise_s()
+                    backup.step(pages)
+                    took_s = clock.precise_s() - began
+                    pages = max(1, pages // 2) if took_s > STEP_S else min(pages + 16, MOST_STEP_PAGES)
+                    yield backup.page_count - backup.remaining, backup.page_count
+        with contextlib.closing(apsw.Connection(str(target))) as copy:
+            if copy.execute("PRAGMA journal_mode=DELETE").fetchone() != ("delete",):
+                raise StoreUnavailable(f"{target} cannot be made one file: the disk does not take it")
+
+
+def schema_of(connection: Connection) -> int:
+    return _pragma(connection, "user_version")
+
+
+def file_bytes(connection: Connection) -> int:
+    """How large the database is, with what lies in its log."""
+    return _pragma(connection, "page_count") * _pragma(connection, "page_size")
+
+
+def log_bytes(path: Path) -> int:
+    """How large the log beside a database is."""
+    try:
+        return path.with_name(f"{path.name}-wal").stat().st_size
+    except OSError:
+        return 0
 
 
 def _require_safe_sqlite() -> None:
@@ -245,12 +455,23 @@ def _require_safe_sqlite() -> None:
         )
 
 
+def lock_of(path: Path) -> Path:
+    # A link is no second store.
+    real = replacing.real(path)
+    return real.with_name(f"{real.name}.lock")
+
+
 def _hold(path: Path, *, create: bool) -> int:
     """Takes the lock file beside the database; the system frees it however this process ends."""
+    lock = lock_of(path)
     try:
         if create:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            made = [place for place in (lock.parent, *lock.parent.parents) if not place.exists()]
+            lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for place in made:
+                # Or the power takes the directory with all that is synced in it.
+                replacing.sync(place.parent)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StoreUnavailable(f"{path}: {error.strerror}") from error
     try:
@@ -266,12 +487,39 @@ def _hold(path: Path, *, create: bool) -> int:
         os.pwrite(handle, str(os.getpid()).encode(), 0)
     except OSError as error:
         os.close(handle)
-        raise StoreUnavailable(f"{path}.lock: {error.strerror}") from error
+        raise StoreUnavailable(f"{lock}: {error.strerror}") from error
     return handle
+
+
+def holder(path: Path) -> int | None:
+    """The process that serves a store; None where none does."""
+    with contextlib.suppress(OSError, ValueError), lock_of(path).open("rb") as lock:
+        process = int(lock.read(32))
+        # Nobody is locked out, not even for a moment, where the one that held it last has ended.
+        os.kill(process, 0)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return process
+    return None
+
+
+def objects_of(connection: Connection) -> dict[str, str]:
+    """The statements that tables, indexes and triggers were made by, by name."""
+    return dict(connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"))
+
+
+def expected_objects() -> dict[str, str]:
+    """What `objects_of` gives for a store of this version."""
+    with contextlib.closing(apsw.Connection(":memory:")) as connection:
+        for step in range(1, SCHEMA_VERSION + 1):
+            connection.execute(_script(step)).fetchall()
+        return objects_of(connection)
 
 
 def _connect(path: Path, *, writable: bool) -> apsw.Connection:
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if writable else apsw.SQLITE_OPEN_READONLY
+    _load_checksums()
     connection = apsw.Connection(str(path), flags=flags)
     connection.set_busy_timeout(5000)
     # One by one: a multi-statement string would stop at the first row that comes back.
@@ -286,17 +534,42 @@ def _prepare(connection: apsw.Connection, path: Path) -> None:
     version = _require_ours(connection, path)
     if version == 0:
         connection.execute("PRAGMA page_size=8192").fetchall()
+        connection.reserve_bytes("main", CHECKSUM_BYTES)
         # What a purge frees can go back to the disk in slices; only a new file can be told so.
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL").fetchall()
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}").fetchall()
     connection.execute("PRAGMA journal_mode=WAL").fetchall()
+    # A restored store had no log until now, and a connection opens its log with its first look at the database.
+    _pragma(connection, "user_version")
     if 0 < version < SCHEMA_VERSION:
         _back_up(connection, path, version)
     for step in range(version + 1, SCHEMA_VERSION + 1):
-        script = resources.files("dreamsvc.memory.schema").joinpath(f"{step:04}.sql").read_text(encoding="utf-8")
-        with connection:
+        if step == CHECKED_SINCE and not _pragma(connection, "checksum_verification"):
+            _give_checksums(connection)
+        script = _script(step)
+        with _whole(connection):
             connection.execute(script).fetchall()
             connection.execute(f"PRAGMA user_version={step}").fetchall()
+
+
+def _script(step: int) -> str:
+    """What makes a store of version `step` of one of the version before."""
+    return resources.files("dreamsvc.memory.schema").joinpath(f"{step:04}.sql").read_text(encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _whole(connection: Connection) -> Generator[None]:
+    """A transaction; where it fails, by what made it fail, also where SQLite has rolled it back by itself."""
+    assert isinstance(connection, apsw.Connection)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            with contextlib.suppress(apsw.Error):
+                connection.execute("ROLLBACK")
+        raise
 
 
 def _back_up(connection: apsw.Connection, path: Path, version: int) -> None:
@@ -310,11 +583,7 @@ def _back_up(connection: apsw.Connection, path: Path, version: int) -> None:
         with aside.open("rb") as copy:
             os.fsync(copy.fileno())
         aside.replace(wanted)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        replacing.sync(path.parent)
     except OSError as error:
         raise StoreUnavailable(f"{wanted}: no copy could be made before the upgrade: {error.strerror}") from error
 
@@ -329,7 +598,49 @@ def _require_ours(connection: Connection, path: Path) -> int:
         raise StoreUnavailable(
             f"{path} was written by a newer dreamsvc (schema {version}, this one knows {SCHEMA_VERSION}); upgrade"
         )
+    if version >= CHECKED_SINCE and not _pragma(connection, "checksum_verification"):
+        raise _damaged(f"the header of {path} says that its pages have no checksums")
     return version
+
+
+def _look_at_log(path: Path) -> LogState:
+    """What the log was worth before it was read; raises StoreCorrupt where reading it would lose changes."""
+    real = replacing.real(path)
+    try:
+        state = write_log.look(real)
+    except OSError as error:
+        raise StoreUnavailable(f"{real}-wal: {error.strerror}") from error
+    if state.damage:
+        raise _damaged(f"its log {real}-wal: {state.damage}")
+    return state
+
+
+def _load_checksums() -> None:
+    """Lays the checksums of pages over SQLite's way to the disk: from then on for all databases of this process."""
+    if CHECKSUM_VFS in apsw.vfs_names():
+        return
+    connection = apsw.Connection(":memory:")
+    try:
+        apsw.sqlite_extra.load(connection, "cksumvfs")
+    except (apsw.sqlite_extra.NotAvailable, LookupError) as error:
+        raise StoreUnavailable("this apsw lacks SQLite's checksums of pages; install it from PyPI") from error
+    finally:
+        connection.close()
+
+
+def _give_checksums(connection: apsw.Connection) -> None:
+    """Writes a database of an older version anew, with a checksum in every page; all of it or nothing."""
+    connection.execute("PRAGMA journal_mode=DELETE").fetchall()
+    connection.reserve_bytes("main", CHECKSUM_BYTES)
+    connection.execute("VACUUM").fetchall()
+    connection.execute("PRAGMA journal_mode=WAL").fetchall()
+
+
+def _damaged(why: object) -> StoreCorrupt:
+    return StoreCorrupt(
+        f"the database is damaged: {why};"
+        " `dreamsvc doctor` names what is, `dreamsvc restore --backup` puts a backup in place"
+    )
 
 
 def _pragma(connection: Connection, name: str) -> int:

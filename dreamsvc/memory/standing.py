@@ -94,8 +94,11 @@ def stored_vectors(connection: Connection, nodes: Iterable[int]) -> dict[int, ND
     return {node: rows.unpack_vector(body, crc, node) for node, body, crc in rows.chosen(connection, query, nodes)}
 
 
-def living(connection: Connection, nodes: Iterable[int]) -> dict[int, int]:
-    """What lives of some memories, or the living one that stands for them, by their row; nothing of forgotten ones."""
+def living(connection: Connection, nodes: Iterable[int], space: int | None = None) -> dict[int, int]:
+    """What lives of some memories, or the living one that stands for them, by their row; nothing of forgotten ones.
+
+    space: only memories of this one.
+    """
     found: dict[int, int] = {}
     wanted: dict[int, int] = {node: node for node in nodes}
     seen: set[tuple[int, int]] = set()
@@ -105,6 +108,8 @@ def living(connection: Connection, nodes: Iterable[int]) -> dict[int, int]:
         further: dict[int, int] = {}
         for name, row in wanted.items():
             node = now.get(row)
+            if node is not None and space not in (None, node.space):
+                continue
             if node is not None and node.alive:
                 found[name] = row
             elif node is not None and node.role in (FOLDED, REPLACED) and node.merged_into is not None:

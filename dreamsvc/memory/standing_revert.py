@@ -66,7 +66,9 @@ def obstacles(connection: Connection, change: Change, touched: Touched) -> list[
     return found
 
 
-def undo(connection: Connection, change: Change, before: BeforeImages, now_us: int, delta: Delta) -> Undone:
+def undo(
+    connection: Connection, change: Change, before: BeforeImages, now_us: int, kept_us: int, delta: Delta
+) -> Undone:
     """Takes one part's merging and making back; does nothing where it did neither.
 
     What a user changed after the part was folded, while the dream was still folded or is taken back, stays.
@@ -79,8 +81,9 @@ def undo(connection: Connection, change: Change, before: BeforeImages, now_us: i
     delta.changed_edges += [NewEdge(*row, alive=False) for row in rows.chosen(connection, query, before.born_edges)]
     _restore_edges(connection, before.edges, since, seq, delta)
     _restore_nodes(connection, change, before.nodes, since, seq, delta)
+    _release_edges(connection, {image.id for image in before.nodes}, seq, delta)
     for node in standing.find(connection, before.born_nodes).values():
-        _take_away(connection, node, since, Author(now_us, seq, None), delta)
+        _take_away(connection, node, since, Author(now_us, kept_us, seq, None), delta)
     return Undone(len(before.edges), len({image.id for image in before.nodes}))
 
 
@@ -103,6 +106,32 @@ def _restore_edges(connection: Connection, before: Iterable[EdgeImage], since: i
     delta.changed_edges += [
         NewEdge(image.id, *ends[image.id], image.weight, image.confidence, not image.deleted_us) for image in images
     ]
+
+
+def _release_edges(connection: Connection, nodes: Iterable[int], seq: int, delta: Delta) -> None:
+    """Edges that wait for a memory which lives again are back, or wait for their other end.
+
+    There is no image of an edge that a user had hidden with its other end before the dream, and brought back since.
+    """
+    living = [node.id for node in standing.find(connection, nodes).values() if node.alive]
+    waiting = {
+        row[0]: row
+        for side in ("source", "target")
+        for row in rows.chosen(
+            connection,
+            f"SELECT id, source, target, weight, confidence, hidden_by FROM edges WHERE hidden_by={side}"
+            f" AND {side} IN (%s)",
+            living,
+        )
+    }
+    others = {edge: source + target - hider for edge, source, target, _, _, hider in waiting.values()}
+    gone = {node.id for node in standing.find(connection, others.values()).values() if not node.alive}
+    for edge, other in others.items():
+        if other in gone:
+            connection.execute("UPDATE edges SET hidden_by=? WHERE id=?", (other, edge))
+            continue
+        connection.execute("UPDATE edges SET deleted_us=NULL, hidden_by=NULL, seq=? WHERE id=?", (seq, edge))
+        delta.changed_edges.append(NewEdge(*waiting[edge][:5], alive=True))
 
 
 def _restore_nodes(

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,11 +31,13 @@ from dreamsvc.memory import (
     export,
     folding,
     forget,
+    kept_time,
     loading,
     operations,
     paging,
     purge,
     remember,
+    replacing,
     requests,
     revert,
     rows,
@@ -47,10 +50,11 @@ from dreamsvc.memory import (
 from dreamsvc.memory.delta import Delta
 from dreamsvc.memory.foresight import Foresight
 from dreamsvc.memory.graph import SpaceGraph, words_of
+from dreamsvc.memory.kept_time import KeptTime
 from dreamsvc.memory.known import Author, find_nodes
 from dreamsvc.memory.remember import NOTHING, Stored
 from dreamsvc.memory.spaces import Space
-from dreamsvc.memory.sqlite import ChangeId, Connection, Database, Priority, change_seq, next_seq
+from dreamsvc.memory.sqlite import MOST_COUNTED, ChangeId, Connection, Database, Priority, change_seq, next_seq
 from dreamsvc.v1.config_pb2 import StoreConfig
 from dreamsvc.v1.dream_service_pb2 import (
     AcceptBlindSpotRequest,
@@ -89,6 +93,15 @@ EXPORT_CHUNK = 256 * 1024
 logger = logging.getLogger(__name__)
 
 
+class Loaded(Enum):
+    """What the snapshot of a space was worth at the start; but for the first the rows were read."""
+
+    SNAPSHOT = auto()
+    NONE = auto()
+    OLDER = auto()
+    TORN = auto()
+
+
 class Waiting(NamedTuple):
     """A memory whose text has no vector yet."""
 
@@ -101,16 +114,19 @@ class Store:
 
     def __init__(self, config: StoreConfig, clock: Clock) -> None:
         """Raises StoreUnavailable or StoreCorrupt; a store that another process serves is unavailable."""
-        self._clock = clock
         self._keep_request_us = int(config.request_id_hours * 3_600_000_000)
         self._private = tempfile.mkdtemp(prefix="dreamsvc-") if config.path == IN_MEMORY else None
         self.path = Path(self._private, "memory.db") if self._private else Path(config.path).expanduser()
         self.database = Database(self.path)
-        self._snapshots = self.path.with_name(self.path.name + ".snapshots")
+        self._snapshots = replacing.snapshots_of(self.path)
         self._graphs: dict[str, SpaceGraph] = {}
+        # How each space was loaded, for the account of the start.
+        self.loaded: list[Loaded] = []
         self._spaces: dict[str, Space] = {}
         try:
+            self._clock = KeptTime(clock, self.database.read(lambda c: kept_time.saved(c, clock.now_us())))
             self.database.write(lambda c: spaces.find_or_make(c, DEFAULT_SPACE, clock.now_us())).result()
+            self._keep_time_if_it_can()
             self.database.read(self._load)
         except BaseException:
             self.database.close()
@@ -118,6 +134,7 @@ class Store:
 
     def close(self) -> None:
         """Finishes writes, leaves a snapshot for a quick start, frees the file."""
+        self._keep_time_if_it_can()
         try:
             # In the writer's thread, where no change is between its commit and the live graph.
             self.database.write(change_seq, committed=self._save_snapshots).result()
@@ -126,6 +143,22 @@ class Store:
         self.database.close()
         if self._private:
             shutil.rmtree(self._private, ignore_errors=True)
+
+    @property
+    def clock(self) -> Clock:
+        """The store's, for whatever else is written to it."""
+        return self._clock
+
+    def keep_time(self) -> Future[kept_time.Agreed]:
+        """Writes down what time it is; to be called every hour, or the store takes what passed since for less."""
+        return self.database.write(self._clock.keep, committed=self._clock.believe, priority=Priority.BACKGROUND)
+
+    def _keep_time_if_it_can(self) -> None:
+        """A full disk keeps nobody from reading."""
+        try:
+            self.keep_time().result()
+        except DreamsvcError as error:
+            logger.warning("what time it is could not be written down: %s", error.message)
 
     # ── spaces and graphs ───────────────────────────────────────────────────────
 
@@ -209,7 +242,7 @@ class Store:
                 find = spaces.find_or_make if make_space else _find
                 space = find(connection, request.space, now_us)
                 seq = next_seq(connection)
-                answer = run(connection, space, Author(now_us, seq, None), delta)
+                answer = run(connection, space, Author(now_us, self._clock.kept_us(), seq, None), delta)
                 spaces.count_changes(connection, space, delta.count())
                 audit.record(
                     connection,
@@ -227,8 +260,8 @@ class Store:
                 request,
                 space=request.space,
                 request_id=request.request_id,
-                now_us=now_us,
-                keep_us=self._keep_request_us,
+                kept_us=self._clock.kept_us(),
+                keep_for_us=self._keep_request_us,
                 empty=empty,
                 run=change,
             )[0]
@@ -247,7 +280,8 @@ class Store:
         def job(connection: Connection) -> None:
             seq = next_seq(connection)
             connection.executemany(
-                "UPDATE nodes SET accessed_us=?, access_count=access_count+?, seq=? WHERE id=?",
+                f"UPDATE nodes SET accessed_us=?1, access_count=min(access_count, {MOST_COUNTED}-?2)+?2, seq=?3"
+                " WHERE id=?4",
                 ((now_us, count, seq, node) for node, count in nodes.items()),
             )
 
@@ -288,8 +322,8 @@ class Store:
                 request,
                 space=request.space,
                 request_id=request.request_id,
-                now_us=now_us,
-                keep_us=self._keep_request_us,
+                kept_us=self._clock.kept_us(),
+                keep_for_us=self._keep_request_us,
                 empty=FeedbackResponse(),
                 run=change,
             )[0]
@@ -483,17 +517,17 @@ class Store:
             row = operations.find(connection, change)
             if row.state != "sealed":
                 return None
-            now_us = self._clock.now_us()
+            now_us, kept_us = self._clock.now_us(), self._clock.kept_us()
             body = operations.next_part(connection, row)
             if body is None:
-                operations.finish(connection, row, now_us)
+                operations.finish(connection, row, now_us, kept_us)
                 return None
             if row.kind == "dream":
-                before = folding.fold_dream_part(connection, row, body, now_us, delta)
+                before = folding.fold_dream_part(connection, row, body, now_us, kept_us, delta)
                 stored = NOTHING
             else:
                 request = RememberRequest.FromString(body)
-                author = Author(now_us, next_seq(connection), row.id, row.embedder)
+                author = Author(now_us, kept_us, next_seq(connection), row.id, row.embedder)
                 where = spaces.find(connection, space)
                 stored = remember.store(connection, where, request.memories, request.edges, author, delta)
                 spaces.count_changes(connection, where, delta.count())
@@ -507,7 +541,7 @@ class Store:
         """Takes the last part of a change back that is still applied, behind all user writes; None at the end."""
         delta = Delta()
         return self.database.write(
-            lambda connection: revert.next_part(connection, change, self._clock.now_us(), delta),
+            lambda connection: revert.next_part(connection, change, self._clock.now_us(), self._clock.kept_us(), delta),
             committed=lambda _: self.show(space, delta),
             priority=Priority.BACKGROUND,
         )
@@ -546,7 +580,7 @@ class Store:
 
         def job(connection: Connection) -> purge.Purged:
             now_us = self._clock.now_us()
-            return purge.next_slice(connection, now_us - restore_us, held, now_us)
+            return purge.next_slice(connection, self._clock.kept_us() - restore_us, held, now_us)
 
         return self.database.write(job, priority=Priority.BACKGROUND)
 
@@ -562,11 +596,24 @@ class Store:
     def _load(self, connection: Connection) -> None:
         seq = change_seq(connection)
         for space in spaces.all_of(connection):
-            arrays = snapshot_files.read(self._start_path(space), seq)
-            if arrays is None:
+            graph = self._from_snapshot(space, seq)
+            self.loaded.append(_how_loaded(self._start_path(space), seq, whole=graph is not None))
+            if graph is None:
                 # It would fit again by number alone where an older copy of the database was put in place.
                 snapshot_files.remove(self._start_path(space))
-            self._graphs[space.name] = loading.load(connection, space) if arrays is None else snapshot.restore(arrays)
+            self._graphs[space.name] = loading.load(connection, space) if graph is None else graph
+
+    def _from_snapshot(self, space: Space, seq: int) -> SpaceGraph | None:
+        """The live graph that the last end left; None where there is none of this change, or none that can be read."""
+        arrays = snapshot_files.read(self._start_path(space), seq)
+        if arrays is None:
+            return None
+        try:
+            return snapshot.restore(arrays)
+        except Exception:
+            # Whole, and yet its arrays do not fit together; nothing is lost with it.
+            logger.exception('the snapshot of space "%s" makes no graph; it is read from its rows', space.name)
+            return None
 
     def _save_snapshots(self, seq: int) -> None:
         for space in self.database.read(spaces.all_of):
@@ -576,6 +623,13 @@ class Store:
 
     def _start_path(self, space: Space) -> Path:
         return self._snapshots / f"start-{space.id}"
+
+
+def _how_loaded(directory: Path, seq: int, *, whole: bool) -> Loaded:
+    if whole or not directory.exists():
+        return Loaded.SNAPSHOT if whole else Loaded.NONE
+    shows = snapshot_files.shows(directory)
+    return Loaded.OLDER if shows is not None and shows != seq else Loaded.TORN
 
 
 def _count_waiting(connection: Connection, space: Space) -> int:

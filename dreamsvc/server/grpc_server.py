@@ -9,12 +9,14 @@ import grpc
 import grpc.aio
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
 from google.rpc import status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
 from dreamsvc import entropy
+from dreamsvc.errors import InvalidFields, invalid
 from dreamsvc.server import reflection_v1
 from dreamsvc.server.admission import admit, status_of
 from dreamsvc.v1 import dream_service_pb2, memory_service_pb2
@@ -23,6 +25,8 @@ from dreamsvc.v1.config_pb2 import ServerConfig
 DREAM_SERVICE = dream_service_pb2.DESCRIPTOR.services_by_name["DreamService"]
 MEMORY_SERVICE = memory_service_pb2.DESCRIPTOR.services_by_name["MemoryService"]
 TRACE_ID = "trace-id"
+# Of its own: reads go on while the store takes no changes, and nobody who only asks has to look elsewhere.
+STORE_HEALTH = "dreamsvc.store"
 
 
 class GrpcDoor:
@@ -67,12 +71,17 @@ class GrpcDoor:
         """Tells load balancers to look elsewhere."""
         await self._tell(health_pb2.HealthCheckResponse.NOT_SERVING)
 
+    async def tell_of_store(self, *, takes_changes: bool) -> None:
+        """Health of the name STORE_HEALTH."""
+        health = health_pb2.HealthCheckResponse
+        await self._health.set(STORE_HEALTH, health.SERVING if takes_changes else health.NOT_SERVING)
+
     async def stop(self) -> None:
         """Lets open calls end within the grace, then cancels them."""
         await self._server.stop(self._config.grace_seconds)
 
     async def _tell(self, status: int) -> None:
-        for name in ("", *self._names):
+        for name in ("", *self._names, STORE_HEALTH):
             await self._health.set(name, status)
 
 
@@ -81,7 +90,7 @@ def _handlers(descriptor: ServiceDescriptor, calls: object, max_bytes: int) -> g
     made: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
     for method in descriptor.methods:
         function = getattr(calls, _python_name(method.name))
-        request = message_factory.GetMessageClass(method.input_type).FromString
+        request = _reader(message_factory.GetMessageClass(method.input_type))
         response = message_factory.GetMessageClass(method.output_type).SerializeToString
         if method.client_streaming:
             handler = grpc.stream_unary_rpc_method_handler(_client_stream(function), request, response)
@@ -91,6 +100,29 @@ def _handlers(descriptor: ServiceDescriptor, calls: object, max_bytes: int) -> g
             handler = grpc.unary_unary_rpc_method_handler(_unary(function, max_bytes), request, response)
         made[method.name] = handler
     return grpc.method_handlers_generic_handler(descriptor.full_name, made)
+
+
+def _reader(kind: type[Message]) -> Callable[[bytes], Message | InvalidFields]:
+    """Reads a request. Where its bytes are none, the error is what is read: one raised here would have no status."""
+
+    def read(body: bytes) -> Message | InvalidFields:
+        try:
+            return kind.FromString(body)
+        except DecodeError:
+            return invalid("request", f"is no {kind.DESCRIPTOR.name}: its {len(body)} bytes cannot be read")
+
+    return read
+
+
+def _required[M](request: M | InvalidFields) -> M:
+    if isinstance(request, InvalidFields):
+        raise request
+    return request
+
+
+async def _each_required[M](requests: AsyncIterator[M | InvalidFields]) -> AsyncGenerator[M]:
+    async for request in requests:
+        yield _required(request)
 
 
 def _python_name(method: str) -> str:
@@ -107,7 +139,7 @@ def _unary(function: Callable[..., Any], max_bytes: int) -> Callable[..., Any]:
     async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         trace_id = _begin(context)
         try:
-            admit(request, max_bytes)
+            admit(_required(request), max_bytes)
             return await function(request)
         except Exception as error:
             status = status_of(error, trace_id)
@@ -120,7 +152,7 @@ def _server_stream(function: Callable[..., Any], max_bytes: int) -> Callable[...
     async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         trace_id = _begin(context)
         try:
-            admit(request, max_bytes)
+            admit(_required(request), max_bytes)
             # Closed here and now where the caller goes away: an export holds a connection to the store.
             messages: AsyncGenerator[Any] = function(request)
             async with contextlib.aclosing(messages):
@@ -138,7 +170,8 @@ def _client_stream(function: Callable[..., Any]) -> Callable[..., Any]:
     async def handle(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         trace_id = _begin(context)
         try:
-            return await function(requests)
+            async with contextlib.aclosing(_each_required(requests)) as whole:
+                return await function(whole)
         except Exception as error:
             status = status_of(error, trace_id)
         return await _abort(context, status)

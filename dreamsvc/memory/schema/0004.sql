@@ -1,0 +1,2 @@
+-- Version 4: every page of the file ends in a checksum of it, kept and checked by SQLite's extension cksumvfs. A
+-- dreamsvc that knows nothing of them would write pages without, so it must not open the file.
