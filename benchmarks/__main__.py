@@ -30,6 +30,8 @@ class Entry(NamedTuple):
 
 ENTRIES = {
     "wake": Entry("wake", "latency of what wakes a dream, anywhere in it, and of recalls meanwhile (20 min)"),
+    "wakes": Entry("wakes", "10,000 wakes of nights at 100K, and whether their journals are the same (2 h)"),
+    "soak": Entry("soak", "an hour of mixed load: memory, handles and latencies have to stay flat"),
     "serve": Entry("serve", "GetStatus against a bare grpc.aio server (1 min)"),
     "start": Entry("start", "time until the server answers, and its memory (20 s)"),
     "import": Entry("imports", "items a second of both import formats, and recalls meanwhile (2 min)"),
@@ -40,7 +42,16 @@ ENTRIES = {
     "recall": Entry("recall", "recall@2/5/10 before and after dreaming, with controls; needs --data (15 min)"),
     "blindspots": Entry("blindspots", "how many finds are edges that were hidden; needs --data (3 min)"),
     "ablation": Entry("ablation", "each part of a dream alone, and all without it; needs --data (12 min)"),
+    "faults": Entry("faults", "each file call of each act failing: nothing wrong without an error (5 min)"),
+    "bitflips": Entry("bitflips", "bits that flip in any file of a store: harmless, or told (10 min)"),
+    "fuzz": Entry("fuzz", "a million cases of what no honest caller sends, at every door (15 min)"),
+    "powerloss": Entry("powerloss", "the power goes at any moment: what the next start finds (5 min)"),
     "kernel": Entry("geometry", "walks and fit of REM beside geoopt and gensim; fetches PyTorch, some GB (5 min)"),
+    "crashpoints": Entry("crashpoints", "the process ends at any statement, write or sync of 14 operations (10 min)"),
+    "crash": Entry("crash", "kill -9 of server and dreamer; what was acknowledged is there (10,000 kills: 40 min)"),
+    "simulation": Entry(
+        "simulation", "days of the service by seed, and all that can go wrong, on virtual time (20 min)"
+    ),
 }
 
 

@@ -45,6 +45,14 @@ def test_the_clocks_go_on() -> None:
     assert clock.precise_s() < clock.precise_s() + 1
 
 
+def test_the_sleep_of_the_machine_only_grows_and_is_no_noise() -> None:
+    now = Clock()
+    before = now.asleep()
+    assert before > -1
+    assert abs(now.asleep() - before) < 1
+    assert now.kept_us() <= now.now_us()
+
+
 def test_ids_by_time_are_in_the_order_of_time_and_never_the_same() -> None:
     ids = [entropy.uuid7(us) for us in range(0, 10_000_000, 1000)]
     assert ids == sorted(ids)

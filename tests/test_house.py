@@ -52,7 +52,7 @@ MAY: dict[str, set[str]] = {
     "dream": BELOW_MEMORY | {"memory", "dreamsvc"},
     "server": BELOW_MEMORY | {"memory", "dream"},
     "app": BELOW_MEMORY | {"memory", "dream", "server"},
-    "cli": SMALL | {"v1", "app", "dreamsvc_client"},
+    "cli": SMALL | {"v1", "app", "dreamsvc_client", "dreamsvc"},
     "__main__": {"cli", "dreamsvc"},
     "dreamer": SMALL | {"v1", "dreamer.v1", "kernels", "evidence", "lexical"},
     "kernels": set(),

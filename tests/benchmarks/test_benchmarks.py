@@ -25,6 +25,8 @@ ASKED_FOR = {
         "recall_dreaming_p95_ms",
         "recall_p95_ratio",
     },
+    "wakes": {"wakes", "p50_ms", "p95_ms", "p99_ms", "max_ms", "digest_mismatches"},
+    "soak": {"minutes", "calls", "errors", "server_mb_per_hour", "dreamer_mb_per_hour", "handles_per_hour"},
     "serve": {"status_ratio_to_floor"},
     "start": {"p95_ms", "rss_mb"},
     "import": {"items_per_s"},
@@ -58,6 +60,13 @@ ASKED_FOR = {
     "ablation": {
         f"{figure}_{way}_hotpotqa" for figure in ("r5_pct", "text_pct", "nodes_ratio") for way in ("nothing", "all")
     },
+    "crashpoints": {"points", "covered_pct", "wrong"},
+    "crash": {"kills", "acked_writes", "acked_lost", "torn", "server_kills", "dreamer_kills", "digest_mismatches"},
+    "simulation": {"seeds", "wrong"},
+    "bitflips": {"flips", "silent", "unclear"},
+    "faults": {"injected", "silent", "unclear", "stopped"},
+    "fuzz": {"cases", "crashes"},
+    "powerloss": {"states", "wrong"},
     "kernel": {
         "walks_s",
         "fit_s",

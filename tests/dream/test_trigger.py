@@ -1,17 +1,26 @@
 """When a dream starts by itself (REQ-DREAM-002), with a clock that only the test turns."""
 
 import math
+import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dreamsvc import config
-from dreamsvc.dream.trigger import HALF_LIFE_S, Activity, Situation, cooldown_ends, decide
+from dreamsvc.dream.trigger import (
+    HALF_LIFE_S,
+    Activity,
+    Situation,
+    cooldown_ends,
+    decide,
+    end_of_earlier_run_s,
+)
 from dreamsvc.v1.config_pb2 import DreamConfig
 
 CONFIG = config.defaults().dream
 MINUTE = 60.0
+DAY = 86_400.0
 
 
 def situation(**changes: object) -> Situation:
@@ -120,3 +129,113 @@ def test_a_clock_that_stands_or_goes_back_gives_no_nonsense() -> None:
     activity.note(100)
     activity.note(90)
     assert 0 < activity.rate(80) < 1
+
+
+def test_the_cooldown_of_an_earlier_run_goes_on_and_never_lasts_longer_than_one() -> None:
+    for went_s, left_s in ((0, 1800), (60, 1740), (1799, 1), (1800, 0), (365 * DAY, 0), (-1, 1800), (-365 * DAY, 1800)):
+        now_s = 5.0
+        end_s = end_of_earlier_run_s(1_700_000_000_000_000, 1_700_000_000_000_000 + int(went_s * 1e6), now_s)
+        left = cooldown_ends(situation(now_s=now_s, last_end_s=end_s), CONFIG) - now_s
+        assert max(0.0, left) == pytest.approx(left_s, abs=1e-3)
+
+
+class Weeks:
+    """A space and its user for as long as a test wants: what a scheduler knows, and what really happened."""
+
+    TICK_S = 20.0
+
+    def __init__(self, seed: int) -> None:
+        self._draw = random.Random(seed)
+        # Monotonic time begins anew with each boot and stands still while the machine sleeps; real time does neither.
+        self.now_s = self._draw.uniform(0, 1e6)
+        self.real_s = 1.7e9
+        self.wall_ahead_s = 0.0
+        self.activity = Activity(self.now_s)
+        self.last_end_s: float | None = None
+        self.end_wall_s = 0.0
+        self.seen = False
+        self.dreams = 0
+        # In time that the machine was awake, since the last call and the last dream.
+        self.quiet_s = 0.0
+        self.rested_s = math.inf
+        self.owed = True
+
+    def situation(self) -> Situation:
+        last_end = self.last_end_s
+        news = not self.seen or (self.activity.called and self.activity.last_call_s > (last_end or 0.0))
+        return Situation(
+            self.now_s, self.activity.rate(self.now_s), self.activity.last_call_s, last_end, False, 0, news
+        )
+
+    def passes(self, seconds: float) -> None:
+        """Awake, and looking around as the scheduler does."""
+        for _ in range(int(seconds / self.TICK_S)):
+            self.now_s += self.TICK_S
+            self.real_s += self.TICK_S
+            self.quiet_s += self.TICK_S
+            self.rested_s += self.TICK_S
+            if decide(self.situation(), CONFIG).start:
+                self._dream()
+            # The latest at which it has to have started: rested, idle, and calm again, each counted from now.
+            assert not (self.owed and self.quiet_s > 20 * MINUTE and self.rested_s > 30 * MINUTE + self.TICK_S)
+
+    def _dream(self) -> None:
+        assert self.owed, "nothing was told since the last dream"
+        assert self.rested_s >= 30 * MINUTE - 1e-3, "the cooldown was not over"
+        assert self.quiet_s >= 10 * MINUTE - 1e-3, "somebody was just there"
+        self.dreams += 1
+        self.last_end_s, self.end_wall_s = self.now_s, self.real_s + self.wall_ahead_s
+        self.seen, self.owed, self.rested_s = True, False, 0.0
+
+    def calls(self, count: int) -> None:
+        for _ in range(count):
+            self.now_s += 0.01
+            self.activity.note(self.now_s)
+        self.quiet_s, self.owed = 0.0, True
+
+    def sleeps(self, seconds: float) -> None:
+        self.real_s += seconds
+
+    def jumps(self, seconds: float) -> None:
+        self.wall_ahead_s += seconds
+
+    def restarts(self, off_s: float) -> None:
+        """As `Scheduler.start` reads what the store holds."""
+        self.real_s += off_s
+        self.now_s = self._draw.uniform(0, 1e6)
+        wall_s = self.real_s + self.wall_ahead_s
+        if self.dreams:
+            self.last_end_s = end_of_earlier_run_s(int(self.end_wall_s * 1e6), int(wall_s * 1e6), self.now_s)
+            # By the wall clock; nobody knows better what passed between two runs.
+            self.rested_s = max(0.0, wall_s - self.end_wall_s)
+        self.seen = self.dreams > 0 and not self.owed
+        self.activity = Activity(self.now_s)
+        self.quiet_s = 0.0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_over_weeks_of_sleep_jumps_and_restarts_it_dreams_once_for_what_was_told(seed: int) -> None:
+    draw = random.Random(seed)
+    weeks = Weeks(seed)
+    began_s = weeks.real_s
+    while weeks.real_s < began_s + 42 * DAY:
+        match draw.randrange(6):
+            case 0:
+                weeks.calls(draw.randint(1, 200))
+                weeks.passes(draw.uniform(0, 3) * 3600)
+            case 1:
+                weeks.sleeps(draw.uniform(0, DAY))
+            case 2:
+                weeks.jumps(draw.choice([-1, 1]) * draw.choice([30.0, 3600.0, 400 * DAY]))
+            case 3:
+                weeks.restarts(draw.uniform(0, DAY))
+            case _:
+                weeks.passes(draw.uniform(0, 2) * 3600)
+    weeks.jumps(-weeks.wall_ahead_s)
+    weeks.calls(1)
+    before = weeks.dreams
+    weeks.passes(2 * 3600)
+    assert weeks.dreams == before + 1
+    weeks.passes(DAY)
+    assert weeks.dreams == before + 1, "it dreamed again, and nothing was told"
+    assert before > 20

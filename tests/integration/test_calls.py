@@ -71,7 +71,7 @@ def test_every_method_answers(filling: InThread, space: str) -> None:
             c.execute("INSERT OR REPLACE INTO positions VALUES (?,1,1,?,?)", (nodes[0], point, zlib.crc32(point)))
             row = c.execute("SELECT id FROM changes WHERE uid = ?", (uuid.UUID(dream.id).bytes,)).fetchone()
             change = operations.find(c, row[0])
-            fold_blind_spots(Fold(c, change, 0, change.base_seq, BeforeImages(), Delta()), part)
+            fold_blind_spots(Fold(c, change, 0, 0, change.base_seq, BeforeImages(), Delta()), part)
 
         store, point = filling.app.store, np.array([0.5, 0], "<f4").tobytes()
         query = "SELECT n.id FROM nodes n JOIN spaces s ON s.id = n.space WHERE s.name = ? AND n.role = 0 LIMIT 4"

@@ -82,6 +82,15 @@ def test_a_dream_survives_the_death_of_the_service_and_a_shutdown_and_ends_as_if
     assert doctor.returncode == 0, doctor.stdout + doctor.stderr
 
 
+def test_a_dreamer_that_stands_still_does_not_outlive_the_service(equal_store: Callable[[str], Path]) -> None:
+    with AsProcess(equal_store("still"), SLOWLY) as service:
+        in_mid_dream(service)
+        dreamer = service.dreamer_pid()
+        os.kill(dreamer, signal.SIGSTOP)
+        service.end(signal.SIGKILL)
+    until(lambda: not is_there(dreamer), within_s=5)
+
+
 def closing_reasons(events: list[StreamStatusResponse]) -> set[int]:
     return {event.closing.reason for event in events if event.HasField("closing")}
 
@@ -135,8 +144,9 @@ def test_a_damaged_or_vanished_snapshot_costs_the_interrupted_dream_and_nothing_
         snapshot = Path(f"{store}.snapshots") / f"dream-{dream.id}"
         weights = snapshot / "weights.npy"
         os.truncate(weights, 100)
-        failed = resumed(service.calls)
-        assert (failed.id, failed.state) == (dream.id, Dream.STATE_FAILED)
-        assert "snapshot" in failed.message
+        answer = service.calls.trigger("default", seed=9, budget_s=0.3, blocking=True)
+        assert (answer.resumed, answer.dream.state) == (False, Dream.STATE_SUCCEEDED)
+        given_up = service.calls.dream("default", dream.id)
+        assert given_up.state == Dream.STATE_DISCARDED
+        assert given_up.message == "given up, nothing of it was applied: its snapshot is damaged"
         assert not snapshot.exists()
-        assert service.calls.trigger("default", budget_s=0.3, blocking=True).dream.state == Dream.STATE_SUCCEEDED

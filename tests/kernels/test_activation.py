@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from kernels.activation import activate, at_rest, dequantise, quantise
+from kernels.activation import activate, at_rest, coarse, dequantise, quantise
 
 
 def test_replayed_memories_wake_to_the_level_and_none_is_put_to_sleep_by_it():
@@ -18,6 +18,13 @@ def test_replayed_memories_wake_to_the_level_and_none_is_put_to_sleep_by_it():
 def test_every_level_of_a_checkpoint_comes_back_as_itself():
     levels = np.arange(256, dtype=np.uint8)
     assert (np.asarray(quantise(dequantise(jnp.asarray(levels)))) == levels).all()
+
+
+def test_what_is_passed_on_from_batch_to_batch_is_the_same_after_a_checkpoint():
+    levels = jnp.arange(256, dtype=jnp.uint8)
+    kept = coarse(levels)
+    assert len(np.unique(np.asarray(kept))) == 128
+    assert (np.asarray(coarse(quantise(dequantise(kept)))) == np.asarray(kept)).all()
 
 
 @settings(deadline=None, max_examples=50)

@@ -6,48 +6,32 @@ import itertools
 import shutil
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
-from dreamsvc import contract, entropy, two_stage
-from dreamsvc.clock import Clock, Micros
+from benchmarks.proof import parts
+from benchmarks.proof.jumping_clock import DAY, SECOND, JumpingClock
+from benchmarks.proof.same import same_as_loaded
+from dreamsvc import contract, entropy
 from dreamsvc.config import defaults
-from dreamsvc.dreamer.v1.operations_pb2 import (
-    Container,
-    Containers,
-    EdgeDetail,
-    EdgeWeights,
-    Elimination,
-    Eliminations,
-    NewEdges,
-    NewMemories,
-    NewMemory,
-    Operations,
-    ReplayMarks,
-)
-from dreamsvc.facet_codes import Bits, decode_centroid, encode_centroid, encode_facets
+from dreamsvc.dreamer.v1.operations_pb2 import Operations
 from dreamsvc.memory import loading, recall
 from dreamsvc.memory.doctor import examine
-from dreamsvc.memory.graph import NEVER, GraphView, SpaceGraph
+from dreamsvc.memory.graph import SpaceGraph
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.purge import Purged
 from dreamsvc.memory.sqlite import ChangeId
 from dreamsvc.memory.store import Store
 from dreamsvc.server.importing import Importing
 from dreamsvc.v1.config_pb2 import DreamConfig, StoreConfig
-from dreamsvc.v1.dream_pb2 import MERGE_STAGE_TOPIC, Dream
+from dreamsvc.v1.dream_pb2 import Dream
 from dreamsvc.v1.dream_service_pb2 import RevertRequest, TriggerRequest
-from dreamsvc.v1.memory_pb2 import (
-    EDGE_ORIGIN_SYSTEM_INFERRED,
-    IMPORT_FORMAT_DREAMSVC_JSONL,
-    Edge,
-    ImportReport,
-    Memory,
-)
+from dreamsvc.v1.memory_pb2 import IMPORT_FORMAT_DREAMSVC_JSONL, Edge, ImportReport, Memory
 from dreamsvc.v1.memory_service_pb2 import (
     ExportSummary,
     ForgetRequest,
@@ -63,22 +47,6 @@ from dreamsvc.v1.memory_service_pb2 import (
     UnmergeRequest,
     UnmergeResponse,
 )
-
-SECOND = 1_000_000
-DAY = 86_400 * SECOND
-
-
-class JumpingClock(Clock):
-    """Stands still until it is told to move."""
-
-    def __init__(self) -> None:
-        self.us = 1_700_000_000_123_456
-
-    def now_us(self) -> Micros:
-        return Micros(self.us)
-
-    def monotonic(self) -> float:
-        return self.us / SECOND
 
 
 class Unasked:
@@ -108,7 +76,7 @@ class Room:
         contract.fill(config)
         config.path = str(self.path)
         self.store = Store(config, self.clock)
-        self.journal = Journal(self.store.database, self.clock, 24 * 3600 * SECOND)
+        self.journal = Journal(self.store.database, self.store.clock, 24 * 3600 * SECOND)
 
     def close(self) -> None:
         self.store.close()
@@ -285,115 +253,6 @@ class Room:
         raise AssertionError
 
 
-def same_as_loaded(live: GraphView, fresh: GraphView) -> None:
-    """Equal for queries: of rows that are gone altogether the live graph still has places."""
-    there = live.rows_of(fresh.node_ids[: fresh.n].tolist())
-    np.testing.assert_array_equal(live.node_ids[there], fresh.node_ids[: fresh.n])
-    assert np.count_nonzero(live.alive[: live.n]) == np.count_nonzero(fresh.alive[: fresh.n])
-    for name in ("alive", "importance", "created_us", "event_us", "event_end_us", "accessed_us", "roles"):
-        np.testing.assert_array_equal(getattr(live, name)[there], getattr(fresh, name)[: fresh.n], name)
-    alive = np.flatnonzero(fresh.alive[: fresh.n])
-    np.testing.assert_array_equal(merged_into(live, there[alive]), merged_into(fresh, alive))
-    same_vectors(live, fresh, there[alive], alive)
-    for word in sorted({word for text in ("a b c d e f g h i j", *"xyz") for word in text.split()}):
-        np.testing.assert_allclose(
-            live.lexical.scores(word, live.n)[there], fresh.lexical.scores(word, fresh.n), rtol=1e-5, err_msg=word
-        )
-    edges = live.edge_rows_of(fresh.edge_ids[: fresh.m].tolist())
-    np.testing.assert_array_equal(live.edge_ids[edges], fresh.edge_ids[: fresh.m])
-    assert np.count_nonzero(live.edges_alive[: live.m]) == np.count_nonzero(fresh.edges_alive[: fresh.m])
-    for name in ("edges_alive", "types"):
-        np.testing.assert_array_equal(getattr(live, name)[edges], getattr(fresh, name)[: fresh.m], name)
-    shown = np.flatnonzero(fresh.edges_alive[: fresh.m])
-    for name in ("weights", "confidences"):
-        np.testing.assert_array_equal(getattr(live, name)[edges[shown]], getattr(fresh, name)[shown], name)
-    assert superseded(live) == superseded(fresh)
-
-
-def merged_into(view: GraphView, rows: Any) -> list[int]:
-    return [NEVER if into == NEVER else int(view.node_ids[into]) for into in view.merged_into[rows].tolist()]
-
-
-def superseded(view: GraphView) -> dict[int, int]:
-    return {int(view.node_ids[older]): int(view.node_ids[newer]) for older, newer in view.superseded_by.items()}
-
-
-def same_vectors(live: GraphView, fresh: GraphView, ours: Any, theirs: Any) -> None:
-    known = [view.dense.slots[rows] >= 0 for view, rows in ((live, ours), (fresh, theirs))]
-    np.testing.assert_array_equal(*known)
-    if fresh.dense.dimension:
-        found = [two_stage.vectors_of(view.dense, rows) for view, rows in ((live, ours), (fresh, theirs))]
-        np.testing.assert_allclose(*found, atol=1e-6)
-
-
-def weights(part: int, edges: dict[int, float], pruned: Sequence[int] = ()) -> Operations:
-    return Operations(
-        part=part,
-        edge_weights=EdgeWeights(
-            edge_ids=list(edges), weights=list(edges.values()), pruned=[edge in pruned for edge in edges]
-        ),
-    )
-
-
-def marks(part: int, counts: dict[int, int]) -> Operations:
-    return Operations(part=part, replay_marks=ReplayMarks(node_ids=list(counts), counts=list(counts.values())))
-
-
-def eliminations(part: int, *groups: tuple[int, Sequence[int]]) -> Operations:
-    """Survivors with their copies."""
-    told = [Elimination(survivor=s, copies=copies, cosines=[0.97] * len(copies)) for s, copies in groups]
-    return Operations(part=part, eliminations=Eliminations(eliminations=told))
-
-
-def container(
-    number: int, members: Mapping[int, Sequence[float]], *, bits: Bits = 4, replaces: Sequence[int] = (), **more: Any
-) -> Container:
-    """As a dream builds it from the vectors of its members."""
-    rows = sorted(members)
-    vectors = np.array([members[row] for row in rows], np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    centroid = encode_centroid(vectors.mean(axis=0))
-    facets = encode_facets(vectors, decode_centroid(centroid), bits=bits)
-    return Container(
-        number=number,
-        stage=MERGE_STAGE_TOPIC,
-        centroid=centroid.codes.tobytes(),
-        centroid_scale=float(centroid.scale),
-        bits=bits,
-        members=rows,
-        codes=facets.codes.tobytes(),
-        scales=facets.scales.astype("<f2").tobytes(),
-        replaces=replaces,
-        **({"title": f"container {number}", "text": "of several", "cohesion": 0.5} | more),
-    )
-
-
-def containers(part: int, *held: Container) -> Operations:
-    return Operations(part=part, containers=Containers(containers=held))
-
-
-def new_memories(part: int, *made: NewMemory) -> Operations:
-    return Operations(part=part, new_memories=NewMemories(memories=made))
-
-
-def new_edges(part: int, *made: tuple[int, int, str, float], detail: EdgeDetail | None = None) -> Operations:
-    """By source, target, type and weight; an end below 0 is the memory of that number."""
-    sources, targets, types, weights = zip(*made, strict=True) if made else ((), (), (), ())
-    count = len(made)
-    return Operations(
-        part=part,
-        new_edges=NewEdges(
-            sources=sources,
-            targets=targets,
-            types=types,
-            weights=weights,
-            confidences=[0.5] * count,
-            origins=[EDGE_ORIGIN_SYSTEM_INFERRED] * count,
-            details=[detail or EdgeDetail()] * count,
-        ),
-    )
-
-
 def _directory() -> Path:
     """In memory where the machine has such a place: these tests wait for many syncs."""
     shm = Path("/dev/shm")
@@ -469,17 +328,6 @@ def held() -> Callable[[Room], HeldWriter]:
 
 
 @pytest.fixture(scope="session")
-def part() -> "type[Parts]":
-    return Parts
-
-
-class Parts:
-    """Parts of a dream's journal."""
-
-    weights = staticmethod(weights)
-    marks = staticmethod(marks)
-    eliminations = staticmethod(eliminations)
-    container = staticmethod(container)
-    containers = staticmethod(containers)
-    new_memories = staticmethod(new_memories)
-    new_edges = staticmethod(new_edges)
+def part() -> ModuleType:
+    """Builds parts of a dream's journal."""
+    return parts

@@ -38,7 +38,7 @@ def keep(room: Any, change: ChangeId, *found: FoundBlindSpot) -> BeforeImages:
 
     def job(c: Any) -> BeforeImages:
         before = BeforeImages(seq=next_seq(c))
-        fold = Fold(c, operations.find(c, change), room.clock.us, before.seq, before, Delta())
+        fold = Fold(c, operations.find(c, change), room.clock.us, room.clock.us, before.seq, before, Delta())
         blind_spots.fold_blind_spots(fold, FoundBlindSpots(blind_spots=found))
         return before
 

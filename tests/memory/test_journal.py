@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dreamsvc import entropy
+from dreamsvc import checkpoints, entropy
 from dreamsvc.dreamer.v1.dreamer_service_pb2 import Checkpoint
 from dreamsvc.errors import InvalidFields, NotFound, RequestIdConflict
 from dreamsvc.memory import operations
@@ -45,8 +45,8 @@ def test_a_dream_of_an_unknown_space_is_not_begun(room: Any) -> None:
 
 def test_a_checkpoint_comes_back_with_the_parts_it_follows(pair: Any, part: Any) -> None:
     change, dream = pair.begin_dream()
-    dream.state = Dream.STATE_SUSPENDED
-    checkpoint = Checkpoint(seed=2**64 - 1, batch=3, activation=b"\0\xff", next_part=2)
+    dream.state, dream.seed = Dream.STATE_SUSPENDED, 2**64 - 1
+    checkpoint = Checkpoint(format=checkpoints.FORMAT, seed=dream.seed, batch=3, activation=b"\0\xff", next_part=2)
     pair.journal.stage_dream(change, [part.weights(0, {1: 0.5}), part.marks(1, {1: 1})], checkpoint, dream).result(10)
     pair.reopen()
     found = pair.journal.resumable("default", 0.5)
@@ -67,7 +67,7 @@ def test_a_damaged_checkpoint_is_told_and_not_used(pair: Any) -> None:
 def test_a_store_that_moved_on_too_far_is_told(pair: Any) -> None:
     change, dream = pair.begin_dream()
     dream.state, dream.report.nodes, dream.report.edges = Dream.STATE_SUSPENDED, 2, 1
-    pair.journal.stage_dream(change, [], Checkpoint(), dream).result(10)
+    pair.journal.stage_dream(change, [], Checkpoint(format=checkpoints.FORMAT), dream).result(10)
     assert pair.journal.resumable("default", 0.5).unfit == ""
     pair.remember(Memory(key="c", text="3"))
     assert pair.journal.resumable("default", 0.5).unfit == ""

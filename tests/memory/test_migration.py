@@ -1,59 +1,21 @@
 """A store that an older dreamsvc left: it is copied, brought up to date, and goes on."""
 
 import json
+import shutil
 import stat
-import zlib
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import apsw
-import numpy as np
 import pytest
 
-from dreamsvc import entropy
+from benchmarks.proof.old_store import old_store
 from dreamsvc.dreamer.v1.operations_pb2 import Expansion, Expansions, Operations, Positions
-from dreamsvc.errors import StoreUnavailable
-from dreamsvc.memory import audit, sqlite
+from dreamsvc.errors import StoreCorrupt, StoreUnavailable
+from dreamsvc.memory import sqlite
 from dreamsvc.memory.doctor import examine
 from dreamsvc.memory.sqlite import Database
 from dreamsvc.v1.memory_pb2 import Memory
-
-NOW_US = 1_600_000_000_000_000
-
-
-def vector(number: int) -> bytes:
-    return np.random.default_rng(number).normal(size=4).astype("<f2").tobytes()
-
-
-def old_store(path: Path, version: int = 1) -> None:
-    """As the first version wrote it: four memories, one of them forgotten, a vector for each, edges, a folded night."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    raw = apsw.Connection(str(path))
-    for pragma in ("page_size=8192", f"application_id={sqlite.APPLICATION_ID}", "journal_mode=WAL"):
-        raw.execute(f"PRAGMA {pragma}").fetchall()
-    raw.execute(resources.files("dreamsvc.memory.schema").joinpath("0001.sql").read_text(encoding="utf-8")).fetchall()
-    raw.execute(f"PRAGMA user_version={version}").fetchall()
-    raw.execute("INSERT INTO spaces VALUES (1, 'default', 4, 'client', 5, ?)", (NOW_US,))
-    for row, key in enumerate("abcd", 1):
-        uid = entropy.uuid_bytes(entropy.uuid_for("default", key))
-        raw.execute(
-            "INSERT INTO nodes (id, space, uid, key, kind, title, text, importance, created_us, updated_us, deleted_us,"
-            " seq, user_seq) VALUES (?,1,?,?,'note','',?,0.5,?,?,?,1,1)",
-            (row, uid, key, f"{key} text", NOW_US, NOW_US, NOW_US if key == "d" else None),
-        )
-        raw.execute("INSERT INTO vectors VALUES (?,?,?)", (row, vector(row), zlib.crc32(vector(row))))
-    raw.execute("INSERT INTO edge_types VALUES (1, 'related')")
-    raw.execute(
-        "INSERT INTO edges (id, space, source, target, type, weight, confidence, origin, created_us, seq, user_seq)"
-        " VALUES (1,1,1,2,1,0.25,1,1,?,1,1)",
-        (NOW_US,),
-    )
-    raw.execute("UPDATE meta SET value = 5 WHERE key = 'next_node'")
-    raw.execute("UPDATE meta SET value = 2 WHERE key = 'next_edge'")
-    raw.execute("UPDATE meta SET value = 9 WHERE key = 'change_seq'")
-    audit.record(raw, now_us=NOW_US, actor="user", action="remember", space=1, seq=1)  # pyright: ignore
-    raw.close()
 
 
 @pytest.fixture
@@ -174,6 +136,29 @@ def test_an_upgrade_that_broke_off_is_begun_anew(old: Any, monkeypatch: pytest.M
     monkeypatch.setattr(resources, "files", real)
     old.open()
     assert old.edges()
+
+
+def test_an_upgraded_store_has_a_checksum_in_every_page(old: Any) -> None:
+    old.open()
+    old.close()
+    data = bytearray(old.path.read_bytes())
+    for page in range(0, len(data), 8192):
+        # A page that is not in use has none, and needs none.
+        if any(data[page + 8184 : page + 8192]):
+            data[page + 5000] ^= 1
+    old.path.write_bytes(data)
+    with pytest.raises(StoreCorrupt, match="does not match its checksum"):
+        Database(old.path)
+    for page in range(0, len(data), 8192):
+        if any(data[page + 8184 : page + 8192]):
+            data[page + 5000] ^= 1
+    data[data.index(b"b text")] ^= 1
+    old.path.write_bytes(data)
+    shutil.rmtree(old.snapshots)
+    with pytest.raises(StoreCorrupt, match="does not match its checksum"):
+        old.open()
+    old.path.write_bytes(b"")
+    old.open()
 
 
 def test_the_doctor_waits_for_the_upgrade_and_a_newer_store_is_refused(old: Any) -> None:

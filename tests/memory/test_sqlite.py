@@ -231,8 +231,8 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) ->
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "memory.db"
     Database(path).close()
-    with sqlite3.connect(path) as raw:
-        raw.execute(f"PRAGMA user_version={sqlite.SCHEMA_VERSION + 1}")
+    raw = apsw.Connection(str(path))
+    raw.execute(f"PRAGMA user_version={sqlite.SCHEMA_VERSION + 1}")
     raw.close()
     with pytest.raises(StoreUnavailable, match="newer dreamsvc"):
         Database(path)

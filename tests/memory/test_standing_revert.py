@@ -492,3 +492,14 @@ def test_what_stood_where_is_where_it_was_after_two_nights_and_back(town: Any, p
     assert {town.memory(key).role for key in KEYS} == {PLAIN}
     assert FOLDED not in {role for (role,) in town.rows("SELECT role FROM nodes")}
     town.in_order()
+
+
+def test_an_edge_that_waits_for_a_copy_is_back_with_it(town: Any, part: Any) -> None:
+    """Hidden with its other end when the night began, so that the night has no image of it."""
+    town.forget("a")
+    night = town.dream(part.eliminations(0, (D, [C])))
+    town.restore("a")
+    assert ("a", "c") not in {(source, target) for source, target, _ in town.edges()}
+    town.revert(night)
+    assert ("a", "c") in {(source, target) for source, target, _ in town.edges()}
+    town.in_order()

@@ -1,0 +1,114 @@
+"""A store whose files are taken away while they are open acknowledges nothing that the next start would not find."""
+
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import apsw
+import pytest
+
+from dreamsvc.errors import StoreUnavailable
+from dreamsvc.memory import sqlite
+from dreamsvc.memory.sqlite import Connection, Database
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    shared = Path("/dev/shm")
+    made = Path(tempfile.mkdtemp(prefix="dreamsvc-", dir=shared if shared.is_dir() else None))
+    yield made
+    shutil.rmtree(made)
+
+
+def insert(database: Database, x: int) -> None:
+    def job(connection: Connection) -> None:
+        connection.execute("INSERT INTO t VALUES (?, zeroblob(20000))", (x,)).fetchall()
+
+    database.write(job).result(10)
+
+
+def stored(database: Database) -> list[int]:
+    return [x for (x,) in database.read(lambda c: c.execute("SELECT x FROM t ORDER BY x").fetchall())]
+
+
+def soon(ask: Callable[[], object]) -> None:
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        if ask():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it never came")
+
+
+@pytest.mark.parametrize("name", ["memory.db", "link.db"])
+def test_a_log_that_was_removed_is_saved_and_replaced(place: Path, name: str) -> None:
+    Database(place / "memory.db").close()
+    (place / "link.db").symlink_to(place / "memory.db")
+    database = Database(place / name)
+    database.write(lambda c: c.execute("CREATE TABLE t (x INTEGER PRIMARY KEY, body BLOB)").fetchall()).result(10)
+    insert(database, 1)
+    (place / "memory.db-wal").unlink()
+    soon((place / "memory.db-wal").exists)
+    copied = place / "copied.db"
+    # All that was in the log is in the file by now.
+    shutil.copy(place / "memory.db", copied)
+    assert Connected(copied).stored() == [1]
+    insert(database, 2)
+    assert stored(database) == [1, 2]
+    database.close()
+    assert Connected(place / "memory.db").stored() == [1, 2]
+
+
+def test_a_read_that_takes_long_keeps_a_removed_log_from_being_replaced_and_nothing_is_acknowledged_meanwhile(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "REPLACE_WITHIN_S", 0.01)
+    database = Database(place / "memory.db")
+    database.write(lambda c: c.execute("CREATE TABLE t (x INTEGER PRIMARY KEY, body BLOB)").fetchall()).result(10)
+    insert(database, 1)
+    with database.moment() as moment:
+        (place / "memory.db-wal").unlink()
+        with pytest.raises(StoreUnavailable, match="removed"):
+            insert(database, 2)
+        assert moment.execute("SELECT x FROM t").fetchall() == [(1,)]
+        assert stored(database) == [1]
+    soon((place / "memory.db-wal").exists)
+    insert(database, 3)
+    assert stored(database) == [1, 3]
+    database.close()
+
+
+def test_without_its_file_a_store_is_read_by_any_number_of_threads_and_not_written(place: Path) -> None:
+    database = Database(place / "memory.db")
+    database.write(lambda c: c.execute("CREATE TABLE t (x INTEGER PRIMARY KEY, body BLOB)").fetchall()).result(10)
+    insert(database, 1)
+    (place / "memory.db").rename(place / "elsewhere.db")
+    found: list[list[int]] = []
+    threads = [threading.Thread(target=lambda: found.append(stored(database))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert found == [[1]] * 8
+    with pytest.raises(StoreUnavailable, match="put it back"):
+        insert(database, 2)
+    (place / "elsewhere.db").rename(place / "memory.db")
+    insert(database, 3)
+    assert stored(database) == [1, 3]
+    database.close()
+
+
+class Connected:
+    """A database file alone, without the log beside it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def stored(self) -> list[int]:
+        connection = apsw.Connection(str(self._path))
+        found = [x for (x,) in connection.execute("SELECT x FROM t ORDER BY x")]
+        connection.close()
+        return found
