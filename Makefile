@@ -66,7 +66,7 @@ crash: $(STAMP) ## make crash [KILLS=10000]: kill -9 of server and dreamer under
 	@$(PYTHON) -m benchmarks crash $(if $(KILLS),--count $(KILLS),) $(OUTPUT)
 
 soak: $(STAMP) ## make soak [MINUTES=60]: mixed load; memory, handles and latencies must stay flat (plots a PNG)
-	@$(PYTHON) -m benchmarks soak $(if $(MINUTES),--count $(MINUTES),) $(OUTPUT)
+	@$(PYTHON) -m benchmarks soak $(if $(MINUTES),--count $$(( $(MINUTES) * 60 )),) $(OUTPUT)
 
 prove: $(STAMP) ## The long forms of all that proves that nothing is lost (hours); writes benchmarks/results
 	@set -e; for name in crashpoints faults powerloss bitflips fuzz simulation crash; do $(PYTHON) -m benchmarks $$name; done

@@ -134,5 +134,5 @@ BENCHMARK = harness.Benchmark(
         "p99_ms": (harness.Target(150),),
         "digest_mismatches": (harness.Target(0),),
     },
-    run=harness.Counted(run, "wakes", full=10_000, quick=24),
+    run=harness.Counted(run, "wakes", full=10_000, quick=8),
 )

@@ -78,7 +78,7 @@ ASKED_FOR = {
     },
 }
 # What may be less than nothing: what is lost, and what is gained.
-SIGNED = ("loss_", "lift_", "shuffled_", "nearest_")
+SIGNED = ("loss_", "lift_", "shuffled_", "nearest_", "server_mb", "dreamer_mb", "handles_")
 
 
 def declared(name: str) -> harness.Benchmark:
