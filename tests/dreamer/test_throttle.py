@@ -59,14 +59,14 @@ def test_chunks_grow_and_shrink_to_their_time() -> None:
 
 def test_a_stop_is_seen_after_the_chunk_and_ends_a_rest() -> None:
     stop = threading.Event()
-    throttle = Throttle(0.01, stop)
+    throttle = Throttle(1e-4, stop)
     threading.Timer(0.02, stop.set).start()
     began = time.monotonic()
     done: list[int] = []
     with pytest.raises(Stopped):
-        # It would rest for a second and more.
+        # It would rest for two minutes.
         throttle.run(lambda: (busy(0.01), done.append(1)))
-    assert time.monotonic() - began < 0.3
+    assert time.monotonic() - began < 60
     assert done == [1]
     with pytest.raises(Stopped):
         throttle.check()
