@@ -137,13 +137,15 @@ def copied(ground: Ground, name: str, stack: contextlib.ExitStack, flip: Flip | 
     place = ground.home / f"flipped-{name}"
     shutil.rmtree(place, ignore_errors=True)
     own = {STORE, f"{STORE}-wal"} if flip is None else {STORE, f"{STORE}-wal", flip.file}
-    for path in (ground.home / name).rglob("*"):
-        told = str(path.relative_to(ground.home / name))
-        is_backup = told.startswith(backup_path(Path(STORE)).name)
-        if path.is_file() and (not is_backup or (flip is not None and flip.target == "backup")):
-            (place / told).parent.mkdir(parents=True, exist_ok=True)
-            # Other files are replaced or removed as a whole.
-            (shutil.copyfile if told in own else os.link)(path, place / told)
+    with_backup = flip is not None and flip.target == "backup"
+    for folder, _, names in os.walk(ground.home / name):
+        there = folder.replace(str(ground.home / name), str(place), 1)
+        if with_backup or backup_path(Path(STORE)).name not in there:
+            os.makedirs(there, exist_ok=True)
+            for one in names:
+                # Other files are replaced or removed as a whole.
+                is_own = f"{there}/{one}".removeprefix(f"{place}/") in own
+                (shutil.copyfile if is_own else os.link)(f"{folder}/{one}", f"{there}/{one}")
     stack.callback(shutil.rmtree, place, ignore_errors=True)
     if flip is not None:
         _turn(place / flip.file, flip.bits)

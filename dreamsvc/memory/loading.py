@@ -1,6 +1,5 @@
 """Builds the live graph of a space from the rows of the store."""
 
-import json
 import logging
 from itertools import batched
 
@@ -12,7 +11,7 @@ from dreamsvc.errors import StoreCorrupt
 from dreamsvc.memory import derived, standing
 from dreamsvc.memory.edges import SUPERSEDES
 from dreamsvc.memory.graph import NEVER, NewEdge, NewNode, SpaceGraph
-from dreamsvc.memory.rows import unpack_vector
+from dreamsvc.memory.rows import read_aliases, unpack_vector
 from dreamsvc.memory.spaces import Space
 from dreamsvc.memory.sqlite import Connection
 from dreamsvc.memory.standing import CONTAINER, PLAIN
@@ -41,7 +40,15 @@ def _load_nodes(connection: Connection, space: Space, graph: SpaceGraph) -> None
         (NEVER, NEVER, NEVER, NEVER, space.id),
     )
     for rows in batched(cursor, SLICE):
-        graph.add_nodes([NewNode._make((*row[:5], json.loads(row[5]), *row[6:])) for row in rows])
+        graph.add_nodes([NewNode._make((*row[:5], _aliases(row[0], row[5]), *row[6:])) for row in rows])
+
+
+def _aliases(node: int, text: str) -> list[str]:
+    try:
+        return read_aliases(text)
+    except ValueError:
+        logger.error("the aliases of memory row %d cannot be read; it is found without them", node)
+        return []
 
 
 def _load_vectors(connection: Connection, space: Space, graph: SpaceGraph) -> None:

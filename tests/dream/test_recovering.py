@@ -286,3 +286,24 @@ def test_a_start_on_a_damaged_database_is_refused_with_the_way_out(crashing: Cra
     assert "dreamsvc restore" in found.mend
     crashing.path.write_bytes(b"")
     crashing.opened = Opened(crashing.path, crashing.clock)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE expansions SET crc = crc + 1",
+        "UPDATE positions SET body = x'00'",
+        "UPDATE vectors SET crc = crc + 1 WHERE node = 1",
+        "UPDATE nodes SET aliases = '[' WHERE id = 2",
+    ],
+)
+def test_one_damaged_row_keeps_no_service_from_starting(crashing: Crashing, damage: str) -> None:
+    change, dream = crashing.begin()
+    found = parts.expansions(0, parts.expansion(1, {"words": 0.5}, {2: 0.5}))
+    crashing.seal(change, dream, found, parts.positions(1, {1: [0.0, 0.5]}))
+    crashing.restart()
+    crashing.execute(damage)
+    assert crashing.restart()[-1].endswith("nothing was left over")
+    served = crashing.opened.store.memories_by_row("default", [1, 3, 4], with_vectors=False)
+    assert [memory.text for memory in served.values()] == ["a", "c", "d"]
+    assert len(crashing.wrong()) == 1

@@ -25,6 +25,7 @@ LEFT_OVER = "no sealed work is left over"
 CHECKS: tuple[tuple[str, Check], ...] = (
     ("the database is whole", database.pages),
     ("tables, indexes and triggers are this version's", database.schema),
+    ("what memories say can be read", content.written),
     ("vectors match their checksums and memories", content.vectors),  # I3, I4
     ("packed vectors match their checksums and memories", content.packed),  # I3, I4
     ("what stands for others lives", content.what_stands_for_others),

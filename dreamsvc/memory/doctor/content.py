@@ -40,6 +40,18 @@ def vectors(place: Place) -> Said:
             )
 
 
+def written(place: Place) -> Said:
+    """Of what memories say, the part that is JSON."""
+    query = "SELECT id, aliases, metadata FROM nodes WHERE aliases <> '[]' OR metadata <> '{}'"
+    for node, aliases, metadata in place.connection.execute(query):
+        try:
+            rows.read_aliases(aliases)
+            rows.canonical(metadata)
+        except ValueError:
+            what = named(place.connection, node)
+            yield Problem(f"aliases or metadata of row {node}, {what}, cannot be read", CHANGED_OUTSIDE)
+
+
 def packed(place: Place) -> Said:
     connection = place.connection
     query = (
