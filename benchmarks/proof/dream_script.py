@@ -13,7 +13,7 @@ from dreamsvc.memory.standing import CONTAINER, PLAIN
 from dreamsvc.v1.dream_pb2 import DREAM_PHASE_NREM, DREAM_PHASE_REM, DreamPhase
 
 # Of the snapshot's arrays.
-READ = ("node_ids", "alive", "roles", "edge_ids", "edges_alive", "vectors")
+READ = ("node_ids", "alive", "roles", "edge_ids", "edges_alive", "sources", "targets", "vectors")
 # Steps after the replay, in their order; the last five belong to REM.
 NREM_STEPS = ("eliminations", "containers", "new_memories", "new_edges")
 REM_STEPS = ("expansions", "positions", "new_links", "blind_spots", "walks")
@@ -104,8 +104,12 @@ class Script:
         yield parts.new_edges(0, (two, three, "SHORTCUT", 0.5))
 
     def _expansions(self, random: Random) -> Iterator[Operations]:
-        one, two = random.sample(self._plain, 2)
-        yield parts.expansions(0, parts.expansion(one, {"word": 0.5}, {two: 0.25}))
+        # Peers are linked, or nobody would drop the expansion when the peer goes.
+        edges = np.flatnonzero(self._arrays["edges_alive"]).tolist()
+        if edges:
+            edge = random.choice(edges)
+            one, two = (int(self._arrays["node_ids"][self._arrays[end][edge]]) for end in ("sources", "targets"))
+            yield parts.expansions(0, parts.expansion(one, {"word": 0.5}, {two: 0.25}))
 
     def _positions(self, random: Random) -> Iterator[Operations]:
         chosen = sorted(random.sample(self.nodes, min(len(self.nodes), 8)))

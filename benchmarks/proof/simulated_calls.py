@@ -56,20 +56,31 @@ class Calls:
     async def _write(self, request: Any, states: dict[str, Expected | None], call: Any) -> Any:
         """A change in one commit, for which it waits, and for nothing else."""
         world, service = self._world, self._world.service
+        ledger, done, in_flight = world.promises.ledger, *self._listener(request, states)
         world.rules.called(request.space)
-        service.database.listener = self._listener(request, states)
-        writing = asyncio.ensure_future(self._call(request, call))
+
+        async def heard(request: Any) -> Any:
+            service.database.listener = done
+            try:
+                return await call(request)
+            finally:
+                if service.database.listener is done:
+                    # It was refused before it came to the store.
+                    service.database.listener = None
+
+        writing = asyncio.ensure_future(self._call(request, heard))
         await asyncio.sleep(0)
-        service.database.listener = None
         due_s = max(service.database.due_s, world.clock.now_s)
         answer = await writing
         if not world.alive(service):
             return None
+        if answer is None and any(call is in_flight for call in ledger.calls):
+            ledger.calls.remove(in_flight)
         if (late_s := world.clock.now_s - due_s) > EPSILON_S:
             world.tell_wrong(f"a {type(request).__name__} waited for {late_s:.6f} s more than its commit")
         return answer
 
-    def _listener(self, request: Any, states: dict[str, Expected | None]) -> Callable[[Future[Any]], None]:
+    def _listener(self, request: Any, states: dict[str, Expected | None]) -> tuple[Callable[[Future[Any]], None], Call]:
         """Puts a call into the ledger, and what came of it as soon as that is on disk."""
         world, service, in_flight = self._world, self._world.service, Call(states, None)
         world.promises.ledger.calls.append(in_flight)
@@ -78,7 +89,7 @@ class Calls:
             if world.alive(service):
                 self._happened(request, in_flight, None if future.exception() else future.result())
 
-        return done
+        return done, in_flight
 
     def _happened(self, request: Any, in_flight: Call, answer: Any) -> None:
         world = self._world

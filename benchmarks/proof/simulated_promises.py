@@ -6,6 +6,7 @@ from benchmarks.proof import simulated_checks as checks
 from benchmarks.proof.ledger import Ledger
 from benchmarks.proof.simulated_service import Service
 from benchmarks.proof.virtual_time import VirtualClock
+from dreamsvc import entropy
 from dreamsvc.v1.config_pb2 import Config
 from dreamsvc.v1.memory_service_pb2 import RememberRequest
 
@@ -49,7 +50,9 @@ class Promises:
 
     def let_go(self, service: Service, key: str) -> bool:
         """Whether a memory was purged, and not too early; nothing is expected of it any more."""
-        gone = checks.is_purged(service, self._ids.get(key, "")) and self._may_be_purged(key)
+        space, _, name = key.partition("/")
+        uid = self._ids.get(key) or entropy.uuid_for(space, name)
+        gone = checks.is_purged(service, uid) and self._may_be_purged(key)
         if gone:
             self.ledger.acked.pop(key, None)
         return gone

@@ -64,6 +64,7 @@ class Told:
     proposed: str = ""
     state: str = "AWAKE"
     dream: Dream | None = None
+    began_s: float = 0.0
     waking_s: float = 0.0
 
 
@@ -141,6 +142,8 @@ class Rules:
     def jumped(self) -> None:
         """The monotonic clock jumped: whoever was told a time was told too early a one."""
         self.promises.clear()
+        for told in self.spaces.values():
+            told.began_s = self._clock.now_s
 
     def asked(self, space: str) -> None:
         """The scheduler starts a dream by itself."""
@@ -150,7 +153,9 @@ class Rules:
             why.append("it dreams")
         if self._eligible_s(told) > now + EPSILON_S and self._unsure_s(told) == 0:
             why.append(f"it is {self._eligible_s(told) - now:.3f} s too early")
-        if not (self.has_news(told) or told.maybe_owed or told.suspended):
+        # Whoever called at its very end may have been too late for it.
+        late = bool(told.calls_s) and told.calls_s[-1] > told.last_end_s - SLACK_S
+        if not (self.has_news(told) or told.maybe_owed or told.suspended or late):
             why.append("nothing is new since its last dream")
         if len(self._others(space)) >= config.max_parallel:
             why.append("others dream")
@@ -182,7 +187,7 @@ class Rules:
         if before == "AWAKE":
             if told.dream is not None:
                 self.wrong.append(f"{where} has two nights: {told.dream.id} and {event.dream.id}")
-            told.dream = event.dream
+            told.dream, told.began_s = event.dream, now
             self._begun_s.setdefault(event.dream.id, now)
             self.promises.pop(event.dream.space, None)
             dreaming = self.dreaming()
@@ -254,6 +259,12 @@ class Rules:
     def _others(self, space: str) -> set[str]:
         return ({*self.dreaming()} | {name for name, count in self.alone.items() if count}) - {space}
 
+    def _longest_s(self, dream: Dream) -> float:
+        """How long a night may take, whatever its dreamers do."""
+        fault, start_s = self._config.fault, self._config.resources.dreamer_start_seconds
+        once_s = 2 * start_s + dream.budget_seconds + 2 * fault.silence_seconds + SLACK_S
+        return (1 + fault.max_retries) * once_s + SLACK_S
+
     def _refusals(self, space: str) -> list[str]:
         """What stands in the way whatever the time."""
         found = [] if self._config.enabled else ["dreaming is switched off"]
@@ -310,6 +321,10 @@ class Rules:
     def late(self, *, troubled: bool) -> Iterator[str]:
         """Spaces that should dream by now. troubled: the store takes no writes, or did not until just now."""
         now = self._clock.now_s
+        for space, told in self.spaces.items():
+            if told.dream is not None and now - told.began_s > self._longest_s(told.dream) and not troubled:
+                told.began_s = now
+                yield f'space "{space}" dreams and dreams'
         for space, promise in list(self.promises.items()):
             if now <= promise.due_s:
                 continue

@@ -151,7 +151,7 @@ class Users(Calls):
         world, request = self._world, self.remembering()
         world.rules.called(request.space)
         world.service.scheduler.note_call(request.space)
-        done = self._listener(request, self._states(request))
+        done, _ = self._listener(request, self._states(request))
         world.service.store.remember(request).add_done_callback(done)
 
     async def remember_again(self) -> None:
@@ -176,14 +176,8 @@ class Users(Calls):
         if not memories:
             return
         lines = (
-            {
-                "type": "memory",
-                "key": one.key,
-                "text": one.text,
-                "importance": one.importance,
-                "vector": list(one.vector),
-            }
-            for one in memories.values()
+            {"type": "memory", "key": key, "text": one.text, "importance": one.importance}
+            for key, one in memories.items()
         )
         header = filled(ImportHeader(space=space, format=IMPORT_FORMAT_DREAMSVC_JSONL))
         body = "".join(json.dumps(line) + "\n" for line in lines).encode()
@@ -358,4 +352,4 @@ class Users(Calls):
             if event.WhichOneof("event") != "heartbeat":
                 self._seen[space] = event.sequence
             if slow:
-                await asyncio.sleep(self._random.uniform(0, 5))
+                await asyncio.sleep(self._random.uniform(0, 2))

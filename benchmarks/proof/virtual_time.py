@@ -6,6 +6,7 @@ do is done at a moment that a seed chooses, whole, by the one thread there is. S
 
 import asyncio
 import contextlib
+import math
 import os
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
@@ -34,6 +35,8 @@ class VirtualClock(Clock):
         self.now_s = 1000.0
         self._offset_us = BEGINNING_US
         self._asleep_s = 0.0
+        # No simulation lasts longer.
+        self.end_s = math.inf
 
     def now_us(self) -> Micros:
         return Micros(int(self.now_s * 1e6) + self._offset_us)
@@ -104,6 +107,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if timeout > 0:
             self._steps = 0
             self._clock.now_s = max(self._clock.now_s, self._scheduled[0]._when)
+        if self._clock.now_s > self._clock.end_s:
+            raise RuntimeError("somebody waits for what never comes")
         self._steps += 1
         if self._steps > MOST_STEPS_AT_ONCE:
             raise RuntimeError("the loop spins: time stands still")

@@ -100,8 +100,10 @@ class Night:
         self.over = asyncio.Event()
         self.discard = False
         self.woken: Woken | None = None
-        # Once it is over: nothing is left to dream of, since it came to an end and users changed nothing meanwhile.
+        # Once it is over: nothing is left to dream of, since it came to an end and users had changed nothing meanwhile,
+        # when it was looked (by the monotonic clock).
         self.all_dreamt = False
+        self.looked_s = 0.0
         self._plan = plan
         self._store = store
         self._journal = journal
@@ -208,8 +210,9 @@ class Night:
                 await asyncio.to_thread(snapshot_files.remove, self._snapshot)
             if self._plan.change is not None and self.dream.state != Dream.STATE_FAILED:
                 # Its snapshot is from its beginning.
+                self.looked_s = self._clock.monotonic()
                 with contextlib.suppress(DreamsvcError):
-                    self.all_dreamt = not await asyncio.to_thread(self._journal.changed_since, self._plan.change)
+                    self.all_dreamt = not await asyncio.wrap_future(self._journal.changed_since(self._plan.change))
             self._events.ended(self.sleep_state, self.dream)
             self.over.set()
 

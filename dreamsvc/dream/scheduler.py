@@ -6,7 +6,7 @@ triggers cannot both win, and a wake never queues behind anything.
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from google.protobuf import duration_pb2
@@ -101,6 +101,7 @@ class Scheduler:
         # Spaces of which all was dreamed that was there when their last dream ended, and those whose last dream failed.
         self._seen: set[str] = set()
         self._failed: set[str] = set()
+        self._looked_s: dict[str, float] = {}
         self._latencies = WakeLatencies()
         self._started_us = clock.now_us()
         self._device = ""
@@ -120,8 +121,9 @@ class Scheduler:
                 self._proposed[space] = proposed.dream.id
             if last is not None:
                 failed = last.dream.state == Dream.STATE_FAILED
-                changed = failed or await asyncio.to_thread(self._journal.changed_since, last.change)
-                self._note_end(space, failed=failed, all_dreamt=suspended is None and not changed)
+                looked_s = self._clock.monotonic()
+                changed = failed or await asyncio.wrap_future(self._journal.changed_since(last.change))
+                self._note_end(space, looked_s, failed=failed, all_dreamt=suspended is None and not changed)
                 end_us = from_timestamp(last.dream.end_time)
                 self._last_end_s[space] = trigger.end_of_earlier_run_s(
                     end_us, self._clock.now_us(), self._clock.monotonic()
@@ -251,7 +253,7 @@ class Scheduler:
 
     async def revert(self, request: RevertRequest) -> RevertResponse:
         """Takes a dream back; raises NotFound, DreamInProgress, ChangedLater."""
-        return await self._alone(request.space, self._revert(request))
+        return await self._alone(request.space, lambda: self._revert(request))
 
     async def _revert(self, request: RevertRequest) -> RevertResponse:
         answer, row = await asyncio.wrap_future(self._journal.begin_revert(request))
@@ -262,7 +264,7 @@ class Scheduler:
 
     async def approve(self, request: ApproveDreamRequest) -> ApproveDreamResponse:
         """Applies a proposal; raises NotFound, DreamInProgress, ChangedLater where it does not wait."""
-        return await self._alone(request.space, self._approve(request))
+        return await self._alone(request.space, lambda: self._approve(request))
 
     async def _approve(self, request: ApproveDreamRequest) -> ApproveDreamResponse:
         answer, row = await asyncio.wrap_future(self._journal.approve_dream(request))
@@ -270,15 +272,16 @@ class Scheduler:
         if row is not None:
             await self._records.finish(row)
             answer.dream.CopyFrom(row.dream)
-            changed = await asyncio.to_thread(self._journal.changed_since, row.change)
-            self._note_end(request.space, failed=False, all_dreamt=not changed)
+            looked_s = self._clock.monotonic()
+            changed = await asyncio.wrap_future(self._journal.changed_since(row.change))
+            self._note_end(request.space, looked_s, failed=False, all_dreamt=not changed)
         else:
             answer.dream.CopyFrom(await self.dream(request.space, request.dream_id))
         return answer
 
     async def reject(self, request: RejectDreamRequest) -> RejectDreamResponse:
         """Gives a proposal up; raises NotFound, DreamInProgress, ChangedLater where it does not wait."""
-        return await self._alone(request.space, self._reject(request))
+        return await self._alone(request.space, lambda: self._reject(request))
 
     async def _reject(self, request: RejectDreamRequest) -> RejectDreamResponse:
         answer = await asyncio.wrap_future(self._journal.reject_dream(request))
@@ -291,18 +294,14 @@ class Scheduler:
         if self._proposed.get(space) == dream_id:
             del self._proposed[space]
 
-    async def _alone[Answer](self, space: str, work: Coroutine[Any, Any, Answer]) -> Answer:
+    async def _alone[Answer](self, space: str, work: Callable[[], Awaitable[Answer]]) -> Answer:
         """Lets work on a space's dreams come to its end while nothing begins to dream there."""
-        try:
-            async with self._turn:
-                await self._settled(space)
-                self._store.graph(space)
-                if space in self._nights:
-                    raise DreamInProgress(f'space "{space}" dreams; abort that first')
-                self._nights[space] = None
-        except BaseException:
-            work.close()
-            raise
+        async with self._turn:
+            await self._settled(space)
+            self._store.graph(space)
+            if space in self._nights:
+                raise DreamInProgress(f'space "{space}" dreams; abort that first')
+            self._nights[space] = None
         task = asyncio.create_task(self._then_free(space, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -310,9 +309,9 @@ class Scheduler:
         # Shielded: what has begun is not tied to the life of the call.
         return await asyncio.shield(task)
 
-    async def _then_free[Answer](self, space: str, work: Coroutine[Any, Any, Answer]) -> Answer:
+    async def _then_free[Answer](self, space: str, work: Callable[[], Awaitable[Answer]]) -> Answer:
         try:
-            return await work
+            return await work()
         finally:
             del self._nights[space]
             self._history.pop(space, None)
@@ -464,7 +463,7 @@ class Scheduler:
             held=space in self._config.hold_spaces,
             proposed=self._proposed.get(space, ""),
             failed=space in self._failed,
-            news=space not in self._seen or (activity.called and activity.last_call_s > (last_end or 0.0)),
+            news=space not in self._seen or (activity.called and activity.last_call_s > self._looked_s[space]),
         )
 
     def _activity_of(self, space: str) -> Activity:
@@ -494,13 +493,17 @@ class Scheduler:
         self._device = night.dream.report.device or self._device
         if night.dream.state in (*RESTING, Dream.STATE_PROPOSED) and not night.dream.dry_run:
             failed = night.dream.state == Dream.STATE_FAILED
-            self._note_end(space, failed=failed, all_dreamt=night.all_dreamt)
+            self._note_end(space, night.looked_s, failed=failed, all_dreamt=night.all_dreamt)
         self._history.pop(space, None)
         del self._nights[space]
 
-    def _note_end(self, space: str, *, failed: bool, all_dreamt: bool) -> None:
-        """A dream came to its end; what a failed one was to dream of, or what was changed meanwhile, is still news."""
+    def _note_end(self, space: str, looked_s: float, *, failed: bool, all_dreamt: bool) -> None:
+        """A dream came to its end; what a failed one was to dream of, or what was changed meanwhile, is still news.
+
+        looked_s: when it was looked whether anything was changed; whoever called since then may have.
+        """
         self._last_end_s[space] = self._clock.monotonic()
+        self._looked_s[space] = looked_s
         (self._failed.add if failed else self._failed.discard)(space)
         (self._seen.add if all_dreamt else self._seen.discard)(space)
 

@@ -178,9 +178,9 @@ class Journal:
 
         return self._database.read(run)
 
-    def changed_since(self, change: ChangeId) -> bool:
-        """Whether users changed anything in a dream's space since it began."""
-        return self._database.read(lambda connection: dreams.user_changes_since(connection, change)) > 0
+    def changed_since(self, change: ChangeId) -> Future[bool]:
+        """Whether users changed anything in a dream's space since it began; looked up behind what they have queued."""
+        return self._database.write(lambda connection: dreams.user_changes_since(connection, change) > 0)
 
     def stage_dream(
         self, change: ChangeId, parts: Sequence[Operations], checkpoint: Checkpoint | None, dream: Dream

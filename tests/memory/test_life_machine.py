@@ -31,8 +31,8 @@ from tests.memory.life_store import LifeStore
 
 LONG = settings.get_current_profile_name() == "long"
 SHORT = settings(
-    max_examples=12,
-    stateful_step_count=25,
+    max_examples=16,
+    stateful_step_count=30,
     derandomize=True,
     deadline=None,
     suppress_health_check=list(HealthCheck),
