@@ -132,5 +132,5 @@ BENCHMARK = harness.Benchmark(
         "torn": [harness.Target(0)],
         "digest_mismatches": [harness.Target(0)],
     },
-    run=harness.Counted(run, "kills", full=10_000, quick=20),
+    run=harness.Counted(run, "kills", full=10_000, quick=10),
 )

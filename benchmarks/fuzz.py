@@ -108,5 +108,5 @@ def _keep(failures: list[Failure]) -> None:
 BENCHMARK = Benchmark(
     figures=("cases", "crashes"),
     targets={"crashes": (Target(0),)},
-    run=Counted(run_fuzz, "cases", full=1_000_000, quick=2_500),
+    run=Counted(run_fuzz, "cases", full=1_000_000, quick=1_000),
 )

@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 BENCHMARK = harness.Benchmark(
     figures=("seeds", "wrong"),
     targets={"wrong": (harness.Target(0),)},
-    run=harness.Counted(run, "seeds", full=2000, quick=8),
+    run=harness.Counted(run, "seeds", full=2000, quick=4),
 )
 
 

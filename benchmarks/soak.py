@@ -263,5 +263,5 @@ BENCHMARK = harness.Benchmark(
         "recall_p95_ratio": (harness.Target(1.2),),
         "write_p95_ratio": (harness.Target(1.3),),
     },
-    run=harness.Counted(run, "seconds", full=3600, quick=12),
+    run=harness.Counted(run, "seconds", full=3600, quick=6),
 )

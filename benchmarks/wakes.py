@@ -24,7 +24,7 @@ WAKES_A_NIGHT = 5000
 NOTED_S = 3.0
 # Of its wakes, before NREM, where memories are selected, in the replay; the others in all parts that come later.
 ENTERING_SHARE, SELECTING_SHARE, REPLAY_SHARE = 0.05, 0.05, 0.6
-SMALL, LARGE = 800, 100_000
+SMALL, LARGE = 300, 100_000
 # Below that it is the small memory that is woken.
 ENOUGH = 200
 
@@ -134,5 +134,5 @@ BENCHMARK = harness.Benchmark(
         "p99_ms": (harness.Target(150),),
         "digest_mismatches": (harness.Target(0),),
     },
-    run=harness.Counted(run, "wakes", full=10_000, quick=8),
+    run=harness.Counted(run, "wakes", full=10_000, quick=6),
 )

@@ -137,9 +137,9 @@ def test_without_a_name_the_benchmarks_are_listed(capsys: pytest.CaptureFixture[
 
 def test_an_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        command.main(["wakes"])
+        command.main(["snores"])
     assert ended.value.code == 2
-    assert "there is no benchmark wakes" in capsys.readouterr().err
+    assert "there is no benchmark snores" in capsys.readouterr().err
 
 
 def test_a_missed_target_is_told_as_missed() -> None:

@@ -27,14 +27,16 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
 @pytest.mark.parametrize(
     ("sabotage", "said"),
     [
-        ("acknowledge_early", "acknowledged: "),
-        ("forget_requests", "was answered otherwise the second time"),
-        ("remember_in_two", "happened in part"),
+        ("acknowledge_early", ("acknowledged: ",)),
+        ("forget_requests", ("was answered otherwise the second time",)),
+        # What was done in two is seen as half a call, or as a call that was done once more.
+        ("remember_in_two", ("happened in part", "acknowledged: ")),
     ],
 )
-def test_a_careless_server_is_caught(sabotage: str, said: str, template: Template, tmp_path: Path) -> None:
+def test_a_careless_server_is_caught(sabotage: str, said: tuple[str, ...], template: Template, tmp_path: Path) -> None:
     rounds = Rounds(template, tmp_path / "life", "1", sabotage=f"tests.benchmarks.sabotage:{sabotage}")
-    assert said in " ".join(rounds.run(MOST_KILLS).wrong)
+    wrong = " ".join(rounds.run(MOST_KILLS).wrong)
+    assert any(sentence in wrong for sentence in said), wrong
 
 
 def call(after: Facts) -> Call:

@@ -3,7 +3,8 @@
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -213,10 +214,11 @@ def test_7_neuromodulators_change_what_a_night_learns(tmp_path: Path, library: P
 
 
 def test_8_an_agent_dreams_and_recalls_through_mcp(service: AsProcess, space: str) -> None:
-    anyio.run(through_mcp, service.calls.address, space)
+    embedded = partial(until, lambda: not stats(service.calls, space).to_embed)
+    anyio.run(through_mcp, service.calls.address, space, embedded)
 
 
-async def through_mcp(address: str, space: str) -> None:
+async def through_mcp(address: str, space: str, embedded: Callable[[], object]) -> None:
     program = StdioServerParameters(
         command=sys.executable, args=["-m", "dreamsvc", "mcp", "--server", address, "--space", space]
     )
@@ -243,8 +245,9 @@ async def through_mcp(address: str, space: str) -> None:
         assert done["dream"]["state"] == "STATE_SUCCEEDED"
         report = (await asked(agent, "get_dream_status", dream_id=done["dream_id"]))["dream"]["report"]
         assert int(report["nodes_replayed"]) > 0
-        await asked(agent, "remember", text="The parser of JSON is in the module json.", key="note")
-        hits = (await asked(agent, "recall_memories", query="parser of JSON in the module json", limit=3))["hits"]
+        await asked(agent, "remember", text="Zaphod lent the green drawer to Marvin.", key="note")
+        await anyio.to_thread.run_sync(embedded)
+        hits = (await asked(agent, "recall_memories", query="Zaphod green drawer Marvin", limit=3))["hits"]
         assert "note" in {hit["memory"].get("key") for hit in hits}
 
 
