@@ -65,6 +65,18 @@ def minmax(scores: NDArray[np.float32], among: NDArray[np.bool_]) -> NDArray[np.
     return np.clip((scores - low) / (high - low), 0, 1).astype(np.float32)
 
 
+def dense(cosines: Scores, embedded: NDArray[np.bool_], words: Scores, lexical_weight: float) -> Scores:
+    """Cosines scaled to 0..1 over the rows that have a vector, [n].
+
+    words: share of the words, [n], in [0, lexical_weight]. What has no vector (yet) is not the farthest of all, its
+    words are what is known of it: they stand for its cosine too. Else what was just remembered could not be found
+    before it is embedded.
+    """
+    scaled = minmax(cosines, embedded)
+    stands_in = words / np.float32(lexical_weight) if lexical_weight > 0 else np.zeros_like(words)
+    return np.where(embedded, scaled, stands_in)
+
+
 def walked(base: Scores, ways: Ways, *, weight: float, restart: float) -> Scores:
     """Share of the walk from the best rows, [n], scaled to 0..weight; base: [n], 0 for what must not be begun at."""
     out = np.zeros(len(base), np.float32)

@@ -66,11 +66,10 @@ def find(view: GraphView, query: Query, config: RecallConfig) -> list[Found]:
         lexical *= config.lexical_weight
         hits = view.lexical.aliases(query.text, n)
         alias[hits.rows] = hits.bonus
-    words = (lexical + alias).astype(np.float32, copy=False)
-    words[~findable] = 0
-    dense = _dense(view, query, findable, words, config)
-    base = dense + words
-    base[~findable] = 0
+    lexical[~findable] = 0
+    alias[~findable] = 0
+    dense = _dense(view, query, findable, lexical, alias, config)
+    base = dense + lexical + alias
     walked = np.zeros(n, np.float32)
     if config.walk_weight > 0 and view.m:
         ways = scoring.Ways(view.adjacency, view.weights, view.edges_alive)
@@ -93,15 +92,21 @@ def find(view: GraphView, query: Query, config: RecallConfig) -> list[Found]:
 
 
 def _dense(
-    view: GraphView, query: Query, findable: NDArray[np.bool_], words: NDArray[np.float32], config: RecallConfig
+    view: GraphView,
+    query: Query,
+    findable: NDArray[np.bool_],
+    lexical: NDArray[np.float32],
+    alias: NDArray[np.float32],
+    config: RecallConfig,
 ) -> NDArray[np.float32]:
-    """Cosines scaled to 0..1, [n]; words: [n], what each row has by its words."""
+    """Cosines scaled to 0..1, [n]; lexical, alias: [n], what each row has by its words and names."""
     n = view.n
     if query.vector is None or view.dense.dimension != len(query.vector):
         return np.zeros(n, np.float32)
     # The squares of what a float32 holds overflow it.
     wide = query.vector.astype(np.float64)
     unit = (wide / np.linalg.norm(wide)).astype(np.float32)
+    words = (lexical + alias).astype(np.float32, copy=False)
     said = np.flatnonzero((words > 0) & (view.roles[:n] == MEMORY_ROLE_FACET))
     also = said[scoring.best(words[said], scoring.FACETS_BY_WORDS)] if said.size else said
     cosines = two_stage.score(view.dense, unit, n, opened=config.open_containers, also=also.tolist())
@@ -109,10 +114,7 @@ def _dense(
     values = cosines.values
     if config.expansion_weight > 0 and (view.peers.rows[:n, 0] != NEVER).any():
         values = scoring.expanded(values, view.peers)
-    scaled = scoring.minmax(values, embedded)
-    # A memory without a vector is not the farthest one: nothing is known of it.
-    scaled[~embedded] = 0
-    return scaled
+    return scoring.dense(values, embedded, lexical, config.lexical_weight)
 
 
 def _ranked(

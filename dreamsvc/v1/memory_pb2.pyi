@@ -346,7 +346,7 @@ class Why(_message.Message):
     lexical: _builtins.float
     """Share of BM25 over words, in [0, lexical weight]."""
     dense: _builtins.float
-    """Share of the vectors, in [0, 1]."""
+    """Share of the vectors, in [0, 1]; of a memory that has none yet, of its words in their place."""
     walk: _builtins.float
     """Share of the walk over edges, in [0, walk weight]."""
     alias: _builtins.float

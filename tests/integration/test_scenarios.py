@@ -3,8 +3,7 @@
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -214,11 +213,10 @@ def test_7_neuromodulators_change_what_a_night_learns(tmp_path: Path, library: P
 
 
 def test_8_an_agent_dreams_and_recalls_through_mcp(service: AsProcess, space: str) -> None:
-    embedded = partial(until, lambda: not stats(service.calls, space).to_embed)
-    anyio.run(through_mcp, service.calls.address, space, embedded)
+    anyio.run(through_mcp, service.calls.address, space)
 
 
-async def through_mcp(address: str, space: str, embedded: Callable[[], object]) -> None:
+async def through_mcp(address: str, space: str) -> None:
     program = StdioServerParameters(
         command=sys.executable, args=["-m", "dreamsvc", "mcp", "--server", address, "--space", space]
     )
@@ -246,7 +244,7 @@ async def through_mcp(address: str, space: str, embedded: Callable[[], object]) 
         report = (await asked(agent, "get_dream_status", dream_id=done["dream_id"]))["dream"]["report"]
         assert int(report["nodes_replayed"]) > 0
         await asked(agent, "remember", text="Zaphod lent the green drawer to Marvin.", key="note")
-        await anyio.to_thread.run_sync(embedded)
+        # Before it has a vector.
         hits = (await asked(agent, "recall_memories", query="Zaphod green drawer Marvin", limit=3))["hits"]
         assert "note" in {hit["memory"].get("key") for hit in hits}
 

@@ -524,6 +524,23 @@ def test_left_out_hits_make_room_for_others(room: Any) -> None:
     assert sorted(texts(found)) == ["another apple pie of ours", "the same apple"]
 
 
+def test_words_stand_for_the_vector_that_a_memory_has_not_got_yet(room: Any) -> None:
+    room.remember(
+        Memory(key="a", text="near", vector=[1, 0]),
+        Memory(key="b", text="nearly", vector=[0.9, 0.1]),
+        Memory(key="c", text="far", vector=[-1, 0]),
+        Memory(key="new", text="a green drawer"),
+    )
+    request = RecallRequest(text="green drawer", vector=[1, 0], with_similar=True)
+    weight = room.config.lexical_weight
+    hits = {hit.memory.key: hit for hit in room.recall(request).hits}
+    assert next(iter(hits)) == "new" or hits["new"].score == hits["a"].score + weight
+    assert hits["new"].why.dense == 1
+    assert hits["new"].why.lexical == weight
+    assert hits["a"].why.dense == 1
+    assert hits["a"].why.lexical == 0
+
+
 def test_copies_to_the_letter_are_left_out_without_a_vector_and_silent_memories_are_no_copies(room: Any) -> None:
     room.remember(Memory(text="apple"), Memory(text="apple"), Memory(text="Apple!"), Memory(text="far", vector=[-1, 0]))
     assert sorted(texts(answer(room, text="apple"))) == ["Apple!", "apple"]

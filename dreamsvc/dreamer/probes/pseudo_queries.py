@@ -325,6 +325,4 @@ def _dense(read: _Memory, query: _Query, state: _State, cue: Values, first: Valu
         values = scoring.expanded(values, state.added.peers)
         yield Step("pseudo-queries", 0, 1)
     embedded = cosines.known & read.findable
-    scaled = scoring.minmax(values, embedded)
-    scaled[~embedded] = 0
-    return scaled
+    return scoring.dense(values, embedded, words, read.recall.lexical_weight)
