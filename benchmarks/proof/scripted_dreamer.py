@@ -173,7 +173,7 @@ class _Conversation:
         self._said: asyncio.Queue[RunDreamResponse | object] = asyncio.Queue()
         self._stop = asyncio.Event()
         self._count = 0
-        self._part = 0
+        self._opened = False
         self._playing = asyncio.create_task(self._play())
 
     # ── the caller's side ───────────────────────────────────────────────────────
@@ -206,12 +206,11 @@ class _Conversation:
     # ── the dreamer's side ──────────────────────────────────────────────────────
 
     async def _play(self) -> None:
-        opened = False
         try:
             start = (await self._heard.get()).start
             staged = [(await self._heard.get()).staged for _ in range(start.staged_parts)]
             self._stage.opened(start, self._process)
-            opened = True
+            self._opened = True
             try:
                 await self._dream(start, staged)
             except _Stopped:
@@ -220,9 +219,14 @@ class _Conversation:
         except _Broken:
             pass
         finally:
-            self._process.ended(self)
-            if opened:
-                self._stage.closed(self._process)
+            self._close()
+
+    def _close(self) -> None:
+        """From its last word on it is free for another dream."""
+        self._process.ended(self)
+        if self._opened:
+            self._opened = False
+            self._stage.closed(self._process)
 
     async def _dream(self, start: Start, staged: Sequence[Operations]) -> None:
         await self._work(self._temper.load_s)
@@ -308,6 +312,8 @@ class _Conversation:
             await self._misbehave()
         self._count += 1
         self._stage.point()
+        if "ended" in message:
+            self._close()
         self._said.put_nowait(RunDreamResponse(**message))
         # Others come to their turn; a stop is seen between two messages too.
         await asyncio.sleep(0.0005)

@@ -27,7 +27,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
 @pytest.mark.parametrize(
     ("sabotage", "said"),
     [
-        ("acknowledge_early", ("acknowledged: ",)),
+        # What is written behind the answer may also come while answers are compared with the rows.
+        ("acknowledge_early", ("acknowledged: ", "the rows give")),
         ("forget_requests", ("was answered otherwise the second time",)),
         # What was done in two is seen as half a call, or as a call that was done once more.
         ("remember_in_two", ("happened in part", "acknowledged: ")),
