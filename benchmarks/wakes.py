@@ -22,8 +22,9 @@ SEED = 4
 WAKES_A_NIGHT = 5000
 # Recalls are noted down behind user writes, and part of what the next night reads.
 NOTED_S = 3.0
-# Of its wakes, before NREM, where memories are selected, in the replay; the others in all parts that come later.
-ENTERING_SHARE, SELECTING_SHARE, REPLAY_SHARE = 0.05, 0.05, 0.6
+# Of its wakes, before NREM, where memories are selected, in the replay; the others in all parts that come later, which
+# take seconds to come to.
+ENTERING_SHARE, SELECTING_SHARE, REPLAY_SHARE = 0.05, 0.05, 0.8
 SMALL, LARGE = 300, 100_000
 # Below that it is the small memory that is woken.
 ENOUGH = 200
