@@ -25,7 +25,7 @@ help: ## Show this list
 
 $(STAMP): .venv/bin/python pyproject.toml constraints.txt
 	@echo "setup: installing the locked packages into .venv (once)"
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[embed,draw,mcp,dev]'
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[embed,draw,jwt,mcp,otel,dev]'
 	@$(PYTHON) -m compileall -q dreamsvc kernels clients/python
 	@touch $@
 
@@ -56,7 +56,7 @@ protos: $(STAMP) ## Generate dreamsvc/v1 and dreamsvc/dreamer/v1 from protos/
 	@$(PYTHON) tests/generate.py .
 
 lock: .venv/bin/python ## Write constraints.txt anew from what resolves today
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --upgrade --editable '.[embed,draw,mcp,dev]' grpcio==1.82.3 grpcio-tools==1.82.3 grpcio-status==1.82.3 grpcio-health-checking==1.82.3 grpcio-reflection==1.82.3
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --upgrade --editable '.[embed,draw,jwt,mcp,otel,dev]' grpcio==1.82.3 grpcio-tools==1.82.3 grpcio-status==1.82.3 grpcio-health-checking==1.82.3 grpcio-reflection==1.82.3
 	@$(PYTHON) -m pip freeze --exclude-editable > constraints.txt
 
 bench: $(STAMP) ## make bench NAME=wake [DATA=dir] [COUNT=n] [OUT=file]; without NAME lists them
