@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamsvc.clock import Clock
+from dreamsvc.config import InForce
 from dreamsvc.dream.scheduler import Scheduler
 from dreamsvc.dream.simulating import Graph, Simulating, read_graph
 from dreamsvc.errors import DreamsvcError, invalid
@@ -48,15 +49,16 @@ class App:
         _require_loopback(config.server.host)
         self._clock = clock or Clock()
         self._config = config
+        self.in_force = InForce(config)
         self.store = Store(config.store, self._clock)
         keep_requests_us = int(config.store.request_id_hours * 3_600_000_000)
         self.journal = Journal(self.store.database, self.store.clock, keep_requests_us)
-        self.scheduler = Scheduler(self.store, self.journal, config.dream, config.recall, self._clock)
+        self.scheduler = Scheduler(self.store, self.journal, self.in_force, self._clock)
         self.embedding = TextEmbedding(self.store, config.embedder)
         importing = Importing(self.store, self.journal, self.scheduler, self.embedding)
-        self._memory = MemoryCalls(self.store, self.scheduler, self.embedding, importing, config.recall, self._clock)
-        generating = Generating(self.store, self.embedding, config.recall)
-        self._simulating = Simulating(config, self.store, self.scheduler, self._clock)
+        self._memory = MemoryCalls(self.store, self.scheduler, self.embedding, importing, self.in_force, self._clock)
+        generating = Generating(self.store, self.embedding, self.in_force)
+        self._simulating = Simulating(self.in_force, self.store, self.scheduler, self._clock)
         dreams = DreamCalls(
             self.scheduler,
             self.store,
@@ -98,10 +100,10 @@ class App:
 
     async def _purge(self) -> None:
         """Lets go of what can be restored no longer, slice by slice, at the start and every hour."""
-        restore_us = self._config.store.restore_days * US_PER_DAY
         while True:
             try:
-                held = self._config.dream.hold_spaces
+                restore_us = self.in_force.store.restore_days * US_PER_DAY
+                held = self.in_force.dream.hold_spaces
                 more = (await asyncio.wrap_future(self.store.purge_next(restore_us, held))).total > 0
                 if not more:
                     await asyncio.wrap_future(self.store.keep_time())

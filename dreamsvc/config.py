@@ -11,13 +11,46 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from dreamsvc import contract, json_messages
 from dreamsvc.errors import InvalidFields, Violation
-from dreamsvc.v1.config_pb2 import Config
+from dreamsvc.v1.config_pb2 import Config, DreamConfig, EmbedderConfig, RecallConfig, ServerConfig, StoreConfig
 
 _TYPES: dict[int, tuple[tuple[type, ...], str]] = {
     FieldDescriptor.TYPE_BOOL: ((bool,), "true or false"),
     FieldDescriptor.TYPE_DOUBLE: ((int, float), "a number"),
     FieldDescriptor.TYPE_STRING: ((str,), 'text in "quotes"'),
 }
+
+
+class InForce:
+    """The configuration that holds now. It is exchanged whole, so whoever decides something asks here each time.
+
+    What it gives is never changed; a piece of work that must see one state throughout keeps what it got.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.whole = config
+
+    def exchange(self, config: Config) -> None:
+        self.whole = config
+
+    @property
+    def dream(self) -> DreamConfig:
+        return self.whole.dream
+
+    @property
+    def recall(self) -> RecallConfig:
+        return self.whole.recall
+
+    @property
+    def embedder(self) -> EmbedderConfig:
+        return self.whole.embedder
+
+    @property
+    def server(self) -> ServerConfig:
+        return self.whole.server
+
+    @property
+    def store(self) -> StoreConfig:
+        return self.whole.store
 
 
 def defaults() -> Config:

@@ -111,7 +111,7 @@ class NightTarget:
 async def _batch(opened: Opened, draws: Draws, watch: Watch, cases: int) -> None:
     source = _Source()
     settings = config.parse(TABLES)
-    scheduler = Scheduler(opened.store, opened.journal, settings.dream, settings.recall, opened.clock, source)
+    scheduler = Scheduler(opened.store, opened.journal, config.InForce(settings), opened.clock, source)
     try:
         while watch.cases < cases:
             phase = draws.choice(PHASES)

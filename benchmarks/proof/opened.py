@@ -13,7 +13,7 @@ import apsw
 from benchmarks.proof.jumping_clock import SECOND
 from dreamsvc import contract
 from dreamsvc.clock import Clock
-from dreamsvc.config import defaults
+from dreamsvc.config import InForce, defaults
 from dreamsvc.dream.records import Records
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.store import Store
@@ -37,7 +37,7 @@ class Opened:
         self.journal = Journal(self.store.database, self.clock, 86_400 * SECOND)
         settings = defaults()
         self.config = settings.dream
-        self.records = Records(self.store, self.journal, settings.dream, settings.recall, self.clock)
+        self.records = Records(self.store, self.journal, InForce(settings), self.clock)
         self._loop = asyncio.new_event_loop()
         # No more is done at once than one thing.
         self._threads = ThreadPoolExecutor(1)

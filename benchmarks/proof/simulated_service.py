@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.proof.scripted_dreamer import ScriptedDreamers, Stage
 from benchmarks.proof.virtual_time import Moments, VirtualClock, VirtualDatabase, VirtualLoop
 from dreamsvc.app import PURGE_EVERY_S, PURGE_PAUSE_S, US_PER_DAY
+from dreamsvc.config import InForce
 from dreamsvc.dream.scheduler import Scheduler
 from dreamsvc.dream.simulating import Simulating
 from dreamsvc.errors import DreamsvcError
@@ -36,13 +37,14 @@ class Service:
         self.store = Store(config.store, clock)
         self.database.work_on(asyncio.get_running_loop())
         self.journal = Journal(self.store.database, self.store.clock, int(config.store.request_id_hours * HOUR_US))
+        in_force = InForce(config)
         self.dreamers = ScriptedDreamers(stage)
-        self.scheduler = Scheduler(self.store, self.journal, config.dream, config.recall, clock, self.dreamers)
+        self.scheduler = Scheduler(self.store, self.journal, in_force, clock, self.dreamers)
         embedding = TextEmbedding(self.store, config.embedder)
         importing = Importing(self.store, self.journal, self.scheduler, embedding)
-        self.memory = MemoryCalls(self.store, self.scheduler, embedding, importing, config.recall, clock)
-        generating = Generating(self.store, embedding, config.recall)
-        simulating = Simulating(config, self.store, self.scheduler, clock)
+        self.memory = MemoryCalls(self.store, self.scheduler, embedding, importing, in_force, clock)
+        generating = Generating(self.store, embedding, in_force)
+        simulating = Simulating(in_force, self.store, self.scheduler, clock)
         self.dreams = DreamCalls(
             *(self.scheduler, self.store, self.journal, embedding, generating, simulating),
             config.server.heartbeat_seconds,

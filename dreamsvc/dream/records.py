@@ -8,6 +8,7 @@ from google.protobuf.message import DecodeError
 
 from dreamsvc import entropy, snapshot_files
 from dreamsvc.clock import Clock, to_timestamp
+from dreamsvc.config import InForce
 from dreamsvc.dream import outcome
 from dreamsvc.dream.account import Account
 from dreamsvc.dream.night import Plan
@@ -17,7 +18,7 @@ from dreamsvc.memory.dreams import DreamRow
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.store import Store
 from dreamsvc.v1 import dream_pb2
-from dreamsvc.v1.config_pb2 import DreamConfig, RecallConfig
+from dreamsvc.v1.config_pb2 import DreamConfig
 from dreamsvc.v1.dream_pb2 import Dream
 from dreamsvc.v1.dream_service_pb2 import RevertResponse, TriggerRequest, TriggerResponse
 
@@ -34,11 +35,10 @@ class Begin(NamedTuple):
 class Records:
     """The durable side of a dream's life, before, between and after its nights."""
 
-    def __init__(self, store: Store, journal: Journal, config: DreamConfig, recall: RecallConfig, clock: Clock) -> None:
+    def __init__(self, store: Store, journal: Journal, config: InForce, clock: Clock) -> None:
         self._store = store
         self._journal = journal
         self._config = config
-        self._recall = recall
         self._clock = clock
 
     async def recover(self) -> None:
@@ -122,7 +122,7 @@ class Records:
 
     async def finish(self, row: DreamRow) -> None:
         """Folds a sealed dream that was interrupted after its seal."""
-        recovery = Recovery(row.dream, self._config.fault)
+        recovery = Recovery(row.dream, self._config.dream.fault)
         await outcome.fold(self._store, self._journal, row.change, row.dream, recovery)
         await outcome.assess(self._journal, row.dream, row.config)
         row.dream.state = Dream.STATE_SUCCEEDED
@@ -162,8 +162,8 @@ class Records:
             dream = old.row.dream
             # What it does is part of the dream; what it may take is what is allowed now.
             config = old.row.config
-            config.resources.CopyFrom(self._config.resources)
-            config.fault.CopyFrom(self._config.fault)
+            config.resources.CopyFrom(self._config.dream.resources)
+            config.fault.CopyFrom(self._config.dream.fault)
             unfit = old.unfit
             other_phase = request.phase not in (dream_pb2.DREAM_PHASE_UNSPECIFIED, dream.phase)
             if request.fresh or other_phase or (request.HasField("seed") and request.seed != dream.seed):
@@ -171,7 +171,9 @@ class Records:
             elif old.checkpoint or old.staged:
                 unfit = unfit or await asyncio.to_thread(self._why_snapshot_unfit, dream.id)
             if not unfit:
-                plan = Plan(dream, config, old.row.now_us, old.row.change, old.checkpoint, old.staged, self._recall)
+                plan = Plan(
+                    dream, config, old.row.now_us, old.row.change, old.checkpoint, old.staged, self._config.recall
+                )
                 return await self._resume(request, plan)
             await self.give_up(old.row, unfit)
         now_us = self._clock.now_us()
@@ -180,7 +182,7 @@ class Records:
         response, begun = await asyncio.wrap_future(self._journal.begin_dream(request, dream, config, now_us))
         if begun is None:
             return Begin(response, None)
-        return Begin(response, Plan(dream, config, now_us, begun.change, None, [], self._recall))
+        return Begin(response, Plan(dream, config, now_us, begun.change, None, [], self._config.recall))
 
     async def give_up(self, row: DreamRow, why: str) -> None:
         """Drops an interrupted dream; nothing of it is applied."""
@@ -216,21 +218,21 @@ class Records:
         """A dream without a row."""
         now_us = self._clock.now_us()
         dream = self._new_dream(request, dream_pb2.TRIGGERED_BY_REQUEST, now_us)
-        plan = Plan(dream, self._config_of(request), now_us, None, None, [], self._recall)
+        plan = Plan(dream, self._config_of(request), now_us, None, None, [], self._config.recall)
         return Begin(TriggerResponse(dream=dream), plan)
 
     def _config_of(self, request: TriggerRequest) -> DreamConfig:
         """The configuration, with what the request says otherwise."""
         if not request.HasField("synthetic_query_count"):
-            return self._config
+            return self._config.dream
         config = DreamConfig()
-        config.CopyFrom(self._config)
+        config.CopyFrom(self._config.dream)
         config.rem.synthetic_query_count = request.synthetic_query_count
         return config
 
     def _new_dream(self, request: TriggerRequest, triggered_by: dream_pb2.TriggeredBy.ValueType, now_us: int) -> Dream:
         phase = request.phase or dream_pb2.DREAM_PHASE_FULL_CYCLE
-        budget_s = phase_seconds(phase, self._config)
+        budget_s = phase_seconds(phase, self._config.dream)
         if request.HasField("budget"):
             budget_s = request.budget.seconds + request.budget.nanos / 1e9
         return Dream(
@@ -243,7 +245,7 @@ class Records:
             budget_seconds=budget_s,
             abort_on_query=request.abort_on_query,
             dry_run=request.dry_run,
-            propose=request.propose if request.HasField("propose") else self._config.propose,
+            propose=request.propose if request.HasField("propose") else self._config.dream.propose,
             start_time=to_timestamp(now_us),
         )
 

@@ -13,6 +13,7 @@ from google.protobuf import duration_pb2
 
 from dreamsvc import __version__, snapshot_files
 from dreamsvc.clock import Clock, from_timestamp, to_timestamp
+from dreamsvc.config import InForce
 from dreamsvc.dream import estimates, neuromodulation, trigger
 from dreamsvc.dream.conversation import Source
 from dreamsvc.dream.dreamers import Dreamers
@@ -35,7 +36,6 @@ from dreamsvc.errors import (
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.store import Store
 from dreamsvc.v1 import dream_pb2
-from dreamsvc.v1.config_pb2 import DreamConfig, RecallConfig
 from dreamsvc.v1.dream_pb2 import Dream, Neuromodulators
 from dreamsvc.v1.dream_service_pb2 import (
     AbortRequest,
@@ -71,8 +71,7 @@ class Scheduler:
         self,
         store: Store,
         journal: Journal,
-        config: DreamConfig,
-        recall: RecallConfig,
+        config: InForce,
         clock: Clock,
         dreamers: Source | None = None,
     ) -> None:
@@ -81,7 +80,7 @@ class Scheduler:
         self._journal = journal
         self._config = config
         self._clock = clock
-        self._records = Records(store, journal, config, recall, clock)
+        self._records = Records(store, journal, config, clock)
         self._dreamers = dreamers or Dreamers()
         self._events: dict[str, Events] = {}
         # From which the events of this run are numbered.
@@ -317,7 +316,7 @@ class Scheduler:
             self._history.pop(space, None)
 
     def on_hold(self, space: str) -> bool:
-        return space in self._config.hold_spaces
+        return space in self._config.dream.hold_spaces
 
     async def estimate(self, space: str) -> EstimateDreamResponse:
         """What a dream would touch and take; raises NotFound."""
@@ -325,7 +324,7 @@ class Scheduler:
         last, _ = self._history.get(space) or await self._look_up(space)
         # One phase takes less than the full cycle that is asked about.
         whole = last if last is not None and last.phase == dream_pb2.DREAM_PHASE_FULL_CYCLE else None
-        return estimates.estimate(graph.n, graph.m, graph.dense.dimension, whole, self._config)
+        return estimates.estimate(graph.n, graph.m, graph.dense.dimension, whole, self._config.dream)
 
     async def _settled(self, space: str) -> None:
         """Waits while the outcome of a dream that was woken is being written down."""
@@ -359,7 +358,7 @@ class Scheduler:
         last, suspended = self._history.get(space) or await self._look_up(space)
         # Nothing waits from here on: all that is said is of one moment.
         situation = self._situation(space)
-        decision = trigger.decide(situation, self._config)
+        decision = trigger.decide(situation, self._config.dream)
         night = self._nights.get(space)
         active = None
         if night is not None:
@@ -371,7 +370,7 @@ class Scheduler:
                     suspended = night.dream
                 case _:
                     last, suspended = night.dream, None
-        cooldown = trigger.rested_at(situation, self._config) - situation.now_s
+        cooldown = trigger.rested_at(situation, self._config.dream) - situation.now_s
         answer = GetStatusResponse(
             version=__version__,
             space=space,
@@ -397,7 +396,7 @@ class Scheduler:
 
     def _neuromodulators(self, night: Night | None) -> Neuromodulators:
         if night is None:
-            return neuromodulation.settled(AWAKE, self._config.neuromodulation)
+            return neuromodulation.settled(AWAKE, self._config.dream.neuromodulation)
         return night.neuromodulators()
 
     async def _look_up(self, space: str) -> tuple[Dream | None, Dream | None]:
@@ -422,9 +421,9 @@ class Scheduler:
         """Why a Trigger would be refused now."""
         if self._closing:
             return ShuttingDown("the service is shutting down")
-        if not self._config.enabled:
+        if not self._config.dream.enabled:
             return Disabled("dreaming is switched off (dream.enabled)")
-        if space in self._config.hold_spaces:
+        if space in self._config.dream.hold_spaces:
             return OnHold(f'space "{space}" is on hold (dream.hold_spaces)')
         if space in self._proposed:
             waiting = self._proposed[space]
@@ -435,16 +434,16 @@ class Scheduler:
             return DreamInProgress(
                 f'{which} in space "{space}"', metadata={"dream_id": night.dream.id} if night else None
             )
-        if len(self._nights) >= self._config.max_parallel:
+        if len(self._nights) >= self._config.dream.max_parallel:
             others = ", ".join(self._nights)
             return DreamInProgress(
-                f"{len(self._nights)} dreams run (in {others}), and dream.max_parallel is {self._config.max_parallel}",
+                f"{len(self._nights)} dreams run (in {others}), and dream.max_parallel is {self._config.dream.max_parallel}",
                 metadata={"spaces": others},
                 retry_after_s=1,
             )
-        if manual and self._config.trigger.cooldown_for_manual:
+        if manual and self._config.dream.trigger.cooldown_for_manual:
             situation = self._situation(space)
-            left = trigger.cooldown_ends(situation, self._config) - situation.now_s
+            left = trigger.cooldown_ends(situation, self._config.dream) - situation.now_s
             if left > 0:
                 return DreamCooldown(f"the cooldown lasts {left:.0f} s more", retry_after_s=left)
         return None
@@ -460,7 +459,7 @@ class Scheduler:
             last_end_s=last_end,
             dreaming=space in self._nights,
             others=len(self._nights.keys() - {space}),
-            held=space in self._config.hold_spaces,
+            held=space in self._config.dream.hold_spaces,
             proposed=self._proposed.get(space, ""),
             failed=space in self._failed,
             news=space not in self._seen or (activity.called and activity.last_call_s > self._looked_s[space]),
@@ -474,7 +473,7 @@ class Scheduler:
         while True:
             await asyncio.sleep(TICK_S)
             for space in self._store.space_names():
-                if not trigger.decide(self._situation(space), self._config).start:
+                if not trigger.decide(self._situation(space), self._config.dream).start:
                     continue
                 request = TriggerRequest(space=space, abort_on_query=True)
                 try:

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from dreamsvc import entropy
 from dreamsvc.clock import Clock
+from dreamsvc.config import InForce
 from dreamsvc.dream.scheduler import Scheduler
 from dreamsvc.errors import (
     Disabled,
@@ -71,7 +72,7 @@ class _World(NamedTuple):
 class Simulating:
     """Answers Simulate; owns what runs for it."""
 
-    def __init__(self, config: Config, store: Store, scheduler: Scheduler, clock: Clock) -> None:
+    def __init__(self, config: InForce, store: Store, scheduler: Scheduler, clock: Clock) -> None:
         """store, scheduler: of the service, which are only asked what dreams there."""
         self._config = config
         self._store = store
@@ -199,7 +200,7 @@ class Simulating:
         try:
             store = await asyncio.shield(opening)
             journal = Journal(store.database, self._clock, 0)
-            scheduler = Scheduler(store, journal, _undisturbed(self._config.dream), self._config.recall, self._clock)
+            scheduler = Scheduler(store, journal, _undisturbed(self._config), self._clock)
             try:
                 yield _World(store, journal, scheduler)
             finally:
@@ -235,15 +236,15 @@ def read_graph(chunks: Iterable[bytes], file_format: ImportFormat.ValueType) -> 
     return graph._replace(edges=[edge for edge in graph.edges if not {edge.source, edge.target} & containers])
 
 
-def _undisturbed(config: DreamConfig) -> DreamConfig:
+def _undisturbed(config: InForce) -> InForce:
     """As the service dreams, less what may keep a dream from being begun and applied."""
     alone = DreamConfig()
-    alone.CopyFrom(config)
+    alone.CopyFrom(config.dream)
     alone.max_parallel = 1
     alone.propose = False
     alone.trigger.cooldown_for_manual = False
     del alone.hold_spaces[:]
-    return alone
+    return InForce(Config(dream=alone, recall=config.recall))
 
 
 def _add_edits(journal: Journal, dream: Dream, answer: SimulateResponse) -> None:

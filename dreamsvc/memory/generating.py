@@ -16,13 +16,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from dreamsvc import clock, contract, entropy
+from dreamsvc.config import InForce
 from dreamsvc.errors import NotFound, invalid
 from dreamsvc.memory import recall, rows, sentences, wandering
 from dreamsvc.memory.embedding import TextEmbedding
 from dreamsvc.memory.graph import GraphView, words_of
 from dreamsvc.memory.store import Store
 from dreamsvc.memory.wandering import LEAST, Step, Walked, Way, Wish
-from dreamsvc.v1.config_pb2 import RecallConfig
 from dreamsvc.v1.dream_service_pb2 import (
     GenerateConstraints,
     GenerateMetadata,
@@ -41,7 +41,7 @@ TRIES = 8
 class Generating:
     """Answers Generate; every call runs in the thread that makes it."""
 
-    def __init__(self, store: Store, embedding: TextEmbedding, config: RecallConfig) -> None:
+    def __init__(self, store: Store, embedding: TextEmbedding, config: InForce) -> None:
         self._store = store
         self._embedding = embedding
         self._config = config
@@ -92,7 +92,7 @@ class Generating:
     def _walk(self, request: GenerateRequest, view: GraphView, wish: Wish) -> tuple[Walked, dict[int, Memory]]:
         """A walk, and the memories on it, all of which have words."""
         query = recall.Query(request.prompt, wish.vector, wandering.FOUND, [], None, None)
-        found = recall.find(view, query, self._config)
+        found = recall.find(view, query, self._config.recall)
 
         def text_of(node: int) -> str:
             memory = self._memories(request.space, [node]).get(node, Memory())

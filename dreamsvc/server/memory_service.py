@@ -13,6 +13,7 @@ import numpy as np
 from dreamsvc import clock as clocks
 from dreamsvc import entropy
 from dreamsvc.clock import Clock, from_timestamp
+from dreamsvc.config import InForce
 from dreamsvc.dream.scheduler import Scheduler
 from dreamsvc.errors import DreamsvcError, EmbedderMissing, invalid
 from dreamsvc.memory import coactivation, reading, recall, spaces
@@ -21,7 +22,6 @@ from dreamsvc.memory.graph import GraphView
 from dreamsvc.memory.store import Store
 from dreamsvc.server.importing import Importing
 from dreamsvc.server.recalls import Recalls
-from dreamsvc.v1.config_pb2 import RecallConfig
 from dreamsvc.v1.memory_pb2 import Hit, Why
 from dreamsvc.v1.memory_service_pb2 import (
     ExportRequest,
@@ -65,7 +65,7 @@ class MemoryCalls:
         scheduler: Scheduler,
         embedding: TextEmbedding,
         importing: Importing,
-        config: RecallConfig,
+        config: InForce,
         clock: Clock | None = None,
     ) -> None:
         self._store = store
@@ -179,6 +179,7 @@ class MemoryCalls:
 
     def _find(self, request: RecallRequest, view: GraphView) -> tuple[RecallResponse, list[int]]:
         space = self._store.space(request.space)
+        config = self._config.recall
         vector, notice = None, ""
         if request.vector:
             vector = np.asarray(request.vector, np.float32)
@@ -194,7 +195,7 @@ class MemoryCalls:
         wish = reading.Wish(
             limit=request.limit,
             token_budget=request.token_budget,
-            similar=None if request.with_similar else self._config.similar,
+            similar=None if request.with_similar else config.similar,
         )
         found = recall.find(
             view,
@@ -206,7 +207,7 @@ class MemoryCalls:
                 after_us=from_timestamp(request.after) if request.HasField("after") else None,
                 before_us=from_timestamp(request.before) if request.HasField("before") else None,
             ),
-            self._config,
+            config,
         )
         memories_of = partial(self._store.memories_by_row, request.space, with_vectors=request.with_vectors)
         read = reading.read(view, found, memories_of, wish)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dreamsvc import contract, entropy
 from dreamsvc.clock import Clock
-from dreamsvc.config import defaults
+from dreamsvc.config import InForce, defaults
 from dreamsvc.dream import simulating
 from dreamsvc.dream.simulating import Simulating, read_graph
 from dreamsvc.errors import (
@@ -69,8 +69,8 @@ class Dreaming:
     state = Dream.STATE_SUCCEEDED
     pause_s = 0.0
 
-    def __init__(self, store: Store, journal: Journal, config: Any, recall: Any, clock: Clock) -> None:
-        self.store, self.journal, self.config = store, journal, config
+    def __init__(self, store: Store, journal: Journal, config: InForce, clock: Clock) -> None:
+        self.store, self.journal, self.config = store, journal, config.dream
         self.requests: list[TriggerRequest] = []
         self.stats: list[GetStatsResponse] = []
         self.closed = False
@@ -131,7 +131,7 @@ def config(embedder: str = "none") -> Config:
 
 def service(spaces: Spaces | None = None, settings: Config | None = None) -> Simulating:
     spaces = spaces or Spaces()
-    return Simulating(settings or config(), spaces, spaces, Clock())  # pyright: ignore
+    return Simulating(InForce(settings or config()), spaces, spaces, Clock())  # pyright: ignore
 
 
 def a_request(**fields: Any) -> SimulateRequest:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dreamsvc import checkpoints, snapshot_files
-from dreamsvc.config import defaults
+from dreamsvc.config import InForce, defaults
 from dreamsvc.dream.records import Records
 from dreamsvc.dreamer.v1.dreamer_service_pb2 import Checkpoint
 from dreamsvc.memory.doctor import examine
@@ -38,8 +38,7 @@ def keep(room: Any, made: Any, **fields: Any) -> None:
 
 
 def records(room: Any) -> Records:
-    settings = defaults()
-    return Records(room.store, room.journal, settings.dream, settings.recall, room.clock)
+    return Records(room.store, room.journal, InForce(defaults()), room.clock)
 
 
 def trigger(room: Any) -> Any:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dreamsvc import contract
-from dreamsvc.config import defaults
+from dreamsvc.config import InForce, defaults
 from dreamsvc.errors import InvalidFields, NotFound
 from dreamsvc.memory import associations, sentences, wandering
 from dreamsvc.memory.generating import Generating
@@ -60,7 +60,7 @@ def generate(
     )
     contract.fill(request)
     contract.check(request)
-    return Generating(room.store, embedding or Embedding(), defaults().recall).generate(request)  # pyright: ignore
+    return Generating(room.store, embedding or Embedding(), InForce(defaults())).generate(request)  # pyright: ignore
 
 
 def keys(room: Any, answer: GenerateResponse) -> list[str]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dreamsvc import scoring
-from dreamsvc.config import defaults
+from dreamsvc.config import InForce, defaults
 from dreamsvc.dreamer.v1.operations_pb2 import Expansion
 from dreamsvc.errors import InvalidFields
 from dreamsvc.facet_codes import decode_centroid, encode_centroid, encode_facets
@@ -231,7 +231,7 @@ def test_a_query_that_points_nowhere_is_refused(zoo: Any, request_: RecallReques
     request_.space = "default"
     config = defaults()
     embedding = TextEmbedding(zoo.store, config.embedder)
-    calls = MemoryCalls(zoo.store, NoDreams(), embedding, zoo.importing(), config.recall)  # pyright: ignore
+    calls = MemoryCalls(zoo.store, NoDreams(), embedding, zoo.importing(), InForce(config))  # pyright: ignore
     with pytest.raises(InvalidFields) as caught:
         asyncio.run(calls.recall(request_))
     assert [violation.path for violation in caught.value.violations] == [path]
@@ -243,7 +243,7 @@ def test_a_query_that_points_nowhere_is_refused(zoo: Any, request_: RecallReques
 def answer(room: Any, **request: Any) -> RecallResponse:
     config = defaults()
     embedding = TextEmbedding(room.store, config.embedder)
-    calls = MemoryCalls(room.store, NoDreams(), embedding, room.importing(), config.recall)  # pyright: ignore
+    calls = MemoryCalls(room.store, NoDreams(), embedding, room.importing(), InForce(config))  # pyright: ignore
     return asyncio.run(calls.recall(RecallRequest(**{"space": "default", "limit": 10, **request})))
 
 
@@ -594,7 +594,7 @@ def test_a_budget_is_kept_even_if_no_hit_fits_and_the_answer_says_so(tea: Any) -
 def test_only_returned_memories_count_as_recalled(tea: Any) -> None:
     config = defaults()
     embedding = TextEmbedding(tea.store, config.embedder)
-    calls = MemoryCalls(tea.store, NoDreams(), embedding, tea.importing(), config.recall)  # pyright: ignore
+    calls = MemoryCalls(tea.store, NoDreams(), embedding, tea.importing(), InForce(config))  # pyright: ignore
 
     async def run() -> list[str]:
         found = await calls.recall(RecallRequest(space="default", vector=[1, 0, 0], limit=2))
