@@ -435,9 +435,9 @@ class Scheduler:
                 f'{which} in space "{space}"', metadata={"dream_id": night.dream.id} if night else None
             )
         if len(self._nights) >= self._config.dream.max_parallel:
-            others = ", ".join(self._nights)
+            others, most = ", ".join(self._nights), self._config.dream.max_parallel
             return DreamInProgress(
-                f"{len(self._nights)} dreams run (in {others}), and dream.max_parallel is {self._config.dream.max_parallel}",
+                f"{len(self._nights)} dreams run (in {others}), and dream.max_parallel is {most}",
                 metadata={"spaces": others},
                 retry_after_s=1,
             )
