@@ -1,9 +1,10 @@
 """The configuration: a TOML file into `Config`, every mistake named by its path (REQ-DREAM-031)."""
 
 import difflib
+import logging
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +13,10 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from dreamsvc import contract, json_messages
 from dreamsvc.errors import InvalidFields, Violation
 from dreamsvc.v1.config_pb2 import Config, DreamConfig, EmbedderConfig, RecallConfig, ServerConfig, StoreConfig
+
+logger = logging.getLogger(__name__)
+# Told of an exchange: what held before, and what holds now.
+type Heard = Callable[[Config, Config], None]
 
 _TYPES: dict[int, tuple[tuple[type, ...], str]] = {
     FieldDescriptor.TYPE_BOOL: ((bool,), "true or false"),
@@ -28,9 +33,22 @@ class InForce:
 
     def __init__(self, config: Config) -> None:
         self.whole = config
+        self._heard: list[Heard] = []
 
     def exchange(self, config: Config) -> None:
-        self.whole = config
+        """From now on this one holds; whoever asked to be told of it hears it at once, in this thread."""
+        before, self.whole = self.whole, config
+        for heard in list(self._heard):
+            try:
+                heard(before, config)
+            except Exception:
+                # It holds already, and the others have to hear of it too.
+                logger.exception("a change of the configuration was not taken up everywhere")
+
+    def on_exchange(self, heard: Heard) -> Callable[[], None]:
+        """Has a function called after each exchange, for what cannot ask each time; the result ends that."""
+        self._heard.append(heard)
+        return lambda: self._heard.remove(heard)
 
     @property
     def dream(self) -> DreamConfig:

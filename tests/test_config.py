@@ -182,3 +182,30 @@ def test_the_bits_of_a_facet_are_those_that_there_are() -> None:
 def test_a_list_takes_texts_and_nothing_else() -> None:
     assert mistakes('[dream]\nhold_spaces = "legal"')["dream.hold_spaces"] == "is 'legal'; must be a list"
     assert "must be" in mistakes("[dream]\nhold_spaces = [1]")["dream.hold_spaces"]
+
+
+def test_whoever_asked_for_it_hears_of_an_exchange_until_it_wants_that_no_more() -> None:
+    before, after = config.defaults(), config.parse({"dream": {"enabled": False}})
+    in_force = config.InForce(before)
+    heard: list[tuple[Config, Config, bool]] = []
+    stop = in_force.on_exchange(lambda old, new: heard.append((old, new, in_force.dream.enabled)))
+    in_force.exchange(after)
+    stop()
+    in_force.exchange(before)
+    assert heard == [(before, after, False)]
+
+
+def test_who_fails_over_an_exchange_keeps_nobody_else_from_hearing_of_it(caplog: pytest.LogCaptureFixture) -> None:
+    in_force = config.InForce(config.defaults())
+    heard: list[Config] = []
+
+    def fail(before: Config, now: Config) -> None:
+        raise ValueError(before, now)
+
+    in_force.on_exchange(fail)
+    in_force.on_exchange(lambda _, new: heard.append(new))
+    after = config.defaults()
+    in_force.exchange(after)
+    assert heard == [after]
+    assert in_force.whole is after
+    assert "was not taken up everywhere" in caplog.text
