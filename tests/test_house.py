@@ -24,6 +24,7 @@ SMALL = {
     "walk",
     "scoring",
     "tokens",
+    "calling",
 }
 BELOW_MEMORY = SMALL | {"v1", "evidence", "lexical"}
 # What each room may import of ours besides itself.
@@ -43,6 +44,7 @@ MAY: dict[str, set[str]] = {
     "walk": set(),
     "scoring": {"walk"},
     "tokens": set(),
+    "calling": set(),
     "errors": {"v1"},
     "evidence": set(),
     "lexical": set(),

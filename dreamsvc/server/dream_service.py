@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 
+from dreamsvc import calling
 from dreamsvc.dream.scheduler import Scheduler
 from dreamsvc.dream.simulating import Simulating
 from dreamsvc.dream.state import AWAKE
@@ -136,7 +137,9 @@ class DreamCalls:
 
     async def generate(self, request: GenerateRequest) -> GenerateResponse:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._generates, self._generating.generate, request)
+        answer = await loop.run_in_executor(self._generates, self._generating.generate, request)
+        answer.trace_id = calling.current().trace_id or answer.trace_id
+        return answer
 
     async def simulate(self, request: SimulateRequest) -> SimulateResponse:
         return await self._simulating.simulate(request)

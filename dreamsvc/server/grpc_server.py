@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
 import grpc
@@ -15,7 +15,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
-from dreamsvc import entropy
+from dreamsvc import calling, entropy
+from dreamsvc.calling import Call
 from dreamsvc.errors import InvalidFields, invalid
 from dreamsvc.server import reflection_v1
 from dreamsvc.server.admission import admit, status_of
@@ -25,6 +26,7 @@ from dreamsvc.v1.config_pb2 import ServerConfig
 DREAM_SERVICE = dream_service_pb2.DESCRIPTOR.services_by_name["DreamService"]
 MEMORY_SERVICE = memory_service_pb2.DESCRIPTOR.services_by_name["MemoryService"]
 TRACE_ID = "trace-id"
+TRACEPARENT = "traceparent"
 # Of its own: reads go on while the store takes no changes, and nobody who only asks has to look elsewhere.
 STORE_HEALTH = "dreamsvc.store"
 
@@ -180,10 +182,18 @@ def _client_stream(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _begin(context: grpc.aio.ServicerContext[Any, Any]) -> str:
-    trace_id = entropy.trace_id()
+    parent = next(
+        (calling.read_traceparent(str(value)) for key, value in _metadata(context) if key == TRACEPARENT), None
+    )
+    trace_id = entropy.trace_id() if parent is None else parent.trace_id
+    calling.begin(Call(trace_id, parent=parent))
     # Trailing: initial metadata is lost where a call is refused early.
     context.set_trailing_metadata(((TRACE_ID, trace_id),))
     return trace_id
+
+
+def _metadata(context: grpc.aio.ServicerContext[Any, Any]) -> Iterable[tuple[str, str | bytes]]:
+    return context.invocation_metadata() or ()
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], status: status_pb2.Status) -> None:

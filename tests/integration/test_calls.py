@@ -375,3 +375,21 @@ def test_reflection_describes_our_options(calls: Calls) -> None:
         for body in answer.file_descriptor_response.file_descriptor_proto
     ]
     assert "dreamsvc/v1/dream_service.proto" in {file.name for file in files}
+
+
+def test_a_caller_may_name_the_trace_that_a_call_belongs_to(calls: Calls, space: str) -> None:
+    trace, span = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    sent = [("traceparent", f"00-{trace}-{span}-01")]
+    _, call = calls.dreams.GetStatus.with_call(dreams.GetStatusRequest(space=space), metadata=sent)
+    assert dict(call.trailing_metadata())["trace-id"] == trace
+    stream = calls.memories.Export(memories.ExportRequest(space=space), metadata=sent)
+    assert list(stream)
+    assert dict(stream.trailing_metadata())["trace-id"] == trace
+    with pytest.raises(grpc.RpcError) as caught:
+        calls.dreams.GetStatus(dreams.GetStatusRequest(space="nobody"), metadata=sent)
+    refusal: Any = caught.value
+    assert dict(refusal.trailing_metadata())["trace-id"] == trace
+    _, call = calls.dreams.GetStatus.with_call(
+        dreams.GetStatusRequest(space=space), metadata=[("traceparent", f"00-{trace}-{'0' * 16}-01")]
+    )
+    assert dict(call.trailing_metadata())["trace-id"] != trace
