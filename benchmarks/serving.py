@@ -80,7 +80,10 @@ class Server:
         """Its resident memory in MB (10^6 bytes), without its children; or that of one of them, NaN where it ended."""
         try:
             return self._told("VmRSS", pid or self._process.pid) * 1024 / 1e6
-        except FileNotFoundError:
+        except (FileNotFoundError, ServerFailed):
+            # One that has ended and is not buried yet has no memory to tell of.
+            if pid is None:
+                raise
             return float("nan")
 
     def threads(self) -> int:

@@ -327,9 +327,11 @@ class Scheduler:
         return estimates.estimate(graph.n, graph.m, graph.dense.dimension, whole, self._config.dream)
 
     async def _settled(self, space: str) -> None:
-        """Waits while the outcome of a dream that was woken is being written down."""
+        """Waits while the outcome of a dream that was woken, or has failed, is being written down."""
         night = self._nights.get(space)
-        if night is not None and night.awake.is_set() and night.dream.state != Dream.STATE_FOLDING:
+        if night is None or night.dream.state == Dream.STATE_FOLDING:
+            return
+        if night.awake.is_set() or night.dream.state != Dream.STATE_RUNNING:
             await night.over.wait()
 
     async def dream(self, space: str, dream_id: str) -> Dream:
