@@ -46,6 +46,7 @@ ENTRIES = {
     "config": Entry("config", "check, show or list the configuration"),
     "mcp": Entry("mcp", "tools for agents over the Model Context Protocol"),
     "doctor": Entry("doctor", "check a store, also while it is served, and say how to mend it"),
+    "salvage": Entry("salvage", "make a sound store of what a damaged one still holds"),
     "dreamer": Entry("serve", "the process that dreams (serve starts it)"),
 }
 

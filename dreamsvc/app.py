@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from dreamsvc.config import InForce
 from dreamsvc.dream.scheduler import Scheduler
 from dreamsvc.dream.simulating import Graph, Simulating, read_graph
 from dreamsvc.errors import DreamsvcError, invalid
-from dreamsvc.memory import backup, manifest, shelf
+from dreamsvc.memory import backup, export, manifest, shelf
+from dreamsvc.memory import salvage as salvaging
 from dreamsvc.memory.backup import Restored
 from dreamsvc.memory.doctor import Finding, examine
 from dreamsvc.memory.embedding import TextEmbedding
@@ -25,6 +26,7 @@ from dreamsvc.memory.generating import Generating
 from dreamsvc.memory.giving_way import Progress
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.manifest import Manifest
+from dreamsvc.memory.salvage import Salvaged
 from dreamsvc.memory.shelf import Listed
 from dreamsvc.memory.store import Store
 from dreamsvc.server.dream_service import DreamCalls
@@ -32,13 +34,14 @@ from dreamsvc.server.grpc_server import DREAM_SERVICE, MEMORY_SERVICE, GrpcDoor
 from dreamsvc.server.importing import Importing
 from dreamsvc.server.memory_service import MemoryCalls
 from dreamsvc.v1.config_pb2 import Config
+from dreamsvc.v1.memory_service_pb2 import ExportSummary
 
 logger = logging.getLogger(__name__)
 US_PER_DAY = 86_400_000_000
 PURGE_EVERY_S = 3600.0
 PURGE_PAUSE_S = 0.05
 LOOK_AT_STORE_S = 0.5
-__all__ = ["App", "Finding", "Graph", "Listed", "Manifest", "Restored", "doctor", "read_graph", "serve"]
+__all__ = ["App", "Finding", "Graph", "Listed", "Manifest", "Restored", "Salvaged", "doctor", "read_graph", "serve"]
 
 
 class App:
@@ -160,6 +163,16 @@ async def _serve(app: App, config: Config) -> int:
 def doctor(path: str, progress: Callable[[str, int, int], None] | None = None) -> list[Finding]:
     """Checks a store's invariants, beside a running server or without one."""
     return examine(path, progress=progress)
+
+
+def salvage(store: Path, target: Path, progress: Progress | None = None) -> Salvaged:
+    """A sound store of what a damaged one still holds; raises DreamsvcError."""
+    return salvaging.salvage(store, target, progress=progress)
+
+
+def export_from(path: Path, space: str) -> Iterator[bytes | ExportSummary]:
+    """What Export gives, of a store's file or of a backup that nobody serves; raises DreamsvcError."""
+    return export.read(path / backup.DATABASE if path.is_dir() else path, space)
 
 
 def make_backup(store: Path, target: Path | None, progress: Progress | None = None) -> tuple[Path, Manifest]:

@@ -2,20 +2,15 @@
 
 import argparse
 import json
-import sys
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dreamsvc_client import Client
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from dreamsvc import clock, config
 from dreamsvc.cli import output
 from dreamsvc.cli.call import calling
 from dreamsvc.cli.command import (
-    EXIT_FAILED,
     EXIT_OK,
     EXIT_USAGE,
     Command,
@@ -24,8 +19,7 @@ from dreamsvc.cli.command import (
     count,
 )
 from dreamsvc.cli.output import bytes_text, counted
-from dreamsvc.cli.problems import print_dreamsvc_error, print_problem
-from dreamsvc.errors import DreamsvcError
+from dreamsvc.cli.problems import explaining, print_problem
 
 if TYPE_CHECKING:
     from dreamsvc.app import Manifest
@@ -62,21 +56,6 @@ def _store_of(args: argparse.Namespace) -> Path:
     return (args.store or Path(config.defaults().store.path)).expanduser()
 
 
-def _telling(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
-    """Turns what goes wrong into text and an exit code."""
-
-    def told(args: argparse.Namespace) -> int:
-        try:
-            return run(args)
-        except DreamsvcError as error:
-            print_dreamsvc_error(error, as_json=args.json)
-        except OSError as error:
-            print_problem(str(error), as_json=args.json)
-        return EXIT_FAILED
-
-    return told
-
-
 def _backup(args: argparse.Namespace) -> int:
     if args.keep == 0:
         print_problem("--keep 0 would leave no backup", as_json=args.json, hint="keep at least 1")
@@ -93,7 +72,7 @@ def _make(args: argparse.Namespace) -> int:
     # The server's modules cost their time only where they are used.
     from dreamsvc import app
 
-    with _bar("backing up") as tell:
+    with output.bar("backing up") as tell:
         path, made = app.make_backup(_store_of(args), args.target, tell)
     dropped = app.drop_older_backups(path, args.keep) if args.keep else []
     if args.json:
@@ -109,7 +88,7 @@ def _make(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     from dreamsvc import app
 
-    with _bar("checking") as tell:
+    with output.bar("checking") as tell:
         made = app.check_backup(args.check, tell)
     if args.json:
         print(json.dumps({"backup": str(args.check), **app.describe_backup(made)}, ensure_ascii=False))
@@ -157,23 +136,6 @@ def _summary(made: "Manifest") -> str:
 
 def _when(made: "Manifest") -> str:
     return clock.iso(made.made_us)[:19].replace("T", " ") + "Z"
-
-
-@contextmanager
-def _bar(what: str) -> Generator[Callable[[int, int], None]]:
-    """A bar on standard error; nothing where that is no terminal."""
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        console=output.console(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )
-    with bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _restore_arguments(parser: argparse.ArgumentParser) -> None:
@@ -231,7 +193,7 @@ def _restore_store(args: argparse.Namespace) -> int:
                 hint="say which store it shall replace with --store PATH",
             )
             return EXIT_USAGE
-    with _bar("restoring") as tell:
+    with output.bar("restoring") as tell:
         restored = app.restore_backup(args.backup, store, tell)
     made, kept = restored.manifest, restored.kept
     if args.json:
@@ -261,7 +223,7 @@ COMMANDS = {
             backup --list
         """,
         add_arguments=_backup_arguments,
-        run=_telling(_backup),
+        run=explaining(_backup),
         exit_codes="exit codes: 0 done, 1 failed (--check: damaged), 2 wrong usage, 130 interrupted",
     ),
     "restore": Command(
@@ -275,6 +237,6 @@ COMMANDS = {
             restore --backup /mnt/disk/before-the-upgrade --store ./memory.db
         """,
         add_arguments=_restore_arguments,
-        run=_telling(_restore),
+        run=explaining(_restore),
     ),
 }

@@ -1,11 +1,13 @@
 """Errors as people and programs read them on standard error: what, where, what to do."""
 
+import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dreamsvc import errors
+from dreamsvc.cli.command import EXIT_FAILED
 
 
 def print_problem(
@@ -51,3 +53,20 @@ def print_dreamsvc_error(error: errors.DreamsvcError, *, as_json: bool) -> None:
         hint=errors.rule(error.reason).hint,
         retry_after_s=error.retry_after_s,
     )
+
+
+def explaining(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """Turns what goes wrong in a command without a server into text and an exit code."""
+
+    def told(args: argparse.Namespace) -> int:
+        try:
+            return run(args)
+        except errors.DreamsvcError as error:
+            print_dreamsvc_error(error, as_json=args.json)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            print_problem(str(error), as_json=args.json)
+        return EXIT_FAILED
+
+    return told

@@ -5,19 +5,49 @@ it: it follows from what is, and the next dream of the store that reads the file
 """
 
 import base64
+import contextlib
+import hashlib
 import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from dreamsvc import entropy
 from dreamsvc.clock import from_timestamp, iso
-from dreamsvc.memory import rows, standing
+from dreamsvc.memory import rows, spaces, standing
 from dreamsvc.memory.spaces import Space
-from dreamsvc.memory.sqlite import Connection
+from dreamsvc.memory.sqlite import Connection, open_read_only, translated
 from dreamsvc.v1.memory_pb2 import Edge, EdgeOrigin, MemoryRole
+from dreamsvc.v1.memory_service_pb2 import ExportSummary
 
-PAGE = 1000
+CHUNK_BYTES = 1 << 18
+
+
+def chunks(connection: Connection, space: Space) -> Iterator[bytes | ExportSummary]:
+    """The file in chunks, then its summary."""
+    summary = ExportSummary()
+    digest = hashlib.sha256()
+    held = bytearray()
+    for kind, line in lines(connection, space):
+        summary.memories += kind == "memory"
+        summary.edges += kind == "edge"
+        digest.update(line)
+        held += line
+        if len(held) >= CHUNK_BYTES:
+            yield bytes(held)
+            held.clear()
+    if held:
+        yield bytes(held)
+    summary.digest = digest.hexdigest()
+    yield summary
+
+
+def read(path: Path, name: str) -> Iterator[bytes | ExportSummary]:
+    """The same of a space of a database file, beside a server too; raises NotFound, StoreUnavailable, StoreCorrupt."""
+    with contextlib.closing(open_read_only(path)) as connection, translated():
+        connection.execute("BEGIN")
+        yield from chunks(connection, spaces.find(connection, name))
 
 
 def lines(connection: Connection, space: Space) -> Iterator[tuple[str, bytes]]:

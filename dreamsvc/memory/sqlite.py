@@ -381,6 +381,41 @@ def open_read_only(path: Path, *, oldest: int = SCHEMA_VERSION) -> Connection:
         return connection
 
 
+def open_unchecked(path: Path) -> Connection:
+    """Like `open_read_only`, but what a page holds is taken though its checksum says that it is damaged."""
+    with translated():
+        connection = _connect(path, writable=False, checked=False)
+        try:
+            version = _require_ours(connection, path, checked=False)
+            if version != SCHEMA_VERSION:
+                raise StoreUnavailable(f"{path} has schema {version}, this dreamsvc salvages {SCHEMA_VERSION} only")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def pages_without_checksum(path: Path, tell: Callable[[int, int], None]) -> tuple[int, int]:
+    """How many pages a database file has, and how many of them end in no checksum that fits; its log is not read."""
+    _load_checksums()
+    with translated(), contextlib.closing(apsw.Connection(":memory:")) as connection, path.open("rb") as file:
+        header = file.read(100)
+        said = int.from_bytes(header[16:18], "big")
+        page_bytes = 65_536 if said == 1 else said
+        if len(header) < 100 or page_bytes < 512 or page_bytes & (page_bytes - 1):
+            raise _damaged("its first page is none")
+        total = path.stat().st_size // page_bytes
+        wrong = 0
+        file.seek(0)
+        for number in range(1, total + 1):
+            page = file.read(page_bytes)
+            # A page that was never used is all zero, and that is its checksum too.
+            fits = connection.execute("SELECT verify_checksum(?)", (page,)).fetchone()
+            wrong += fits != (1,)
+            tell(number, total)
+    return total, wrong
+
+
 @contextlib.contextmanager
 def held(path: Path) -> Generator[None]:
     """Keeps every server away from a store; raises StoreUnavailable where one has it."""
@@ -517,11 +552,14 @@ def expected_objects() -> dict[str, str]:
         return objects_of(connection)
 
 
-def _connect(path: Path, *, writable: bool) -> apsw.Connection:
+def _connect(path: Path, *, writable: bool, checked: bool = True) -> apsw.Connection:
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if writable else apsw.SQLITE_OPEN_READONLY
     _load_checksums()
     connection = apsw.Connection(str(path), flags=flags)
     connection.set_busy_timeout(5000)
+    if not checked:
+        # Before everything else: the next pragma reads the first page.
+        connection.execute("PRAGMA checksum_verification=OFF").fetchall()
     # One by one: a multi-statement string would stop at the first row that comes back.
     for pragma in ("foreign_keys=ON", "synchronous=FULL", "journal_size_limit=67108864", "wal_autocheckpoint=0"):
         connection.execute(f"PRAGMA {pragma}").fetchall()
@@ -588,8 +626,8 @@ def _back_up(connection: apsw.Connection, path: Path, version: int) -> None:
         raise StoreUnavailable(f"{wanted}: no copy could be made before the upgrade: {error.strerror}") from error
 
 
-def _require_ours(connection: Connection, path: Path) -> int:
-    """The schema's version, 0 for an empty file."""
+def _require_ours(connection: Connection, path: Path, *, checked: bool = True) -> int:
+    """The schema's version, 0 for an empty file; checked: pages must be compared with their checksums."""
     version = _pragma(connection, "user_version")
     empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
     if not empty and _pragma(connection, "application_id") != APPLICATION_ID:
@@ -598,7 +636,7 @@ def _require_ours(connection: Connection, path: Path) -> int:
         raise StoreUnavailable(
             f"{path} was written by a newer dreamsvc (schema {version}, this one knows {SCHEMA_VERSION}); upgrade"
         )
-    if version >= CHECKED_SINCE and not _pragma(connection, "checksum_verification"):
+    if checked and version >= CHECKED_SINCE and not _pragma(connection, "checksum_verification"):
         raise _damaged(f"the header of {path} says that its pages have no checksums")
     return version
 

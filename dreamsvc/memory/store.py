@@ -4,7 +4,6 @@ What changes memory goes through `Database.write` and reaches the live graph aft
 the same thread, so there is one order of changes. What only reads runs in the caller's thread.
 """
 
-import hashlib
 import logging
 import shutil
 import tempfile
@@ -88,7 +87,6 @@ from dreamsvc.v1.memory_service_pb2 import (
 
 DEFAULT_SPACE = "default"
 IN_MEMORY = ":memory:"
-EXPORT_CHUNK = 256 * 1024
 
 logger = logging.getLogger(__name__)
 
@@ -435,23 +433,8 @@ class Store:
 
     def export(self, name: str) -> Generator[bytes | ExportSummary]:
         """The file in chunks, then its summary. One moment of the store; runs on a connection of its own."""
-        summary = ExportSummary()
-        digest = hashlib.sha256()
-        held = bytearray()
         with self.database.moment() as connection:
-            space = spaces.find(connection, name)
-            for kind, line in export.lines(connection, space):
-                summary.memories += kind == "memory"
-                summary.edges += kind == "edge"
-                digest.update(line)
-                held += line
-                if len(held) >= EXPORT_CHUNK:
-                    yield bytes(held)
-                    held.clear()
-        if held:
-            yield bytes(held)
-        summary.digest = digest.hexdigest()
-        yield summary
+            yield from export.chunks(connection, spaces.find(connection, name))
 
     def stored_names(self, space: Space, names: set[str]) -> set[str]:
         """Which of some ids and keys the space has, forgotten ones left out."""

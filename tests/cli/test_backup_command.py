@@ -183,3 +183,34 @@ def test_a_command_that_calls_the_server_does_not_load_it() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_a_space_of_a_backup_is_exported_without_a_server(store: Path, capsys: Said) -> None:
+    target = store.parent / "one"
+    assert main(["backup", str(target), "--store", str(store)]) == EXIT_OK
+    remember(store, "late")
+    capsys.readouterr()
+    for source, keys in ((target, {"a", "b"}), (store, {"a", "b", "late"})):
+        file = store.parent / "space.jsonl"
+        assert main(["export", str(file), "--from", str(source)]) == EXIT_OK
+        assert capsys.readouterr().out.startswith(f"{len(keys)} memories, 0 edges; SHA-256 ")
+        assert {line["key"] for line in lines(file.read_bytes())} == keys
+        file.unlink()
+    assert main(["export", "-", "--from", str(target), "--space", "other", "--json"]) == EXIT_FAILED
+    assert json.loads(capsys.readouterr().err)["error"]["reason"] == "NOT_FOUND"
+    assert main(["backup", "--check", str(target)]) == EXIT_OK
+
+
+def test_a_damaged_store_is_salvaged(store: Path, capsys: Said) -> None:
+    raw = bytearray(store.read_bytes())
+    # The checksum at the end of the second page.
+    raw[2 * 8192 - 1] ^= 1
+    store.write_bytes(raw)
+    assert main(["doctor", "--store", str(store)]) == EXIT_FAILED
+    assert "dreamsvc salvage" in capsys.readouterr().out
+    assert main(["salvage", str(store.parent / "new.db"), "--store", str(store)]) == EXIT_OK
+    said = capsys.readouterr().out
+    assert "2 memories, 0 edges; the doctor finds nothing wrong" in said
+    assert "1 of " in said
+    assert "pages had no checksum that fits" in said
+    assert keys_of(store.parent / "new.db") == {"a", "b"}

@@ -223,7 +223,7 @@ def test_a_damaged_vector_stops_an_export(full: Any) -> None:
 
 
 def test_an_export_shows_one_moment(room: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dreamsvc.memory.store.EXPORT_CHUNK", 1)
+    monkeypatch.setattr("dreamsvc.memory.export.CHUNK_BYTES", 1)
     room.remember(*(Memory(key=f"k{i}", text="t") for i in range(5)))
     before = room.export()
     parts = room.store.export("default")

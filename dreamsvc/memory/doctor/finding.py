@@ -7,7 +7,10 @@ from typing import NamedTuple
 from dreamsvc import entropy
 from dreamsvc.memory.sqlite import Connection
 
-RESTORE = "restore a backup: dreamsvc restore --backup BACKUP; without one, dreamsvc export still reads what is whole"
+RESTORE = (
+    "restore a backup: dreamsvc restore --backup BACKUP; without one, dreamsvc salvage makes a store of what is left,"
+    " and dreamsvc export still reads what is whole"
+)
 START = "start the service: it finishes this by itself"
 NEXT_NIGHT = "nothing is lost: the next dream makes it anew"
 DISCARD = "drop that dream: dreamsvc abort --discard; nothing of it was applied"
