@@ -12,7 +12,15 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from dreamsvc import contract, json_messages
 from dreamsvc.errors import InvalidFields, Violation
-from dreamsvc.v1.config_pb2 import Config, DreamConfig, EmbedderConfig, RecallConfig, ServerConfig, StoreConfig
+from dreamsvc.v1.config_pb2 import (
+    Config,
+    DreamConfig,
+    EmbedderConfig,
+    RecallConfig,
+    SecurityConfig,
+    ServerConfig,
+    StoreConfig,
+)
 
 logger = logging.getLogger(__name__)
 # Told of an exchange: what held before, and what holds now.
@@ -69,6 +77,10 @@ class InForce:
     @property
     def store(self) -> StoreConfig:
         return self.whole.store
+
+    @property
+    def security(self) -> SecurityConfig:
+        return self.whole.security
 
 
 def defaults() -> Config:

@@ -18,7 +18,10 @@ DreamsvcError
 ├── OnHold
 ├── StoreUnavailable
 ├── StoreCorrupt
-└── ShuttingDown
+├── ShuttingDown
+├── Unauthenticated
+├── PermissionDenied
+└── RateLimited            retry_after_s, subject, limit
 
 Codes and hints stand in error_reason.proto and are read back here.
 """
@@ -143,6 +146,25 @@ class OnHold(DreamsvcError):
 
 class ShuttingDown(DreamsvcError):
     reason = error_reason_pb2.ERROR_REASON_SHUTTING_DOWN
+
+
+class Unauthenticated(DreamsvcError):
+    reason = error_reason_pb2.ERROR_REASON_UNAUTHENTICATED
+
+
+class PermissionDenied(DreamsvcError):
+    reason = error_reason_pb2.ERROR_REASON_PERMISSION_DENIED
+
+
+class RateLimited(DreamsvcError):
+    """Too many calls of one caller: whose they are, and what the limit is, in words."""
+
+    reason = error_reason_pb2.ERROR_REASON_RATE_LIMITED
+
+    def __init__(self, message: str, *, subject: str, limit: str, retry_after_s: float) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.subject = subject
+        self.limit = limit
 
 
 def reason_name(reason: ErrorReason.ValueType) -> str:

@@ -25,6 +25,7 @@ SMALL = {
     "scoring",
     "tokens",
     "calling",
+    "bearer_tokens",
 }
 BELOW_MEMORY = SMALL | {"v1", "evidence", "lexical"}
 # What each room may import of ours besides itself.
@@ -45,6 +46,7 @@ MAY: dict[str, set[str]] = {
     "scoring": {"walk"},
     "tokens": set(),
     "calling": set(),
+    "bearer_tokens": {"v1", "contract", "errors", "entropy", "clock", "json_messages"},
     "errors": {"v1"},
     "evidence": set(),
     "lexical": set(),

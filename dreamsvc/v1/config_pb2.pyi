@@ -31,6 +31,7 @@ class Config(_message.Message):
     EMBEDDER_FIELD_NUMBER: _builtins.int
     SERVER_FIELD_NUMBER: _builtins.int
     STORE_FIELD_NUMBER: _builtins.int
+    SECURITY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def dream(self) -> Global___DreamConfig: ...
     @_builtins.property
@@ -41,6 +42,8 @@ class Config(_message.Message):
     def server(self) -> Global___ServerConfig: ...
     @_builtins.property
     def store(self) -> Global___StoreConfig: ...
+    @_builtins.property
+    def security(self) -> Global___SecurityConfig: ...
     def __init__(
         self,
         *,
@@ -49,10 +52,11 @@ class Config(_message.Message):
         embedder: Global___EmbedderConfig | None = ...,
         server: Global___ServerConfig | None = ...,
         store: Global___StoreConfig | None = ...,
+        security: Global___SecurityConfig | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["dream", b"dream", "embedder", b"embedder", "recall", b"recall", "server", b"server", "store", b"store"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dream", b"dream", "embedder", b"embedder", "recall", b"recall", "security", b"security", "server", b"server", "store", b"store"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dream", b"dream", "embedder", b"embedder", "recall", b"recall", "server", b"server", "store", b"store"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dream", b"dream", "embedder", b"embedder", "recall", b"recall", "security", b"security", "server", b"server", "store", b"store"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1298,7 +1302,7 @@ class ServerConfig(_message.Message):
     HEARTBEAT_SECONDS_FIELD_NUMBER: _builtins.int
     GRACE_SECONDS_FIELD_NUMBER: _builtins.int
     host: _builtins.str
-    """Loopback only: this version has no authentication yet."""
+    """What is no loopback address is served with TLS and authentication only (see security)."""
     port: _builtins.int
     """0 takes a free port."""
     max_message_bytes: _builtins.int
@@ -1383,3 +1387,270 @@ class StoreConfig(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__restore_days) -> _WhichOneofReturnType__restore_days | None: ...
 
 Global___StoreConfig: _TypeAlias = StoreConfig  # noqa: Y015
+
+@_typing.final
+class SecurityConfig(_message.Message):
+    """Who may call (API-6, API-8). On a loopback address nobody has to say who they are until there are credentials to ask
+    for; beyond it the service starts with TLS and authentication only.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUTH_FIELD_NUMBER: _builtins.int
+    TOKENS_FILE_FIELD_NUMBER: _builtins.int
+    TLS_FIELD_NUMBER: _builtins.int
+    JWT_FIELD_NUMBER: _builtins.int
+    RATE_LIMITS_FIELD_NUMBER: _builtins.int
+    REFLECTION_FIELD_NUMBER: _builtins.int
+    auth: _builtins.str
+    """"auto": credentials are asked for beyond loopback, and on loopback as soon as the tokens file or an issuer is there;
+    "required": always; "certificate": always, and a certificate of tls.client_ca_file alone allows everything;
+    "off": never, on loopback only.
+    """
+    tokens_file: _builtins.str
+    """Digests of bearer tokens, kept by `dreamsvc token`; empty: the store's path with ".tokens" behind it."""
+    reflection: _builtins.bool
+    """False: no reflection. Where credentials are asked for, reflection asks for them too."""
+    @_builtins.property
+    def tls(self) -> Global___TlsConfig: ...
+    @_builtins.property
+    def jwt(self) -> Global___JwtConfig: ...
+    @_builtins.property
+    def rate_limits(self) -> Global___RateLimitsConfig: ...
+    def __init__(
+        self,
+        *,
+        auth: _builtins.str | None = ...,
+        tokens_file: _builtins.str | None = ...,
+        tls: Global___TlsConfig | None = ...,
+        jwt: Global___JwtConfig | None = ...,
+        rate_limits: Global___RateLimitsConfig | None = ...,
+        reflection: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_auth", b"_auth", "_reflection", b"_reflection", "_tokens_file", b"_tokens_file", "auth", b"auth", "jwt", b"jwt", "rate_limits", b"rate_limits", "reflection", b"reflection", "tls", b"tls", "tokens_file", b"tokens_file"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_auth", b"_auth", "_reflection", b"_reflection", "_tokens_file", b"_tokens_file", "auth", b"auth", "jwt", b"jwt", "rate_limits", b"rate_limits", "reflection", b"reflection", "tls", b"tls", "tokens_file", b"tokens_file"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__auth: _TypeAlias = _typing.Literal["auth"]  # noqa: Y015
+    _WhichOneofArgType__auth: _TypeAlias = _typing.Literal["_auth", b"_auth"]  # noqa: Y015
+    _WhichOneofReturnType__reflection: _TypeAlias = _typing.Literal["reflection"]  # noqa: Y015
+    _WhichOneofArgType__reflection: _TypeAlias = _typing.Literal["_reflection", b"_reflection"]  # noqa: Y015
+    _WhichOneofReturnType__tokens_file: _TypeAlias = _typing.Literal["tokens_file"]  # noqa: Y015
+    _WhichOneofArgType__tokens_file: _TypeAlias = _typing.Literal["_tokens_file", b"_tokens_file"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__auth) -> _WhichOneofReturnType__auth | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reflection) -> _WhichOneofReturnType__reflection | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tokens_file) -> _WhichOneofReturnType__tokens_file | None: ...
+
+Global___SecurityConfig: _TypeAlias = SecurityConfig  # noqa: Y015
+
+@_typing.final
+class TlsConfig(_message.Message):
+    """TLS 1.2 and 1.3. Files are PEM and are read again when they change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CERT_FILE_FIELD_NUMBER: _builtins.int
+    KEY_FILE_FIELD_NUMBER: _builtins.int
+    CLIENT_CA_FILE_FIELD_NUMBER: _builtins.int
+    cert_file: _builtins.str
+    """The certificate, with those that lead to its root behind it; empty: no TLS."""
+    key_file: _builtins.str
+    """Its private key, not encrypted."""
+    client_ca_file: _builtins.str
+    """Clients must show a certificate that one of these signed; empty: none is asked for."""
+    def __init__(
+        self,
+        *,
+        cert_file: _builtins.str | None = ...,
+        key_file: _builtins.str | None = ...,
+        client_ca_file: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cert_file", b"_cert_file", "_client_ca_file", b"_client_ca_file", "_key_file", b"_key_file", "cert_file", b"cert_file", "client_ca_file", b"client_ca_file", "key_file", b"key_file"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cert_file", b"_cert_file", "_client_ca_file", b"_client_ca_file", "_key_file", b"_key_file", "cert_file", b"cert_file", "client_ca_file", b"client_ca_file", "key_file", b"key_file"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cert_file: _TypeAlias = _typing.Literal["cert_file"]  # noqa: Y015
+    _WhichOneofArgType__cert_file: _TypeAlias = _typing.Literal["_cert_file", b"_cert_file"]  # noqa: Y015
+    _WhichOneofReturnType__client_ca_file: _TypeAlias = _typing.Literal["client_ca_file"]  # noqa: Y015
+    _WhichOneofArgType__client_ca_file: _TypeAlias = _typing.Literal["_client_ca_file", b"_client_ca_file"]  # noqa: Y015
+    _WhichOneofReturnType__key_file: _TypeAlias = _typing.Literal["key_file"]  # noqa: Y015
+    _WhichOneofArgType__key_file: _TypeAlias = _typing.Literal["_key_file", b"_key_file"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cert_file) -> _WhichOneofReturnType__cert_file | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__client_ca_file) -> _WhichOneofReturnType__client_ca_file | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__key_file) -> _WhichOneofReturnType__key_file | None: ...
+
+Global___TlsConfig: _TypeAlias = TlsConfig  # noqa: Y015
+
+@_typing.final
+class JwtConfig(_message.Message):
+    """Tokens (JWT) of an identity provider; needs the extra `jwt`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ISSUER_FIELD_NUMBER: _builtins.int
+    AUDIENCE_FIELD_NUMBER: _builtins.int
+    JWKS_FIELD_NUMBER: _builtins.int
+    ALGORITHMS_FIELD_NUMBER: _builtins.int
+    SCOPES_CLAIM_FIELD_NUMBER: _builtins.int
+    SPACES_CLAIM_FIELD_NUMBER: _builtins.int
+    LEEWAY_SECONDS_FIELD_NUMBER: _builtins.int
+    REFRESH_SECONDS_FIELD_NUMBER: _builtins.int
+    issuer: _builtins.str
+    """What `iss` must be; empty: no such tokens are taken."""
+    audience: _builtins.str
+    """What `aud` must be, or contain."""
+    jwks: _builtins.str
+    """The issuer's public keys (JWKS): a file, or an https address (http on loopback)."""
+    scopes_claim: _builtins.str
+    """The claim with the scopes: a list, or one text with spaces in between. Others than ours are passed over."""
+    spaces_claim: _builtins.str
+    """The claim with the spaces, in the same way; "*" in it is all. A token without the claim may see no space."""
+    leeway_seconds: _builtins.float
+    """By how much the issuer's clock may differ from ours."""
+    refresh_seconds: _builtins.float
+    """How long keys are kept before they are fetched again; a key that is not known is looked for earlier."""
+    @_builtins.property
+    def algorithms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Algorithms of signatures that are taken, of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 and EdDSA;
+        empty: RS256, ES256 and EdDSA.
+        """
+
+    def __init__(
+        self,
+        *,
+        issuer: _builtins.str | None = ...,
+        audience: _builtins.str | None = ...,
+        jwks: _builtins.str | None = ...,
+        algorithms: _abc.Iterable[_builtins.str] | None = ...,
+        scopes_claim: _builtins.str | None = ...,
+        spaces_claim: _builtins.str | None = ...,
+        leeway_seconds: _builtins.float | None = ...,
+        refresh_seconds: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_audience", b"_audience", "_issuer", b"_issuer", "_jwks", b"_jwks", "_leeway_seconds", b"_leeway_seconds", "_refresh_seconds", b"_refresh_seconds", "_scopes_claim", b"_scopes_claim", "_spaces_claim", b"_spaces_claim", "audience", b"audience", "issuer", b"issuer", "jwks", b"jwks", "leeway_seconds", b"leeway_seconds", "refresh_seconds", b"refresh_seconds", "scopes_claim", b"scopes_claim", "spaces_claim", b"spaces_claim"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audience", b"_audience", "_issuer", b"_issuer", "_jwks", b"_jwks", "_leeway_seconds", b"_leeway_seconds", "_refresh_seconds", b"_refresh_seconds", "_scopes_claim", b"_scopes_claim", "_spaces_claim", b"_spaces_claim", "algorithms", b"algorithms", "audience", b"audience", "issuer", b"issuer", "jwks", b"jwks", "leeway_seconds", b"leeway_seconds", "refresh_seconds", b"refresh_seconds", "scopes_claim", b"scopes_claim", "spaces_claim", b"spaces_claim"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__audience: _TypeAlias = _typing.Literal["audience"]  # noqa: Y015
+    _WhichOneofArgType__audience: _TypeAlias = _typing.Literal["_audience", b"_audience"]  # noqa: Y015
+    _WhichOneofReturnType__issuer: _TypeAlias = _typing.Literal["issuer"]  # noqa: Y015
+    _WhichOneofArgType__issuer: _TypeAlias = _typing.Literal["_issuer", b"_issuer"]  # noqa: Y015
+    _WhichOneofReturnType__jwks: _TypeAlias = _typing.Literal["jwks"]  # noqa: Y015
+    _WhichOneofArgType__jwks: _TypeAlias = _typing.Literal["_jwks", b"_jwks"]  # noqa: Y015
+    _WhichOneofReturnType__leeway_seconds: _TypeAlias = _typing.Literal["leeway_seconds"]  # noqa: Y015
+    _WhichOneofArgType__leeway_seconds: _TypeAlias = _typing.Literal["_leeway_seconds", b"_leeway_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__refresh_seconds: _TypeAlias = _typing.Literal["refresh_seconds"]  # noqa: Y015
+    _WhichOneofArgType__refresh_seconds: _TypeAlias = _typing.Literal["_refresh_seconds", b"_refresh_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__scopes_claim: _TypeAlias = _typing.Literal["scopes_claim"]  # noqa: Y015
+    _WhichOneofArgType__scopes_claim: _TypeAlias = _typing.Literal["_scopes_claim", b"_scopes_claim"]  # noqa: Y015
+    _WhichOneofReturnType__spaces_claim: _TypeAlias = _typing.Literal["spaces_claim"]  # noqa: Y015
+    _WhichOneofArgType__spaces_claim: _TypeAlias = _typing.Literal["_spaces_claim", b"_spaces_claim"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__audience) -> _WhichOneofReturnType__audience | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__issuer) -> _WhichOneofReturnType__issuer | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__jwks) -> _WhichOneofReturnType__jwks | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__leeway_seconds) -> _WhichOneofReturnType__leeway_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__refresh_seconds) -> _WhichOneofReturnType__refresh_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__scopes_claim) -> _WhichOneofReturnType__scopes_claim | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__spaces_claim) -> _WhichOneofReturnType__spaces_claim | None: ...
+
+Global___JwtConfig: _TypeAlias = JwtConfig  # noqa: Y015
+
+@_typing.final
+class RateLimitsConfig(_message.Message):
+    """Each caller has a bucket for each kind of call: it holds `burst` calls and fills up by `per_second`. A caller is a
+    token, a subject of the issuer or a certificate; without credentials it is an address. Abort is never limited.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENABLED_FIELD_NUMBER: _builtins.int
+    READS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    READS_BURST_FIELD_NUMBER: _builtins.int
+    WRITES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    WRITES_BURST_FIELD_NUMBER: _builtins.int
+    DREAMS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    DREAMS_BURST_FIELD_NUMBER: _builtins.int
+    FAILURES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    FAILURES_BURST_FIELD_NUMBER: _builtins.int
+    enabled: _builtins.str
+    """"auto": on where credentials are asked for."""
+    reads_per_second: _builtins.float
+    """Recall and everything else that only reads."""
+    reads_burst: _builtins.int
+    writes_per_second: _builtins.float
+    """Remember and everything else that changes memories."""
+    writes_burst: _builtins.int
+    dreams_per_second: _builtins.float
+    """Trigger, Revert, ApproveDream, Generate, Simulate."""
+    dreams_burst: _builtins.int
+    failures_per_second: _builtins.float
+    """Calls of one address with credentials that are none; afterwards it waits, but for calls with good tokens."""
+    failures_burst: _builtins.int
+    def __init__(
+        self,
+        *,
+        enabled: _builtins.str | None = ...,
+        reads_per_second: _builtins.float | None = ...,
+        reads_burst: _builtins.int | None = ...,
+        writes_per_second: _builtins.float | None = ...,
+        writes_burst: _builtins.int | None = ...,
+        dreams_per_second: _builtins.float | None = ...,
+        dreams_burst: _builtins.int | None = ...,
+        failures_per_second: _builtins.float | None = ...,
+        failures_burst: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dreams_burst", b"_dreams_burst", "_dreams_per_second", b"_dreams_per_second", "_enabled", b"_enabled", "_failures_burst", b"_failures_burst", "_failures_per_second", b"_failures_per_second", "_reads_burst", b"_reads_burst", "_reads_per_second", b"_reads_per_second", "_writes_burst", b"_writes_burst", "_writes_per_second", b"_writes_per_second", "dreams_burst", b"dreams_burst", "dreams_per_second", b"dreams_per_second", "enabled", b"enabled", "failures_burst", b"failures_burst", "failures_per_second", b"failures_per_second", "reads_burst", b"reads_burst", "reads_per_second", b"reads_per_second", "writes_burst", b"writes_burst", "writes_per_second", b"writes_per_second"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dreams_burst", b"_dreams_burst", "_dreams_per_second", b"_dreams_per_second", "_enabled", b"_enabled", "_failures_burst", b"_failures_burst", "_failures_per_second", b"_failures_per_second", "_reads_burst", b"_reads_burst", "_reads_per_second", b"_reads_per_second", "_writes_burst", b"_writes_burst", "_writes_per_second", b"_writes_per_second", "dreams_burst", b"dreams_burst", "dreams_per_second", b"dreams_per_second", "enabled", b"enabled", "failures_burst", b"failures_burst", "failures_per_second", b"failures_per_second", "reads_burst", b"reads_burst", "reads_per_second", b"reads_per_second", "writes_burst", b"writes_burst", "writes_per_second", b"writes_per_second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dreams_burst: _TypeAlias = _typing.Literal["dreams_burst"]  # noqa: Y015
+    _WhichOneofArgType__dreams_burst: _TypeAlias = _typing.Literal["_dreams_burst", b"_dreams_burst"]  # noqa: Y015
+    _WhichOneofReturnType__dreams_per_second: _TypeAlias = _typing.Literal["dreams_per_second"]  # noqa: Y015
+    _WhichOneofArgType__dreams_per_second: _TypeAlias = _typing.Literal["_dreams_per_second", b"_dreams_per_second"]  # noqa: Y015
+    _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
+    _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__failures_burst: _TypeAlias = _typing.Literal["failures_burst"]  # noqa: Y015
+    _WhichOneofArgType__failures_burst: _TypeAlias = _typing.Literal["_failures_burst", b"_failures_burst"]  # noqa: Y015
+    _WhichOneofReturnType__failures_per_second: _TypeAlias = _typing.Literal["failures_per_second"]  # noqa: Y015
+    _WhichOneofArgType__failures_per_second: _TypeAlias = _typing.Literal["_failures_per_second", b"_failures_per_second"]  # noqa: Y015
+    _WhichOneofReturnType__reads_burst: _TypeAlias = _typing.Literal["reads_burst"]  # noqa: Y015
+    _WhichOneofArgType__reads_burst: _TypeAlias = _typing.Literal["_reads_burst", b"_reads_burst"]  # noqa: Y015
+    _WhichOneofReturnType__reads_per_second: _TypeAlias = _typing.Literal["reads_per_second"]  # noqa: Y015
+    _WhichOneofArgType__reads_per_second: _TypeAlias = _typing.Literal["_reads_per_second", b"_reads_per_second"]  # noqa: Y015
+    _WhichOneofReturnType__writes_burst: _TypeAlias = _typing.Literal["writes_burst"]  # noqa: Y015
+    _WhichOneofArgType__writes_burst: _TypeAlias = _typing.Literal["_writes_burst", b"_writes_burst"]  # noqa: Y015
+    _WhichOneofReturnType__writes_per_second: _TypeAlias = _typing.Literal["writes_per_second"]  # noqa: Y015
+    _WhichOneofArgType__writes_per_second: _TypeAlias = _typing.Literal["_writes_per_second", b"_writes_per_second"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dreams_burst) -> _WhichOneofReturnType__dreams_burst | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dreams_per_second) -> _WhichOneofReturnType__dreams_per_second | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__failures_burst) -> _WhichOneofReturnType__failures_burst | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__failures_per_second) -> _WhichOneofReturnType__failures_per_second | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reads_burst) -> _WhichOneofReturnType__reads_burst | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reads_per_second) -> _WhichOneofReturnType__reads_per_second | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__writes_burst) -> _WhichOneofReturnType__writes_burst | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__writes_per_second) -> _WhichOneofReturnType__writes_per_second | None: ...
+
+Global___RateLimitsConfig: _TypeAlias = RateLimitsConfig  # noqa: Y015

@@ -135,7 +135,40 @@ class ErrorRule(_message.Message):
 
 Global___ErrorRule: _TypeAlias = ErrorRule  # noqa: Y015
 
+@_typing.final
+class Access(_message.Message):
+    """Who may make a call, and which of a caller's rate limits it takes from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    limit: _builtins.str
+    """"reads", "writes" or "dreams", as the limits in RateLimitsConfig are called; "none": never limited."""
+    @_builtins.property
+    def scope(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """All that a caller's credentials must allow: "memory:read", "memory:write", "dream:read", "dream:control" or
+        "admin", which stands for all of them.
+        """
+
+    def __init__(
+        self,
+        *,
+        scope: _abc.Iterable[_builtins.str] | None = ...,
+        limit: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Access: _TypeAlias = Access  # noqa: Y015
+
 RULE_FIELD_NUMBER: _builtins.int
 ERROR_FIELD_NUMBER: _builtins.int
+ACCESS_FIELD_NUMBER: _builtins.int
 rule: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___Rule]
 error: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.EnumValueOptions, Global___ErrorRule]
+access: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___Access]
+"""Every method has one."""
