@@ -211,6 +211,8 @@ def restore(backup: Path, store: Path, *, now_us: int, progress: Progress | None
     store = replacing.real(store)
     if store.parent == backup.resolve():
         raise StoreUnavailable(f"{store} lies in the backup itself; name the store that it shall replace")
+    if store.is_dir():
+        raise StoreUnavailable(f"{store} is a directory; name the file in it that shall be replaced")
     told = Parts(progress, *_CHECKS, 1)
     with sqlite.held(store):
         replaced = replacing.settle(store)

@@ -1,4 +1,4 @@
-"""Whether a store's files still lie where they were opened.
+"""Whether a store's files still lie where they were opened, its lock file too.
 
 A system lets a program go on writing into a file that somebody deleted or replaced. All of that is gone when the
 program ends, so a change may be acknowledged only while the files are the ones that the next start will open.
@@ -17,14 +17,22 @@ class _Identity(NamedTuple):
 
 
 class InPlace:
-    """The database and its log, as they were when they were opened."""
+    """The database, its log and its lock, as they were when they were opened."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, lock: Path, held: int) -> None:
+        """held: the handle of the lock file."""
         self._path = path
+        self._lock = lock
         # A log lies beside the file that a link leads to.
         real = path.resolve()
         self._log = real.with_name(f"{real.name}-wal")
         self.note()
+        self.note_lock(held)
+
+    def note_lock(self, held: int) -> None:
+        """This is the lock from now on."""
+        found = os.fstat(held)
+        self._held = _Identity(found.st_dev, found.st_ino)
 
     def note(self) -> None:
         """From now on the files that are there are the right ones."""
@@ -38,6 +46,10 @@ class InPlace:
                 f"{self._path} was deleted, moved or replaced under the running service: put it back, or export what"
                 " this service still holds before it ends"
             )
+
+    def lock_is_there(self) -> bool:
+        """False where another service could take the store: a lock that has no name keeps nobody away."""
+        return _is(self._lock, self._held)
 
     def log_is_there(self) -> bool:
         return _is(self._log, self._opened_log)

@@ -38,7 +38,8 @@ def incoming(store: Path) -> Path:
 
 def snapshots_of(store: Path) -> Path:
     """The directory of what is derived from a store; it fits no other one."""
-    return real(store).with_name(f"{store.name}.snapshots")
+    # A link has none of its own: what replaces the store has to find them whatever name it goes by.
+    return real(store).with_name(f"{real(store).name}.snapshots")
 
 
 def is_under_way(store: Path) -> bool:

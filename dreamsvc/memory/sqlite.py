@@ -13,6 +13,7 @@ import fcntl
 import logging
 import os
 import shutil
+import stat
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -94,6 +95,7 @@ class Database:
     def __init__(self, path: Path, *, create: bool = True) -> None:
         """Raises StoreUnavailable (held by another process, no permission, disk) or StoreCorrupt."""
         _require_safe_sqlite()
+        _require_one_name(path)
         self.path = path
         self._lock_file = _hold(path, create=create)
         try:
@@ -105,13 +107,16 @@ class Database:
                 if self.log_was.left_out:
                     # What is left of a torn commit must not look like damage to the next start.
                     self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            self._in_place = InPlace(path)
+            self._in_place = InPlace(path, lock_of(path), self._lock_file)
+            self._foreign_version = _pragma(self._writer, "data_version")
             self._readers = Readers[Connection](self._connect_reader)
         except BaseException:
             os.close(self._lock_file)
             raise
         # Why the last commit failed, if the store was the reason; '' while it takes changes.
         self.trouble = ""
+        # Whether everything that was committed went on into the live arrays.
+        self.all_shown = True
         self._waiting: tuple[deque[_Job[Any]], deque[_Job[Any]]] = (deque(), deque())
         self._wanted = threading.Condition()
         self._closing = False
@@ -241,12 +246,16 @@ class Database:
             try:
                 if job.committed is not None:
                     job.committed(result)
-                if doubt is not None:
-                    raise doubt
-                job.future.set_result(result)
             except Exception as error:
                 # Durable but not visible in the live arrays: the caller has to know.
+                self.all_shown = False
+                logger.exception("a change is on disk and could not be shown; a restart of the service shows it")
                 job.future.set_exception(error)
+                continue
+            if doubt is not None:
+                job.future.set_exception(doubt)
+            else:
+                job.future.set_result(result)
 
     def _rest(self) -> None:
         """What is done while nobody writes."""
@@ -275,10 +284,37 @@ class Database:
     def _require_in_place(self) -> None:
         """Raises StoreUnavailable where the files that are open are not those that the next start would open."""
         self._in_place.require_database()
+        if not self._in_place.lock_is_there():
+            self._hold_again()
         if not self._in_place.log_is_there():
             with translated():
                 self._readers.replace(REPLACE_WITHIN_S, self._replace_log)
             self._in_place.require()
+
+    def _hold_again(self) -> None:
+        """Takes the lock anew whose file somebody removed; raises StoreUnavailable where another service came between.
+
+        What that one writes is not in the live graphs here, so nothing more is written until this service starts anew.
+        """
+        lock = lock_of(self.path)
+        try:
+            handle = _hold(self.path, create=False)
+        except StoreUnavailable as error:
+            raise StoreUnavailable(f"{lock} was removed under the running service, and {error.message}") from error
+        try:
+            with translated():
+                if _pragma(self._writer, "data_version") != self._foreign_version:
+                    raise StoreUnavailable(
+                        f"{lock} was removed under the running service, and another process changed the store since:"
+                        " restart this service, which does not know of that"
+                    )
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(self._lock_file)
+        self._lock_file = handle
+        self._in_place.note_lock(handle)
+        logger.warning("%s was removed; it is held again, and nobody came between", lock)
 
     def _replace_log(self) -> None:
         """Saves what is in a log that somebody removed, by the handle that is left of it, and begins another."""
@@ -288,7 +324,7 @@ class Database:
         before = self._writer
         self._writer = _connect(self.path, writable=True)
         # A connection opens its log with its first look at the database.
-        _pragma(self._writer, "user_version")
+        self._foreign_version = _pragma(self._writer, "data_version")
         before.close()
         self._in_place.note()
         logger.warning("%s-wal was removed; nothing was lost, and another one is used from now on", self.path)
@@ -477,7 +513,8 @@ def file_bytes(connection: Connection) -> int:
 def log_bytes(path: Path) -> int:
     """How large the log beside a database is."""
     try:
-        return path.with_name(f"{path.name}-wal").stat().st_size
+        real = replacing.real(path)
+        return real.with_name(f"{real.name}-wal").stat().st_size
     except OSError:
         return 0
 
@@ -487,6 +524,22 @@ def _require_safe_sqlite() -> None:
     if version < OLDEST_SQLITE:
         raise StoreUnavailable(
             f"SQLite {apsw.sqlite_lib_version()} can corrupt databases; install apsw with SQLite 3.51.3 or newer"
+        )
+
+
+def _require_one_name(path: Path) -> None:
+    """Raises StoreUnavailable for a directory, and for a file with a second name: each name would have a log alone."""
+    try:
+        found = replacing.real(path).stat()
+    except OSError:
+        # What keeps it from being looked at, the opening tells.
+        return
+    if stat.S_ISDIR(found.st_mode):
+        raise StoreUnavailable(f"{path} is a directory; name the file in it, e.g. {path / 'memory.db'}")
+    if found.st_nlink > 1:
+        raise StoreUnavailable(
+            f"{path} has {found.st_nlink} names (hard links), and by each of them the others' last changes are lost:"
+            f" remove the others, which `find DIRECTORY -xdev -samefile {path}` names, or make them copies"
         )
 
 

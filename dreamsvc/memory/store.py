@@ -599,6 +599,9 @@ class Store:
             return None
 
     def _save_snapshots(self, seq: int) -> None:
+        if not self.database.all_shown:
+            # What the live graphs lack the next start reads from the rows.
+            return
         for space in self.database.read(spaces.all_of):
             # An import that never came to an end may have made a space without a graph.
             if space.name in self._graphs:

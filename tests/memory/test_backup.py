@@ -497,6 +497,38 @@ def test_what_was_derived_of_the_old_store_goes(filled: Any, place: Path) -> Non
     filled.in_order()
 
 
+def test_a_restore_by_a_link_leaves_nothing_that_was_derived_of_the_old_store(filled: Any, place: Path) -> None:
+    link = filled.path.with_name("link.db")
+    link.symlink_to(filled.path)
+    filled.close()
+    filled.path = link
+    filled.open()
+    make(filled, place / "one")
+    before = filled.digest()
+    # As many changes as the audit of a restore makes.
+    filled.remember(Memory(key="later", text="what was remembered later"))
+    restored_room(filled, place / "one")
+    assert filled.digest() == before
+    filled.in_order()
+    assert filled.find("later") == []
+
+
+def test_the_log_of_a_store_is_found_by_a_link(filled: Any) -> None:
+    link = filled.path.parent / "elsewhere" / "link.db"
+    link.parent.mkdir()
+    link.symlink_to(filled.path)
+    assert sqlite.log_bytes(link) == sqlite.log_bytes(filled.path) > 0
+
+
+def test_a_directory_is_not_replaced_by_a_backup(filled: Any, place: Path) -> None:
+    make(filled, place / "one")
+    filled.close()
+    with pytest.raises(StoreUnavailable, match="is a directory; name the file in it"):
+        backup.restore(place / "one", filled.path.parent, now_us=NOW_US)
+    filled.open()
+    filled.in_order()
+
+
 def test_a_store_that_is_damaged_beyond_opening_is_replaced_and_kept(filled: Any, place: Path) -> None:
     made = make(filled, place / "one")
     filled.close()

@@ -278,7 +278,8 @@ def test_a_torn_page_is_found(used: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "why"), [(b"no database at all " * 1000, "damaged"), (None, "does not exist"), ("dir", "")]
+    ("content", "why"),
+    [(b"no database at all " * 1000, "damaged"), (None, "does not exist"), ("dir", "is a directory")],
 )
 def test_what_is_no_store_is_told(tmp_path: Path, content: Any, why: str) -> None:
     path = tmp_path / "memory.db"
@@ -289,6 +290,12 @@ def test_what_is_no_store_is_told(tmp_path: Path, content: Any, why: str) -> Non
     (found,) = examine(str(path))
     assert (found.name, found.ok) == ("the store opens", False)
     assert why in found.detail
+
+
+def test_a_place_that_cannot_be_looked_at_is_told(tmp_path: Path) -> None:
+    (found,) = examine(str(tmp_path / ("x" * 300)))
+    assert (found.name, found.ok, found.mend) == ("the store opens", False, "mend that, then look again")
+    assert "File name too long" in found.detail
 
 
 def test_a_database_of_another_program_is_told(tmp_path: Path) -> None:

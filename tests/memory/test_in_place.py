@@ -101,6 +101,45 @@ def test_without_its_file_a_store_is_read_by_any_number_of_threads_and_not_writt
     database.close()
 
 
+def test_a_lock_that_was_removed_is_held_again(place: Path) -> None:
+    database = Database(place / "memory.db")
+    database.write(lambda c: c.execute("CREATE TABLE t (x INTEGER PRIMARY KEY, body BLOB)").fetchall()).result(10)
+    insert(database, 1)
+    lock = place / "memory.db.lock"
+    lock.unlink()
+    # Also where nobody writes.
+    soon(lock.exists)
+    with pytest.raises(StoreUnavailable, match="held by process"):
+        Database(place / "memory.db")
+    (place / "memory.db-wal").unlink()
+    insert(database, 2)
+    lock.unlink()
+    insert(database, 3)
+    assert lock.exists()
+    assert stored(database) == [1, 2, 3]
+    database.close()
+
+
+def test_where_another_took_the_store_nothing_is_acknowledged_that_it_does_not_know(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "QUIET_S", 30)
+    database = Database(place / "memory.db")
+    database.write(lambda c: c.execute("CREATE TABLE t (x INTEGER PRIMARY KEY, body BLOB)").fetchall()).result(10)
+    (place / "memory.db.lock").unlink()
+    other = Database(place / "memory.db")
+    with pytest.raises(StoreUnavailable, match=r"lock was removed under the running service, and .* held by process"):
+        insert(database, 1)
+    insert(other, 2)
+    other.close()
+    # Its live arrays lack what the other wrote.
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="restart this service"):
+            insert(database, 3)
+    assert stored(database) == [2]
+    database.close()
+
+
 class Connected:
     """A database file alone, without the log beside it."""
 

@@ -17,6 +17,7 @@ from dreamsvc.dreamer.v1.operations_pb2 import Expansion, Expansions, Operations
 from dreamsvc.errors import NotFound
 from dreamsvc.facet_codes import decode_centroid, encode_centroid, encode_facets
 from dreamsvc.memory import loading, snapshot
+from dreamsvc.memory.delta import Delta
 from dreamsvc.memory.graph import NEVER, NewEdge, NewNode, PackedContainer, SpaceGraph
 from dreamsvc.v1.memory_pb2 import MEMORY_ROLE_CONTAINER, MEMORY_ROLE_FACET, Edge, Memory
 from dreamsvc.v1.memory_service_pb2 import RememberRequest
@@ -331,3 +332,19 @@ def test_writes_beside_the_end_leave_a_snapshot_that_fits_or_none(room: Any, loa
         room.reopen()
         same(room.store.graph("default"), room.fresh())
         assert room.store.graph("default").view.n == 5 * (i + 1)
+
+
+def test_what_came_to_disk_and_not_to_the_live_graph_is_in_no_snapshot(
+    varied: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Delta, "apply", full)
+        with pytest.raises(MemoryError):
+            varied.remember(Memory(key="late", text="yak"))
+    varied.reopen()
+    varied.in_order()
+    assert [varied.memory("late").text] == ["yak"]
+    assert len(varied.find("yak")) == 1

@@ -203,6 +203,23 @@ def test_a_second_opener_is_refused_with_the_holders_pid(tmp_path: Path, databas
     assert database.write(insert(1)).result(10) == 1
 
 
+def test_a_second_name_of_the_file_is_refused(tmp_path: Path, database: Database) -> None:
+    other = tmp_path / "other.db"
+    other.hardlink_to(database.path)
+    with pytest.raises(StoreUnavailable, match="has 2 names"):
+        Database(other)
+    other.unlink()
+    database.close()
+    Database(database.path).close()
+
+
+def test_a_directory_is_told_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    with pytest.raises(StoreUnavailable, match=r"is a directory; name the file in it, e\.g\. .*store/memory\.db"):
+        Database(tmp_path / "store")
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
 def test_a_closed_database_can_be_opened_again(tmp_path: Path) -> None:
     for _ in range(2):
         Database(tmp_path / "deep" / "memory.db").close()

@@ -58,8 +58,13 @@ def examine(path: str, *, progress: Callable[[str, int, int], None] | None = Non
     place = Path(path).expanduser()
     total = len(CHECKS) + 2
     tell(OPENS, 1, total)
-    if not place.exists():
-        return [Finding(OPENS, False, f"{place} does not exist", "name another file with --store")]
+    try:
+        there = place.exists()
+    except OSError as error:
+        return [Finding(OPENS, False, f"{place}: {error.strerror}", AGAIN)]
+    if not there or place.is_dir():
+        what = "is a directory" if there else "does not exist"
+        return [Finding(OPENS, False, f"{place} {what}", "name another file with --store")]
     real = replacing.real(place)
     holder = sqlite.holder(real)
     tell(LOG, 2, total)
