@@ -16,6 +16,7 @@ from dreamsvc.v1.config_pb2 import (
     Config,
     DreamConfig,
     EmbedderConfig,
+    FeaturesConfig,
     RecallConfig,
     SecurityConfig,
     ServerConfig,
@@ -41,11 +42,13 @@ class InForce:
 
     def __init__(self, config: Config) -> None:
         self.whole = config
+        self._dream = _allowed(config)
         self._heard: list[Heard] = []
 
     def exchange(self, config: Config) -> None:
         """From now on this one holds; whoever asked to be told of it hears it at once, in this thread."""
         before, self.whole = self.whole, config
+        self._dream = _allowed(config)
         for heard in list(self._heard):
             try:
                 heard(before, config)
@@ -60,7 +63,17 @@ class InForce:
 
     @property
     def dream(self) -> DreamConfig:
-        return self.whole.dream
+        """As configured, with the one dream at a time that features.parallel_dreams_enabled may demand."""
+        return self._dream
+
+    @property
+    def features(self) -> FeaturesConfig:
+        return self.whole.features
+
+    @property
+    def parallel_key(self) -> str:
+        """The key that says how many dreams may run at the same time."""
+        return "dream.max_parallel" if self.features.parallel_dreams_enabled else "features.parallel_dreams_enabled"
 
     @property
     def recall(self) -> RecallConfig:
@@ -81,6 +94,15 @@ class InForce:
     @property
     def security(self) -> SecurityConfig:
         return self.whole.security
+
+
+def _allowed(config: Config) -> DreamConfig:
+    if config.features.parallel_dreams_enabled:
+        return config.dream
+    alone = DreamConfig()
+    alone.CopyFrom(config.dream)
+    alone.max_parallel = 1
+    return alone
 
 
 def defaults() -> Config:

@@ -209,3 +209,12 @@ def test_who_fails_over_an_exchange_keeps_nobody_else_from_hearing_of_it(caplog:
     assert heard == [after]
     assert in_force.whole is after
     assert "was not taken up everywhere" in caplog.text
+
+
+def test_where_dreams_may_not_be_parallel_one_dreams_at_a_time_whatever_is_configured() -> None:
+    told = config.parse({"dream": {"max_parallel": 4}, "features": {"parallel_dreams_enabled": False}})
+    in_force = config.InForce(told)
+    assert (in_force.dream.max_parallel, in_force.parallel_key) == (1, "features.parallel_dreams_enabled")
+    assert in_force.whole.dream.max_parallel == 4
+    in_force.exchange(config.parse({"dream": {"max_parallel": 4}}))
+    assert (in_force.dream.max_parallel, in_force.parallel_key) == (4, "dream.max_parallel")

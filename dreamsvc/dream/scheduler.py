@@ -105,6 +105,7 @@ class Scheduler:
         self._started_us = clock.now_us()
         self._device = ""
         self._closing = False
+        config.on_exchange(lambda _before, _now: self._wake_unwanted())
 
     # ── start and end ───────────────────────────────────────────────────────────
 
@@ -208,6 +209,8 @@ class Scheduler:
                     self._latencies.note,
                 )
                 self._nights[request.space] = night
+                # It may have been switched off while the dream was written down.
+                self._wake_unwanted()
         finally:
             # An interrupted dream may have been given up on the way.
             self._history.pop(request.space, None)
@@ -314,6 +317,12 @@ class Scheduler:
         finally:
             del self._nights[space]
             self._history.pop(space, None)
+
+    def _wake_unwanted(self) -> None:
+        """Ends the dreaming where the configuration allows it no more; what was dreamt is kept to go on from."""
+        for space, night in self._nights.items():
+            if night is not None and (not self._config.dream.enabled or self.on_hold(space)):
+                night.wake(dream_pb2.WAKE_REASON_SWITCHED_OFF)
 
     def on_hold(self, space: str) -> bool:
         return space in self._config.dream.hold_spaces
@@ -439,7 +448,7 @@ class Scheduler:
         if len(self._nights) >= self._config.dream.max_parallel:
             others, most = ", ".join(self._nights), self._config.dream.max_parallel
             return DreamInProgress(
-                f"{len(self._nights)} dreams run (in {others}), and dream.max_parallel is {most}",
+                f"{len(self._nights)} dreams run (in {others}), and at most {most} may ({self._config.parallel_key})",
                 metadata={"spaces": others},
                 retry_after_s=1,
             )
@@ -464,6 +473,7 @@ class Scheduler:
             held=space in self._config.dream.hold_spaces,
             proposed=self._proposed.get(space, ""),
             failed=space in self._failed,
+            parallel_key=self._config.parallel_key,
             news=space not in self._seen or (activity.called and activity.last_call_s > self._looked_s[space]),
         )
 

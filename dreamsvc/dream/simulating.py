@@ -8,7 +8,8 @@ How it runs
 
 It counts among the dreams of dream.max_parallel: it is refused where that many dreams and simulations run, and it gives
 way where a dream of a space begins while it runs: its own dream is woken, and goes on from its checkpoint once there is
-room. No dream of a space ever waits for it. A caller that goes away, or the end of the service, wakes it for good.
+room. No dream of a space ever waits for it. A caller that goes away, the end of the service, or the switch that turns
+it off wakes it for good.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Iterable
 from pathlib import Path
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from dreamsvc import entropy
 from dreamsvc.clock import Clock
@@ -27,6 +29,7 @@ from dreamsvc.errors import (
     Disabled,
     DreamFailed,
     DreamInProgress,
+    DreamsvcError,
     EmbedderMissing,
     ImportMalformed,
     InvalidFields,
@@ -79,7 +82,10 @@ class Simulating:
         self._scheduler = scheduler
         self._clock = clock
         self._running: set[asyncio.Task[SimulateResponse]] = set()
+        # Why those that did not end by themselves were ended.
+        self._ended: WeakKeyDictionary[asyncio.Task[SimulateResponse], DreamsvcError] = WeakKeyDictionary()
         self._closing = False
+        config.on_exchange(lambda _before, _now: self._end_unwanted())
 
     async def simulate(self, request: SimulateRequest) -> SimulateResponse:
         """Raises InvalidFields, Disabled, DreamInProgress, EmbedderMissing, DreamFailed, ShuttingDown."""
@@ -91,8 +97,8 @@ class Simulating:
             # Shielded: cleaning up is not tied to the life of the call.
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            if self._closing and task.cancelled():
-                raise ShuttingDown("the service is shutting down; nothing of the simulation is kept") from None
+            if task.cancelled() and task in self._ended:
+                raise self._ended[task] from None
             task.cancel()
             raise
 
@@ -100,16 +106,31 @@ class Simulating:
         """Ends what runs, and waits until nothing of it is left."""
         self._closing = True
         tasks = set(self._running)
-        for task in tasks:
-            task.cancel()
+        self._end(ShuttingDown("the service is shutting down; nothing of the simulation is kept"))
         if tasks:
             await asyncio.wait(tasks)
+
+    def _end(self, why: DreamsvcError) -> None:
+        for task in self._running:
+            self._ended.setdefault(task, why)
+            task.cancel()
+
+    def _end_unwanted(self) -> None:
+        key = self._switched_off_by()
+        if key:
+            self._end(Disabled(f"it was switched off ({key}); nothing of the simulation is kept"))
+
+    def _switched_off_by(self) -> str:
+        """The key that forbids it, '' where none does."""
+        if not self._config.dream.enabled:
+            return "dream.enabled"
+        return "" if self._config.features.simulate_enabled else "features.simulate_enabled"
 
     def _admit(self, request: SimulateRequest) -> None:
         if self._closing:
             raise ShuttingDown("the service is shutting down")
-        if not self._config.dream.enabled:
-            raise Disabled("dreaming is switched off (dream.enabled)")
+        if key := self._switched_off_by():
+            raise Disabled(f"simulating is switched off ({key})")
         wrong = [
             Violation(f"memories[{i}].text", "is empty; a memory needs a text, a title or a vector")
             for i, memory in enumerate(request.memories)
@@ -119,7 +140,7 @@ class Simulating:
             raise InvalidFields(wrong)
         most = self._config.dream.max_parallel
         if (crowd := self._dreaming() + len(self._running)) >= most:
-            what = f"{crowd} dreams and simulations run, and dream.max_parallel is {most}"
+            what = f"{crowd} dreams and simulations run, and at most {most} may ({self._config.parallel_key})"
             raise DreamInProgress(what, retry_after_s=1)
 
     def _dreaming(self) -> int:
@@ -244,7 +265,7 @@ def _undisturbed(config: InForce) -> InForce:
     alone.propose = False
     alone.trigger.cooldown_for_manual = False
     del alone.hold_spaces[:]
-    return InForce(Config(dream=alone, recall=config.recall))
+    return InForce(Config(dream=alone, recall=config.recall, features=config.features))
 
 
 def _add_edits(journal: Journal, dream: Dream, answer: SimulateResponse) -> None:

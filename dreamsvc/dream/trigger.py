@@ -47,6 +47,8 @@ class Situation(NamedTuple):
     proposed: str = ""
     # The last dream failed.
     failed: bool = False
+    # The key that says how many dreams may run at the same time.
+    parallel_key: str = "dream.max_parallel"
 
 
 class Decision(NamedTuple):
@@ -78,7 +80,7 @@ def decide(situation: Situation, config: DreamConfig) -> Decision:
     latest = max(idle_at, calm_at, cool_at, now)
     eligible = latest if math.isfinite(latest) else None
     if situation.others >= config.max_parallel:
-        return Decision(False, f"{situation.others} other spaces dream (dream.max_parallel)", eligible)
+        return Decision(False, f"{situation.others} other spaces dream ({situation.parallel_key})", eligible)
     if cool_at > now:
         return Decision(False, f"the cooldown lasts {cool_at - now:.0f} s more", eligible)
     if calm_at > now:

@@ -17,7 +17,7 @@ import numpy as np
 
 from dreamsvc import clock, contract, entropy
 from dreamsvc.config import InForce
-from dreamsvc.errors import NotFound, invalid
+from dreamsvc.errors import Disabled, NotFound, invalid
 from dreamsvc.memory import recall, rows, sentences, wandering
 from dreamsvc.memory.embedding import TextEmbedding
 from dreamsvc.memory.graph import GraphView, words_of
@@ -47,8 +47,10 @@ class Generating:
         self._config = config
 
     def generate(self, request: GenerateRequest) -> GenerateResponse:
-        """Raises InvalidFields, and NotFound where the space has not LEAST memories with words."""
+        """Raises Disabled, InvalidFields, and NotFound where the space has not LEAST memories with words."""
         began = clock.precise_s()
+        if not self._config.features.generate_enabled:
+            raise Disabled("generating is switched off (features.generate_enabled)")
         if not request.prompt.strip():
             raise invalid("prompt", "is blank")
         view = self._store.graph(request.space).view

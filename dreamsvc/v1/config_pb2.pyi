@@ -21,7 +21,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class Config(_message.Message):
     """The whole configuration (REQ-DREAM-031). A TOML file has one table for each
-    message; every key's type, unit, default and range stands here and nowhere else.
+    message; every key's type, unit, default and range stands here and nowhere else, and whether
+    a change of it needs a restart.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -32,6 +33,7 @@ class Config(_message.Message):
     SERVER_FIELD_NUMBER: _builtins.int
     STORE_FIELD_NUMBER: _builtins.int
     SECURITY_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def dream(self) -> Global___DreamConfig: ...
     @_builtins.property
@@ -44,6 +46,8 @@ class Config(_message.Message):
     def store(self) -> Global___StoreConfig: ...
     @_builtins.property
     def security(self) -> Global___SecurityConfig: ...
+    @_builtins.property
+    def features(self) -> Global___FeaturesConfig: ...
     def __init__(
         self,
         *,
@@ -53,14 +57,58 @@ class Config(_message.Message):
         server: Global___ServerConfig | None = ...,
         store: Global___StoreConfig | None = ...,
         security: Global___SecurityConfig | None = ...,
+        features: Global___FeaturesConfig | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["dream", b"dream", "embedder", b"embedder", "recall", b"recall", "security", b"security", "server", b"server", "store", b"store"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dream", b"dream", "embedder", b"embedder", "features", b"features", "recall", b"recall", "security", b"security", "server", b"server", "store", b"store"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dream", b"dream", "embedder", b"embedder", "recall", b"recall", "security", b"security", "server", b"server", "store", b"store"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dream", b"dream", "embedder", b"embedder", "features", b"features", "recall", b"recall", "security", b"security", "server", b"server", "store", b"store"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Config: _TypeAlias = Config  # noqa: Y015
+
+@_typing.final
+class FeaturesConfig(_message.Message):
+    """What may be used at all; asked at each use. Whether dreams are dreamt is dream.enabled. What is switched off is
+    refused with DISABLED.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARALLEL_DREAMS_ENABLED_FIELD_NUMBER: _builtins.int
+    GENERATE_ENABLED_FIELD_NUMBER: _builtins.int
+    SIMULATE_ENABLED_FIELD_NUMBER: _builtins.int
+    parallel_dreams_enabled: _builtins.bool
+    """False: one dream at a time in the whole service, whatever dream.max_parallel says."""
+    generate_enabled: _builtins.bool
+    """Generate: dreams from a prompt."""
+    simulate_enabled: _builtins.bool
+    """Simulate: dreams over a graph of the caller's."""
+    def __init__(
+        self,
+        *,
+        parallel_dreams_enabled: _builtins.bool | None = ...,
+        generate_enabled: _builtins.bool | None = ...,
+        simulate_enabled: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_generate_enabled", b"_generate_enabled", "_parallel_dreams_enabled", b"_parallel_dreams_enabled", "_simulate_enabled", b"_simulate_enabled", "generate_enabled", b"generate_enabled", "parallel_dreams_enabled", b"parallel_dreams_enabled", "simulate_enabled", b"simulate_enabled"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_generate_enabled", b"_generate_enabled", "_parallel_dreams_enabled", b"_parallel_dreams_enabled", "_simulate_enabled", b"_simulate_enabled", "generate_enabled", b"generate_enabled", "parallel_dreams_enabled", b"parallel_dreams_enabled", "simulate_enabled", b"simulate_enabled"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__generate_enabled: _TypeAlias = _typing.Literal["generate_enabled"]  # noqa: Y015
+    _WhichOneofArgType__generate_enabled: _TypeAlias = _typing.Literal["_generate_enabled", b"_generate_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__parallel_dreams_enabled: _TypeAlias = _typing.Literal["parallel_dreams_enabled"]  # noqa: Y015
+    _WhichOneofArgType__parallel_dreams_enabled: _TypeAlias = _typing.Literal["_parallel_dreams_enabled", b"_parallel_dreams_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__simulate_enabled: _TypeAlias = _typing.Literal["simulate_enabled"]  # noqa: Y015
+    _WhichOneofArgType__simulate_enabled: _TypeAlias = _typing.Literal["_simulate_enabled", b"_simulate_enabled"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__generate_enabled) -> _WhichOneofReturnType__generate_enabled | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__parallel_dreams_enabled) -> _WhichOneofReturnType__parallel_dreams_enabled | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__simulate_enabled) -> _WhichOneofReturnType__simulate_enabled | None: ...
+
+Global___FeaturesConfig: _TypeAlias = FeaturesConfig  # noqa: Y015
 
 @_typing.final
 class DreamConfig(_message.Message):

@@ -116,6 +116,8 @@ class _WakeReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WakeReason
     WAKE_REASON_MANUAL_ABORT: _WakeReason.ValueType  # 4
     WAKE_REASON_ERROR: _WakeReason.ValueType  # 5
     WAKE_REASON_SHUTDOWN: _WakeReason.ValueType  # 6
+    WAKE_REASON_SWITCHED_OFF: _WakeReason.ValueType  # 10
+    """The configuration allows it no more: dream.enabled, or dream.hold_spaces."""
 
 class WakeReason(_WakeReason, metaclass=_WakeReasonEnumTypeWrapper): ...
 
@@ -126,6 +128,8 @@ WAKE_REASON_CYCLE_COMPLETE: WakeReason.ValueType  # 3
 WAKE_REASON_MANUAL_ABORT: WakeReason.ValueType  # 4
 WAKE_REASON_ERROR: WakeReason.ValueType  # 5
 WAKE_REASON_SHUTDOWN: WakeReason.ValueType  # 6
+WAKE_REASON_SWITCHED_OFF: WakeReason.ValueType  # 10
+"""The configuration allows it no more: dream.enabled, or dream.hold_spaces."""
 Global___WakeReason: _TypeAlias = WakeReason  # noqa: Y015
 
 class _EndReason:

@@ -36,6 +36,7 @@ class Rule(_message.Message):
     MAX_SIZE_FIELD_NUMBER: _builtins.int
     ONE_OF_FIELD_NUMBER: _builtins.int
     PATTERN_FIELD_NUMBER: _builtins.int
+    RESTART_FIELD_NUMBER: _builtins.int
     default: _builtins.float
     """Value of a number field (or of an enum field, by number) that was not set."""
     min: _builtins.float
@@ -53,6 +54,8 @@ class Rule(_message.Message):
     """Most bytes of a text field (UTF-8), or most items of a list."""
     pattern: _builtins.str
     """A regular expression (RE2 subset) the whole text must match."""
+    restart: _builtins.bool
+    """Of a key of the configuration: a change of it takes effect at the next start. All others take effect at once."""
     @_builtins.property
     def one_of(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The only texts allowed; of a number field, the only numbers."""
@@ -70,10 +73,11 @@ class Rule(_message.Message):
         max_size: _builtins.int | None = ...,
         one_of: _abc.Iterable[_builtins.str] | None = ...,
         pattern: _builtins.str = ...,
+        restart: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_default", b"_default", "_default_flag", b"_default_flag", "_default_text", b"_default_text", "_max", b"_max", "_max_size", b"_max_size", "_min", b"_min", "default", b"default", "default_flag", b"default_flag", "default_text", b"default_text", "max", b"max", "max_size", b"max_size", "min", b"min"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default", b"_default", "_default_flag", b"_default_flag", "_default_text", b"_default_text", "_max", b"_max", "_max_size", b"_max_size", "_min", b"_min", "default", b"default", "default_flag", b"default_flag", "default_text", b"default_text", "max", b"max", "max_size", b"max_size", "min", b"min", "one_of", b"one_of", "pattern", b"pattern", "required", b"required", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default", b"_default", "_default_flag", b"_default_flag", "_default_text", b"_default_text", "_max", b"_max", "_max_size", b"_max_size", "_min", b"_min", "default", b"default", "default_flag", b"default_flag", "default_text", b"default_text", "max", b"max", "max_size", b"max_size", "min", b"min", "one_of", b"one_of", "pattern", b"pattern", "required", b"required", "restart", b"restart", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__default: _TypeAlias = _typing.Literal["default"]  # noqa: Y015
     _WhichOneofArgType__default: _TypeAlias = _typing.Literal["_default", b"_default"]  # noqa: Y015

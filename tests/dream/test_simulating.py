@@ -131,7 +131,11 @@ def config(embedder: str = "none") -> Config:
 
 def service(spaces: Spaces | None = None, settings: Config | None = None) -> Simulating:
     spaces = spaces or Spaces()
-    return Simulating(InForce(settings or config()), spaces, spaces, Clock())  # pyright: ignore
+    return Simulating(in_force(settings), spaces, spaces, Clock())  # pyright: ignore
+
+
+def in_force(settings: Config | None = None) -> InForce:
+    return InForce(settings or config())
 
 
 def a_request(**fields: Any) -> SimulateRequest:
@@ -235,7 +239,7 @@ def test_it_is_refused_while_as_many_dream_as_may(dreaming: type[Dreaming]) -> N
     spaces.dreaming = {"one"}
     assert asyncio.run(service(spaces, settings).simulate(a_request())).dreams
     spaces.dreaming = {"one", "two"}
-    with pytest.raises(DreamInProgress, match=r"2 dreams and simulations run, and dream\.max_parallel is 2"):
+    with pytest.raises(DreamInProgress, match=r"and at most 2 may \(dream\.max_parallel\)"):
         asyncio.run(service(spaces, settings).simulate(a_request()))
 
 
@@ -281,11 +285,46 @@ def test_what_remember_would_refuse_is_refused(dreaming: type[Dreaming]) -> None
         asyncio.run(service().simulate(lost))
 
 
-def test_a_service_that_does_not_dream_refuses(dreaming: type[Dreaming]) -> None:
+@pytest.mark.parametrize(("table", "switch"), [("dream", "enabled"), ("features", "simulate_enabled")])
+def test_what_is_switched_off_refuses_and_names_the_key(dreaming: type[Dreaming], table: str, switch: str) -> None:
     settings = config()
-    settings.dream.enabled = False
-    with pytest.raises(Disabled):
+    setattr(getattr(settings, table), switch, False)
+    with pytest.raises(Disabled, match=rf"\({table}\.{switch}\)"):
         asyncio.run(service(settings=settings).simulate(a_request()))
+
+
+@pytest.mark.parametrize(("table", "switch"), [("dream", "enabled"), ("features", "simulate_enabled")])
+def test_one_that_runs_is_ended_by_the_switch_and_the_next_one_runs_when_it_is_on_again(
+    dreaming: type[Dreaming], table: str, switch: str
+) -> None:
+    dreaming.pause_s = 0.05
+    on, off = config(), config()
+    setattr(getattr(off, table), switch, False)
+    held = in_force(on)
+    simulating = Simulating(held, Spaces(), Spaces(), Clock())  # pyright: ignore
+
+    async def switched() -> None:
+        work = asyncio.create_task(simulating.simulate(a_request(iterations=20)))
+        await dreaming.begun.wait()
+        held.exchange(off)
+        held.exchange(on)
+        with pytest.raises(Disabled, match=rf"\({table}\.{switch}\); nothing of the simulation is kept"):
+            await work
+        # It still cleans up what it had begun, and counts until then.
+        await simulating.close()
+
+    asyncio.run(switched())
+    assert asyncio.run(service().simulate(a_request())).dreams
+
+
+def test_where_dreams_may_not_be_parallel_one_dream_is_as_many_as_may(dreaming: type[Dreaming]) -> None:
+    spaces, settings = Spaces(), config()
+    settings.dream.max_parallel = 2
+    settings.features.parallel_dreams_enabled = False
+    assert asyncio.run(service(spaces, settings).simulate(a_request())).dreams
+    spaces.dreaming = {"one"}
+    with pytest.raises(DreamInProgress, match=r"at most 1 may \(features\.parallel_dreams_enabled\)"):
+        asyncio.run(service(spaces, settings).simulate(a_request()))
 
 
 def test_a_caller_that_goes_away_while_the_store_is_opened_leaves_nothing(

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from dreamsvc import contract
 from dreamsvc.config import InForce, defaults
-from dreamsvc.errors import InvalidFields, NotFound
+from dreamsvc.errors import Disabled, InvalidFields, NotFound
 from dreamsvc.memory import associations, sentences, wandering
 from dreamsvc.memory.generating import Generating
 from dreamsvc.memory.graph import NEVER, NewEdge, NewNode, SpaceGraph
@@ -61,6 +61,13 @@ def generate(
     contract.fill(request)
     contract.check(request)
     return Generating(room.store, embedding or Embedding(), InForce(defaults())).generate(request)  # pyright: ignore
+
+
+def test_what_is_switched_off_is_refused_and_names_the_key(room: Any) -> None:
+    settings = defaults()
+    settings.features.generate_enabled = False
+    with pytest.raises(Disabled, match=r"\(features\.generate_enabled\)"):
+        Generating(room.store, Embedding(), InForce(settings)).generate(GenerateRequest())  # pyright: ignore
 
 
 def keys(room: Any, answer: GenerateResponse) -> list[str]:
