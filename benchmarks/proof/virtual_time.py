@@ -19,7 +19,8 @@ import apsw
 
 from dreamsvc.clock import Clock, Micros
 from dreamsvc.errors import StoreUnavailable
-from dreamsvc.memory.sqlite import MOST_JOINED, Connection, Database, Priority, _Job
+from dreamsvc.memory.database import MOST_JOINED, Database, Priority, _Job
+from dreamsvc.memory.sqlite import Connection
 
 BEGINNING_US = 1_700_000_000_123_456
 # More steps than this between two timers are a loop that spins.

@@ -13,11 +13,12 @@ from dreamsvc.dreamer.v1.dreamer_service_pb2 import Checkpoint
 from dreamsvc.dreamer.v1.operations_pb2 import Operations
 from dreamsvc.errors import ChangedLater, StoreCorrupt
 from dreamsvc.memory import diff, dreams, operations, paging, requests, revert, spaces, standing, statistics
+from dreamsvc.memory.database import Database, Priority
 from dreamsvc.memory.dreams import DreamRow
 from dreamsvc.memory.explored import Explored, explored
 from dreamsvc.memory.operations import COMPACTED, STAGED, ReadBack
 from dreamsvc.memory.spaces import Space
-from dreamsvc.memory.sqlite import ChangeId, Connection, Database, Priority, change_seq
+from dreamsvc.memory.sqlite import ChangeId, Connection, change_seq
 from dreamsvc.memory.statistics import Size
 from dreamsvc.v1.config_pb2 import DreamConfig
 from dreamsvc.v1.dream_pb2 import Dream

@@ -1,8 +1,4 @@
-"""The only importer of the SQLite driver: one prioritised writer, any number of readers.
-
-All writes run in one thread. User writes overtake the writes of dreams and imports, and those
-that wait together share one commit, so one sync serves many callers. Nothing is acknowledged
-before its commit is on disk.
+"""The only importer of the SQLite driver: connections, their errors, the schema and its upgrades.
 
 Every page carries a checksum that SQLite's own extension checks whenever the page is read: without it a bit that
 flips in a text or a weight on the disk would be read as if it were whole.
@@ -10,16 +6,10 @@ flips in a text or a weight on the disk would be read as if it were whole.
 
 import contextlib
 import fcntl
-import logging
 import os
 import shutil
 import stat
-import threading
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future
-from dataclasses import dataclass, field
-from enum import IntEnum
 from importlib import resources
 from pathlib import Path
 from typing import Any, NewType, Protocol
@@ -31,12 +21,10 @@ from google.protobuf.message import DecodeError
 from dreamsvc import clock
 from dreamsvc.errors import StoreCorrupt, StoreUnavailable
 from dreamsvc.memory import replacing, write_log
-from dreamsvc.memory.in_place import InPlace
-from dreamsvc.memory.readers import Readers
 from dreamsvc.memory.write_log import CHECKSUM_BYTES, LogState
 
-logger = logging.getLogger(__name__)
 ChangeId = NewType("ChangeId", int)
+DriverError = apsw.Error
 
 APPLICATION_ID = 0x64726D73  # "drms"
 SCHEMA_VERSION = 4
@@ -45,13 +33,8 @@ OLDEST_SQLITE = (3, 51, 3)
 # The first schema whose pages end in a checksum.
 CHECKED_SINCE = 4
 CHECKSUM_VFS = "cksmvfs"
-MOST_JOINED = 64
 # The largest number that a column holds; a sum beyond it would be no whole number any more.
 MOST_COUNTED = 2**63 - 1
-CHECKPOINT_PAGES = 1000
-QUIET_S = 0.2
-# How long reads may be held up while a log that somebody removed is replaced.
-REPLACE_WITHIN_S = 1.0
 # How long one step of a copy may take: meanwhile it holds the processor and the disk from those who serve.
 STEP_S = 0.005
 MOST_STEP_PAGES = 512
@@ -76,301 +59,27 @@ class Connection(Protocol):
     def txn_state(self) -> int: ...
 
 
-class Priority(IntEnum):
-    USER = 0
-    BACKGROUND = 1
-
-
-@dataclass(slots=True)
-class _Job[T]:
-    run: Callable[[Connection], T]
-    # Runs in the writer's thread once the commit is durable, before the caller hears of it.
-    committed: Callable[[T], None] | None
-    future: Future[T] = field(default_factory=lambda: Future())
-
-
-class Database:
-    """One open database file, held by this process alone."""
-
-    def __init__(self, path: Path, *, create: bool = True) -> None:
-        """Raises StoreUnavailable (held by another process, no permission, disk) or StoreCorrupt."""
-        _require_safe_sqlite()
-        _require_one_name(path)
-        self.path = path
-        self._lock_file = _hold(path, create=create)
-        try:
-            replacing.settle(replacing.real(path))
-            self.log_was = _look_at_log(path)
-            with translated():
-                self._writer = _connect(path, writable=True)
-                _prepare(self._writer, path)
-                if self.log_was.left_out:
-                    # What is left of a torn commit must not look like damage to the next start.
-                    self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            self._in_place = InPlace(path, lock_of(path), self._lock_file)
-            self._foreign_version = _pragma(self._writer, "data_version")
-            self._readers = Readers[Connection](self._connect_reader)
-        except BaseException:
-            os.close(self._lock_file)
-            raise
-        # Why the last commit failed, if the store was the reason; '' while it takes changes.
-        self.trouble = ""
-        # Whether everything that was committed went on into the live arrays.
-        self.all_shown = True
-        self._waiting: tuple[deque[_Job[Any]], deque[_Job[Any]]] = (deque(), deque())
-        self._wanted = threading.Condition()
-        self._closing = False
-        self._begin_work()
-
-    def _begin_work(self) -> None:
-        """Has the queue worked off from now on; a simulation does that at moments of its own."""
-        self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
-        self._thread.start()
-
-    def _end_work(self) -> None:
-        """Waits until what is queued is done."""
-        self._thread.join()
-
-    def write[T](
-        self,
-        run: Callable[[Connection], T],
-        *,
-        committed: Callable[[T], None] | None = None,
-        priority: Priority = Priority.USER,
-    ) -> Future[T]:
-        """Queues a change; the future holds its result once it is durable, or why it did not happen."""
-        job = _Job(run, committed)
-        with self._wanted:
-            if self._closing:
-                job.future.set_exception(StoreUnavailable("the store is closed"))
-                return job.future
-            self._waiting[priority].append(job)
-            self._wanted.notify()
-        return job.future
-
-    def read[T](self, run: Callable[[Connection], T]) -> T:
-        """Runs a query in the caller's thread; all of its rows have to be read in it."""
-        with translated(), self._readers.one() as connection:
-            return run(connection)
-
-    @contextlib.contextmanager
-    def moment(self) -> Generator[Connection]:
-        """A connection of its own that sees the store as it is now, however long it reads."""
-        with translated(), self._readers.new() as connection:
-            connection.execute("BEGIN")
-            try:
-                # The moment begins with the first read, not with BEGIN.
-                change_seq(connection)
-                yield connection
-            finally:
-                # Where a page could not be read, SQLite has ended it by itself.
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-
-    def close(self) -> None:
-        """Finishes all queued writes, then closes; the file needs no recovery afterwards."""
-        with self._wanted:
-            if self._closing:
-                return
-            self._closing = True
-            self._wanted.notify()
-        self._end_work()
-        try:
-            self._readers.close()
-            with contextlib.suppress(apsw.Error):
-                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            with translated():
-                self._writer.close()
-        finally:
-            os.close(self._lock_file)
-
-    def _work(self) -> None:
-        while True:
-            jobs = self._take()
-            if jobs:
-                self._commit(jobs)
-                del jobs
-            elif self._closing:
-                return
-            else:
-                self._rest()
-
-    def _take(self) -> list[_Job[Any]]:
-        """The next jobs to commit together; empty after a quiet moment and at the end."""
-        user, background = self._waiting
-        with self._wanted:
-            if not user and not background and not self._closing:
-                self._wanted.wait(timeout=QUIET_S)
-            if user:
-                return [user.popleft() for _ in range(min(len(user), MOST_JOINED))]
-            return [background.popleft()] if background else []
-
-    def _commit(self, jobs: list[_Job[Any]]) -> None:
-        done: list[tuple[_Job[Any], Any]] = []
-        try:
-            with translated():
-                self._require_in_place()
-                self._writer.execute("BEGIN IMMEDIATE")
-                for job in jobs:
-                    if not job.future.set_running_or_notify_cancel():
-                        continue
-                    self._writer.execute("SAVEPOINT job")
-                    try:
-                        result = job.run(self._writer)
-                    except (*_DAMAGE, *_REFUSALS):
-                        # The file itself is in trouble: nobody of this commit is served.
-                        raise
-                    except Exception as error:
-                        if not self._writer.in_transaction:
-                            # SQLite gave the whole commit up, e.g. for want of memory.
-                            raise
-                        self._writer.execute("ROLLBACK TO job")
-                        job.future.set_exception(_translation(error) or error)
-                    else:
-                        done.append((job, result))
-                    self._writer.execute("RELEASE job")
-                self._writer.execute("COMMIT")
-        except Exception as error:
-            if self._writer.in_transaction:
-                with contextlib.suppress(apsw.Error):
-                    self._writer.execute("ROLLBACK")
-            for job in jobs:
-                if not job.future.done():
-                    job.future.set_exception(error)
-            self._note_trouble(error)
-            return
-        # Whoever took a file away meanwhile took this commit with it.
-        doubt = self._doubt()
-        self._note_trouble(doubt)
-        for job, result in done:
-            try:
-                if job.committed is not None:
-                    job.committed(result)
-            except Exception as error:
-                # Durable but not visible in the live arrays: the caller has to know.
-                self.all_shown = False
-                logger.exception("a change is on disk and could not be shown; a restart of the service shows it")
-                job.future.set_exception(error)
-                continue
-            if doubt is not None:
-                job.future.set_exception(doubt)
-            else:
-                job.future.set_result(result)
-
-    def _rest(self) -> None:
-        """What is done while nobody writes."""
-        if self.trouble or self._doubt() is not None:
-            # Whether it takes changes again is known before somebody tries, and a log that is gone is replaced early.
-            self._commit([_Job(_change_nothing, None)])
-        else:
-            self._checkpoint()
-
-    def _note_trouble(self, error: Exception | None) -> None:
-        before = self.trouble
-        self.trouble = error.message if isinstance(error, (StoreUnavailable, StoreCorrupt)) else ""
-        if self.trouble and not before:
-            logger.warning("changes are refused until the store takes them again: %s", self.trouble)
-        elif before and not self.trouble:
-            logger.warning("the store takes changes again")
-
-    def _doubt(self) -> StoreUnavailable | None:
-        """Why a commit of this moment would not be found by the next start."""
-        try:
-            self._require_in_place()
-        except StoreUnavailable as error:
-            return error
-        return None
-
-    def _require_in_place(self) -> None:
-        """Raises StoreUnavailable where the files that are open are not those that the next start would open."""
-        self._in_place.require_database()
-        if not self._in_place.lock_is_there():
-            self._hold_again()
-        if not self._in_place.log_is_there():
-            with translated():
-                self._readers.replace(REPLACE_WITHIN_S, self._replace_log)
-            self._in_place.require()
-
-    def _hold_again(self) -> None:
-        """Takes the lock anew whose file somebody removed; raises StoreUnavailable where another service came between.
-
-        What that one writes is not in the live graphs here, so nothing more is written until this service starts anew.
-        """
-        lock = lock_of(self.path)
-        try:
-            handle = _hold(self.path, create=False)
-        except StoreUnavailable as error:
-            raise StoreUnavailable(f"{lock} was removed under the running service, and {error.message}") from error
-        try:
-            with translated():
-                if _pragma(self._writer, "data_version") != self._foreign_version:
-                    raise StoreUnavailable(
-                        f"{lock} was removed under the running service, and another process changed the store since:"
-                        " restart this service, which does not know of that"
-                    )
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(self._lock_file)
-        self._lock_file = handle
-        self._in_place.note_lock(handle)
-        logger.warning("%s was removed; it is held again, and nobody came between", lock)
-
-    def _replace_log(self) -> None:
-        """Saves what is in a log that somebody removed, by the handle that is left of it, and begins another."""
-        row = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if row is None or row[0] != 0:
-            raise StoreUnavailable("another program reads the log that was removed; end it", retry_after_s=1)
-        before = self._writer
-        self._writer = _connect(self.path, writable=True)
-        # A connection opens its log with its first look at the database.
-        self._foreign_version = _pragma(self._writer, "data_version")
-        before.close()
-        self._in_place.note()
-        logger.warning("%s-wal was removed; nothing was lost, and another one is used from now on", self.path)
-
-    def _connect_reader(self) -> Connection:
-        with translated():
-            # With another log than the writer has it would read what was never written.
-            self._in_place.require()
-            connection = _connect(self.path, writable=False)
-            try:
-                _pragma(connection, "user_version")
-                self._in_place.require()
-            except BaseException:
-                connection.close()
-                raise
-            return connection
-
-    def _checkpoint(self) -> None:
-        """Moves the log into the file while nobody writes: its sync is the slowest of all."""
-        with contextlib.suppress(apsw.Error):
-            row = self._writer.execute("PRAGMA wal_checkpoint(NOOP)").fetchone()
-            if row is not None and int(row[1]) - int(row[2]) > CHECKPOINT_PAGES:
-                self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-
-
 @contextlib.contextmanager
 def translated() -> Generator[None]:
     """Turns the driver's errors, and those of messages that cannot be read back, into the catalogue's."""
     try:
         yield
     except (apsw.Error, DecodeError) as error:
-        known = _translation(error)
+        known = translation(error)
         if known is None:
             raise
         raise known from error
 
 
-_DAMAGE = (apsw.CorruptError, apsw.NotADBError)
+DAMAGE = (apsw.CorruptError, apsw.NotADBError)
 # What a disk or its permissions are the reason of.
-_REFUSALS = (
+REFUSALS = (
     *(apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError),
     *(apsw.ProtocolError, apsw.NoLFSError),
 )
 
 
-def _translation(error: Exception) -> Exception | None:
+def translation(error: Exception) -> Exception | None:
     """The error of the catalogue for one of the driver's; None for what only a defect of ours can be."""
     match error:
         case DecodeError():
@@ -384,16 +93,10 @@ def _translation(error: Exception) -> Exception | None:
             return StoreUnavailable(f"the store cannot take this: {error}")
         case apsw.BusyError() | apsw.LockedError():
             return StoreUnavailable(f"the database is locked by another program: {error}", retry_after_s=1)
-        case _ if isinstance(error, _REFUSALS):
+        case _ if isinstance(error, REFUSALS):
             return StoreUnavailable(f"the store cannot take this: {error}; free space or mend permissions")
         case _:
             return None
-
-
-def _change_nothing(connection: Connection) -> None:
-    # There and back: SQLite writes nothing where a row is set to what it is.
-    for step in (1, -1):
-        connection.execute("UPDATE meta SET value = value + ? WHERE key = 'change_seq'", (step,)).fetchall()
 
 
 def open_read_only(path: Path, *, oldest: int = SCHEMA_VERSION) -> Connection:
@@ -401,7 +104,7 @@ def open_read_only(path: Path, *, oldest: int = SCHEMA_VERSION) -> Connection:
     if replacing.is_under_way(replacing.real(path)):
         raise StoreUnavailable(f"a restore of {path} runs or broke off; the next start of the service ends it")
     with translated():
-        connection = _connect(path, writable=False)
+        connection = connect(path, writable=False)
         try:
             version = _require_ours(connection, path)
             if version < oldest:
@@ -420,7 +123,7 @@ def open_read_only(path: Path, *, oldest: int = SCHEMA_VERSION) -> Connection:
 def open_unchecked(path: Path) -> Connection:
     """Like `open_read_only`, but what a page holds is taken though its checksum says that it is damaged."""
     with translated():
-        connection = _connect(path, writable=False, checked=False)
+        connection = connect(path, writable=False, checked=False)
         try:
             version = _require_ours(connection, path, checked=False)
             if version != SCHEMA_VERSION:
@@ -455,7 +158,7 @@ def pages_without_checksum(path: Path, tell: Callable[[int, int], None]) -> tupl
 @contextlib.contextmanager
 def held(path: Path) -> Generator[None]:
     """Keeps every server away from a store; raises StoreUnavailable where one has it."""
-    handle = _hold(path, create=True)
+    handle = hold(path, create=True)
     try:
         yield
     finally:
@@ -464,7 +167,7 @@ def held(path: Path) -> Generator[None]:
 
 def change_alone(path: Path, run: Callable[[Connection], None]) -> None:
     """One change of a database that nobody else knows of yet."""
-    with translated(), contextlib.closing(_connect(path, writable=True)) as connection, _whole(connection):
+    with translated(), contextlib.closing(connect(path, writable=True)) as connection, _whole(connection):
         run(connection)
 
 
@@ -481,13 +184,13 @@ def copy_pages(source: Connection, target: Path) -> Generator[tuple[int, int]]:
     with translated():
         with contextlib.closing(apsw.Connection(str(target))) as copy:
             # What lies in the log has no checksum yet: it gets one in a file that is known to have them.
-            copy.execute(f"PRAGMA page_size={_pragma(source, 'page_size')}").fetchall()
+            copy.execute(f"PRAGMA page_size={pragma(source, 'page_size')}").fetchall()
             copy.reserve_bytes("main", source.reserve_bytes("main"))
             copy.execute("PRAGMA user_version=1").fetchall()
         with contextlib.closing(apsw.Connection(str(target))) as copy:
             # Nobody reads it before it is whole and synced.
-            for pragma in ("journal_mode=OFF", "synchronous=OFF"):
-                copy.execute(f"PRAGMA {pragma}").fetchall()
+            for setting in ("journal_mode=OFF", "synchronous=OFF"):
+                copy.execute(f"PRAGMA {setting}").fetchall()
             pages = 16
             with copy.backup("main", source, "main") as backup:
                 while not backup.done:
@@ -502,12 +205,12 @@ def copy_pages(source: Connection, target: Path) -> Generator[tuple[int, int]]:
 
 
 def schema_of(connection: Connection) -> int:
-    return _pragma(connection, "user_version")
+    return pragma(connection, "user_version")
 
 
 def file_bytes(connection: Connection) -> int:
     """How large the database is, with what lies in its log."""
-    return _pragma(connection, "page_count") * _pragma(connection, "page_size")
+    return pragma(connection, "page_count") * pragma(connection, "page_size")
 
 
 def log_bytes(path: Path) -> int:
@@ -519,7 +222,7 @@ def log_bytes(path: Path) -> int:
         return 0
 
 
-def _require_safe_sqlite() -> None:
+def require_safe() -> None:
     version = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
     if version < OLDEST_SQLITE:
         raise StoreUnavailable(
@@ -527,7 +230,7 @@ def _require_safe_sqlite() -> None:
         )
 
 
-def _require_one_name(path: Path) -> None:
+def require_one_name(path: Path) -> None:
     """Raises StoreUnavailable for a directory, and for a file with a second name: each name would have a log alone."""
     try:
         found = replacing.real(path).stat()
@@ -549,7 +252,7 @@ def lock_of(path: Path) -> Path:
     return real.with_name(f"{real.name}.lock")
 
 
-def _hold(path: Path, *, create: bool) -> int:
+def hold(path: Path, *, create: bool) -> int:
     """Takes the lock file beside the database; the system frees it however this process ends."""
     lock = lock_of(path)
     try:
@@ -605,7 +308,7 @@ def expected_objects() -> dict[str, str]:
         return objects_of(connection)
 
 
-def _connect(path: Path, *, writable: bool, checked: bool = True) -> apsw.Connection:
+def connect(path: Path, *, writable: bool, checked: bool = True) -> apsw.Connection:
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if writable else apsw.SQLITE_OPEN_READONLY
     _load_checksums()
     connection = apsw.Connection(str(path), flags=flags)
@@ -614,13 +317,13 @@ def _connect(path: Path, *, writable: bool, checked: bool = True) -> apsw.Connec
         # Before everything else: the next pragma reads the first page.
         connection.execute("PRAGMA checksum_verification=OFF").fetchall()
     # One by one: a multi-statement string would stop at the first row that comes back.
-    for pragma in ("foreign_keys=ON", "synchronous=FULL", "journal_size_limit=67108864", "wal_autocheckpoint=0"):
-        connection.execute(f"PRAGMA {pragma}").fetchall()
+    for setting in ("foreign_keys=ON", "synchronous=FULL", "journal_size_limit=67108864", "wal_autocheckpoint=0"):
+        connection.execute(f"PRAGMA {setting}").fetchall()
     connection.execute("PRAGMA temp_store=MEMORY").fetchall()
     return connection
 
 
-def _prepare(connection: apsw.Connection, path: Path) -> None:
+def prepare(connection: apsw.Connection, path: Path) -> None:
     """Makes a new file ours, brings an old one to this version, refuses a newer or a foreign one."""
     version = _require_ours(connection, path)
     if version == 0:
@@ -631,11 +334,11 @@ def _prepare(connection: apsw.Connection, path: Path) -> None:
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}").fetchall()
     connection.execute("PRAGMA journal_mode=WAL").fetchall()
     # A restored store had no log until now, and a connection opens its log with its first look at the database.
-    _pragma(connection, "user_version")
+    pragma(connection, "user_version")
     if 0 < version < SCHEMA_VERSION:
         _back_up(connection, path, version)
     for step in range(version + 1, SCHEMA_VERSION + 1):
-        if step == CHECKED_SINCE and not _pragma(connection, "checksum_verification"):
+        if step == CHECKED_SINCE and not pragma(connection, "checksum_verification"):
             _give_checksums(connection)
         script = _script(step)
         with _whole(connection):
@@ -681,20 +384,20 @@ def _back_up(connection: apsw.Connection, path: Path, version: int) -> None:
 
 def _require_ours(connection: Connection, path: Path, *, checked: bool = True) -> int:
     """The schema's version, 0 for an empty file; checked: pages must be compared with their checksums."""
-    version = _pragma(connection, "user_version")
+    version = pragma(connection, "user_version")
     empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
-    if not empty and _pragma(connection, "application_id") != APPLICATION_ID:
+    if not empty and pragma(connection, "application_id") != APPLICATION_ID:
         raise StoreCorrupt(f"{path} is a database of another program")
     if version > SCHEMA_VERSION:
         raise StoreUnavailable(
             f"{path} was written by a newer dreamsvc (schema {version}, this one knows {SCHEMA_VERSION}); upgrade"
         )
-    if checked and version >= CHECKED_SINCE and not _pragma(connection, "checksum_verification"):
+    if checked and version >= CHECKED_SINCE and not pragma(connection, "checksum_verification"):
         raise _damaged(f"the header of {path} says that its pages have no checksums")
     return version
 
 
-def _look_at_log(path: Path) -> LogState:
+def look_at_log(path: Path) -> LogState:
     """What the log was worth before it was read; raises StoreCorrupt where reading it would lose changes."""
     real = replacing.real(path)
     try:
@@ -734,7 +437,7 @@ def _damaged(why: object) -> StoreCorrupt:
     )
 
 
-def _pragma(connection: Connection, name: str) -> int:
+def pragma(connection: Connection, name: str) -> int:
     row = connection.execute(f"PRAGMA {name}").fetchone()
     return int(row[0]) if row is not None else 0
 

@@ -46,6 +46,7 @@ from dreamsvc.memory import (
     statistics,
     unmerge,
 )
+from dreamsvc.memory.database import Database, Priority
 from dreamsvc.memory.delta import Delta
 from dreamsvc.memory.foresight import Foresight
 from dreamsvc.memory.graph import SpaceGraph, words_of
@@ -53,7 +54,7 @@ from dreamsvc.memory.kept_time import KeptTime
 from dreamsvc.memory.known import Author, find_nodes
 from dreamsvc.memory.remember import NOTHING, Stored
 from dreamsvc.memory.spaces import Space
-from dreamsvc.memory.sqlite import MOST_COUNTED, ChangeId, Connection, Database, Priority, change_seq, next_seq
+from dreamsvc.memory.sqlite import MOST_COUNTED, ChangeId, Connection, change_seq, next_seq
 from dreamsvc.v1.config_pb2 import StoreConfig
 from dreamsvc.v1.dream_service_pb2 import (
     AcceptBlindSpotRequest,

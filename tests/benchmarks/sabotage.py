@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from dreamsvc.memory import requests
-from dreamsvc.memory.sqlite import Database, Priority
+from dreamsvc.memory.database import Database, Priority
 from dreamsvc.memory.store import Store
 from dreamsvc.v1.memory_service_pb2 import RememberRequest
 

@@ -80,7 +80,7 @@ def test_a_suspended_dream_is_kept_and_changes_nothing(path: Path) -> None:
 
 def change(path: Path, sql: str) -> None:
     """What nobody may do to a store, the checksums of its pages included."""
-    with contextlib.closing(sqlite._connect(path, writable=True)) as raw:
+    with contextlib.closing(sqlite.connect(path, writable=True)) as raw:
         for trigger in ("audit_no_update", "audit_no_delete", "audit_no_replace"):
             raw.execute(f"DROP TRIGGER {trigger}")
         raw.execute(sql)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dreamsvc.memory.sqlite import Priority
+from dreamsvc.memory.database import Priority
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.dream_pb2 import Dream
 from dreamsvc.v1.memory_pb2 import Edge, Memory

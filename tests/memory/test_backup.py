@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 
 from dreamsvc.errors import StoreCorrupt, StoreUnavailable
 from dreamsvc.memory import backup, giving_way, manifest, replacing, shelf, sqlite
+from dreamsvc.memory.database import Database
 from dreamsvc.memory.doctor import examine
 from dreamsvc.memory.manifest import SpaceContent
-from dreamsvc.memory.sqlite import Database
 from dreamsvc.v1.memory_pb2 import Edge, Memory
 from tests.memory.test_migration import old_store
 
@@ -114,7 +114,7 @@ def test_a_store_most_of_which_lies_in_its_log_is_copied_with_sound_checksums(
     room: Any, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pages in the log have none; more of them than SQLite keeps in memory are written before the first page is."""
-    monkeypatch.setattr(sqlite, "CHECKPOINT_PAGES", 1_000_000)
+    monkeypatch.setattr("dreamsvc.memory.database.CHECKPOINT_PAGES", 1_000_000)
     for part in range(4):
         room.remember(*(Memory(key=f"{part} {i}", text=f"{part} {i} " + "word " * 1000) for i in range(500)))
     assert sqlite.log_bytes(room.path) > 10_000_000

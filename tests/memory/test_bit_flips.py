@@ -16,8 +16,8 @@ from benchmarks.proof.flips import Flip, Ground
 from dreamsvc import snapshot_files
 from dreamsvc.errors import StoreCorrupt
 from dreamsvc.memory import sqlite
+from dreamsvc.memory.database import Database
 from dreamsvc.memory.doctor import examine
-from dreamsvc.memory.sqlite import Database
 from dreamsvc.v1.memory_pb2 import Memory
 
 SHM = Path("/dev/shm")

@@ -23,7 +23,8 @@ from benchmarks.proof.power import SECTOR, Change, File, Moment, Recorder, apply
 from dreamsvc import snapshot_files
 from dreamsvc.errors import StoreCorrupt, StoreUnavailable
 from dreamsvc.memory import sqlite, write_log
-from dreamsvc.memory.sqlite import Connection, Database
+from dreamsvc.memory.database import Database, _Job
+from dreamsvc.memory.sqlite import Connection
 
 
 @pytest.fixture
@@ -240,7 +241,7 @@ def test_a_commit_that_is_acknowledged_although_it_failed_is_seen(
     """The proof can fail: a store that swallows the disk's error is caught."""
     real = Database._commit
 
-    def swallowing(self: Database, jobs: list[sqlite._Job[object]]) -> None:
+    def swallowing(self: Database, jobs: list[_Job[object]]) -> None:
         told = [job.future for job in jobs]
         for job in jobs:
             job.future = Future()
@@ -316,7 +317,7 @@ def test_a_store_that_does_not_sync_its_commits_is_seen(
     disk: Disk, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The proof can fail: without the sync of a commit the power takes what was acknowledged."""
-    real = sqlite._connect
+    real = sqlite.connect
 
     def careless(path: Path, *, writable: bool) -> apsw.Connection:
         connection = real(path, writable=writable)
@@ -324,7 +325,7 @@ def test_a_store_that_does_not_sync_its_commits_is_seen(
         return connection
 
     assert found_after_power_loss(disk, place / "sound") == []
-    monkeypatch.setattr(sqlite, "_connect", careless)
+    monkeypatch.setattr(sqlite, "connect", careless)
     assert any("was acknowledged" in why for why in found_after_power_loss(disk, place / "careless"))
 
 

@@ -11,8 +11,8 @@ import apsw
 import pytest
 
 from dreamsvc.errors import StoreUnavailable
-from dreamsvc.memory import sqlite
-from dreamsvc.memory.sqlite import Connection, Database
+from dreamsvc.memory.database import Database
+from dreamsvc.memory.sqlite import Connection
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_a_log_that_was_removed_is_saved_and_replaced(place: Path, name: str) ->
 def test_a_read_that_takes_long_keeps_a_removed_log_from_being_replaced_and_nothing_is_acknowledged_meanwhile(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "REPLACE_WITHIN_S", 0.01)
+    monkeypatch.setattr("dreamsvc.memory.database.REPLACE_WITHIN_S", 0.01)
     database = Database(place / "memory.db")
     database.write(lambda c: c.execute("CREATE TABLE t (x INTEGER PRIMARY KEY, body BLOB)").fetchall()).result(10)
     insert(database, 1)
@@ -123,7 +123,7 @@ def test_a_lock_that_was_removed_is_held_again(place: Path) -> None:
 def test_where_another_took_the_store_nothing_is_acknowledged_that_it_does_not_know(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "QUIET_S", 30)
+    monkeypatch.setattr("dreamsvc.memory.database.QUIET_S", 30)
     database = Database(place / "memory.db")
     database.write(lambda c: c.execute("CREATE TABLE t (x INTEGER PRIMARY KEY, body BLOB)").fetchall()).result(10)
     (place / "memory.db.lock").unlink()

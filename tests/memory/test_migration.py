@@ -13,8 +13,8 @@ from benchmarks.proof.old_store import old_store
 from dreamsvc.dreamer.v1.operations_pb2 import Expansion, Expansions, Operations, Positions
 from dreamsvc.errors import StoreCorrupt, StoreUnavailable
 from dreamsvc.memory import sqlite
+from dreamsvc.memory.database import Database
 from dreamsvc.memory.doctor import examine
-from dreamsvc.memory.sqlite import Database
 from dreamsvc.v1.memory_pb2 import Memory
 
 

@@ -17,7 +17,8 @@ import pytest
 
 from dreamsvc.errors import StoreCorrupt, StoreUnavailable
 from dreamsvc.memory import sqlite
-from dreamsvc.memory.sqlite import Connection, Database, Priority
+from dreamsvc.memory.database import Database, Priority
+from dreamsvc.memory.sqlite import Connection
 from dreamsvc.v1.memory_pb2 import Memory
 
 
@@ -338,7 +339,7 @@ def test_acknowledged_writes_survive_the_death_of_the_process(tmp_path: Path) ->
     script = """
         import os, sys
         from pathlib import Path
-        from dreamsvc.memory.sqlite import Database
+        from dreamsvc.memory.database import Database
         database = Database(Path(sys.argv[1]))
         database.write(lambda c: c.execute("CREATE TABLE t (x INTEGER PRIMARY KEY, body BLOB)").fetchall()).result()
         jobs = [database.write(lambda c, x=x: c.execute("INSERT INTO t VALUES (?, 0)", (x,)).fetchall())
@@ -364,7 +365,7 @@ def test_acknowledged_writes_survive_the_death_of_the_process(tmp_path: Path) ->
 def test_checkpoints_move_the_log_into_the_file_while_nobody_writes(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "CHECKPOINT_PAGES", 10)
+    monkeypatch.setattr("dreamsvc.memory.database.CHECKPOINT_PAGES", 10)
     database.write(insert(1, 2_000_000)).result(10)
     deadline = threading.Event()
     for _ in range(100):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dreamsvc.errors import StoreCorrupt
 from dreamsvc.memory import sqlite, write_log
-from dreamsvc.memory.sqlite import Database
+from dreamsvc.memory.database import Database
 from dreamsvc.memory.write_log import FRAME_HEADER, HEADER, LogState
 
 FRAME = FRAME_HEADER + 8192
@@ -166,7 +166,7 @@ def test_a_store_with_a_damaged_log_is_not_opened(logged: Logged, tmp_path: Path
 def test_without_looking_at_it_all_after_a_flipped_bit_would_be_dropped(
     logged: Logged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "_look_at_log", lambda _: LogState())
+    monkeypatch.setattr(sqlite, "look_at_log", lambda _: LogState())
     path = tmp_path / "memory.db"
     path.write_bytes(logged.database_bytes)
     damaged = bytearray(logged.bytes)
