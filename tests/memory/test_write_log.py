@@ -78,6 +78,11 @@ def test_a_flipped_bit_is_found_wherever_it_is(logged: Logged, data: st.DataObje
     assert not state.spare
 
 
+def test_a_flipped_bit_that_makes_a_frame_one_of_no_page_is_found(logged: Logged) -> None:
+    # The first frame is of page 1, and there is no page 0.
+    assert logged.flipped(8 * (HEADER + 3)).damage
+
+
 @pytest.mark.parametrize("byte", [*range(24), 24, 8191])
 def test_a_flipped_bit_in_the_last_frame_is_no_torn_commit(logged: Logged, byte: int) -> None:
     for bit in (0, 3, 7):
