@@ -94,6 +94,9 @@ def _is_in(database: Path, frames: NDArray[np.uint8], heads: Words) -> bool:
     """Whether a database file holds all pages of some frames as the last of them have them."""
     last = {int(page): row for row, page in enumerate(heads[:, PAGE].tolist())}
     page_bytes = frames.shape[1] - FRAME_HEADER
+    if 0 in last:
+        # No page has that number: a bit of it is wrong.
+        return False
     with database.open("rb") as file:
         for page, row in last.items():
             file.seek((page - 1) * page_bytes)
