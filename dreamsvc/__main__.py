@@ -45,6 +45,7 @@ ENTRIES = {
     "backup": Entry("backup", "copy the store while it is served, check or list such copies"),
     "config": Entry("config", "check, show or list the configuration"),
     "mcp": Entry("mcp", "tools for agents over the Model Context Protocol"),
+    "errors": Entry("errors", "look an error up: when it comes, what to do"),
     "doctor": Entry("doctor", "check a store, also while it is served, and say how to mend it"),
     "salvage": Entry("salvage", "make a sound store of what a damaged one still holds"),
     "dreamer": Entry("serve", "the process that dreams (serve starts it)"),

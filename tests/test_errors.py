@@ -27,6 +27,7 @@ def test_every_reason_says_how_it_looks_from_every_door_and_what_to_do(reason: E
     assert hasattr(grpc.StatusCode, rule.grpc)
     assert 400 <= rule.http < 600
     assert rule.hint.endswith(".")
+    assert rule.meaning.endswith(".")
 
 
 def test_codes_are_unique() -> None:

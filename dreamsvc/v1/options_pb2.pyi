@@ -116,6 +116,7 @@ class ErrorRule(_message.Message):
     GRPC_FIELD_NUMBER: _builtins.int
     HTTP_FIELD_NUMBER: _builtins.int
     HINT_FIELD_NUMBER: _builtins.int
+    MEANING_FIELD_NUMBER: _builtins.int
     json_rpc: _builtins.int
     """Code of JSON-RPC and MCP (REQ-DREAM-032)."""
     grpc: _builtins.str
@@ -123,6 +124,8 @@ class ErrorRule(_message.Message):
     http: _builtins.int
     hint: _builtins.str
     """What the caller can do about it."""
+    meaning: _builtins.str
+    """When it is raised."""
     def __init__(
         self,
         *,
@@ -130,10 +133,11 @@ class ErrorRule(_message.Message):
         grpc: _builtins.str = ...,
         http: _builtins.int = ...,
         hint: _builtins.str = ...,
+        meaning: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["grpc", b"grpc", "hint", b"hint", "http", b"http", "json_rpc", b"json_rpc"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grpc", b"grpc", "hint", b"hint", "http", b"http", "json_rpc", b"json_rpc", "meaning", b"meaning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
