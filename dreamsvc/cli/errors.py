@@ -14,10 +14,10 @@ from dreamsvc.v1.options_pb2 import ErrorRule
 _PAGE = """\
 # Errors
 
-Every error has a reason from this list. Over gRPC it is the `reason` of `google.rpc.ErrorInfo` (domain `dreamsvc`), whose
-metadata hold the code of JSON-RPC and the hint; `google.rpc.RequestInfo` has the trace id under which the log tells more,
-`BadRequest` the fields that are wrong, `RetryInfo` when to try again. `dreamsvc errors NAME` looks one up. Clients repeat
-a call by themselves only on `UNAVAILABLE`, with the same `request_id`.
+Every error has a reason from this list. Over gRPC it is the `reason` of `google.rpc.ErrorInfo` (domain `dreamsvc`),
+whose metadata hold the code of JSON-RPC and the hint; `google.rpc.RequestInfo` has the trace id under which the log
+tells more, `BadRequest` the fields that are wrong, `RetryInfo` when to try again. `dreamsvc errors NAME` looks one up.
+Clients repeat a call by themselves only on `UNAVAILABLE`, with the same `request_id`.
 
 This page is what `dreamsvc errors --markdown` prints.
 """
