@@ -32,6 +32,7 @@ ENTRIES = {
     "wake": Entry("wake", "latency of what wakes a dream, anywhere in it, and of recalls meanwhile (20 min)"),
     "wakes": Entry("wakes", "10,000 wakes of nights at 100K, and whether their journals are the same (2 h)"),
     "soak": Entry("soak", "an hour of mixed load: memory, handles and latencies have to stay flat"),
+    "load": Entry("load", "1,000 clients, 1,000 watchers, and mixed load while nights go by (15 min)"),
     "serve": Entry("serve", "GetStatus against a bare grpc.aio server (1 min)"),
     "start": Entry("start", "time until the server answers, and its memory (20 s)"),
     "import": Entry("imports", "items a second of both import formats, and recalls meanwhile (2 min)"),
