@@ -69,8 +69,7 @@ class Database:
             raise
         # Why the last commit failed, if the store was the reason; '' while it takes changes.
         self.trouble = ""
-        # Whether everything that was committed went on into the live arrays.
-        self.all_shown = True
+        self._all_shown = True
         self._waiting: tuple[deque[_Job[Any]], deque[_Job[Any]]] = (deque(), deque())
         self._wanted = threading.Condition()
         self._closing = False
@@ -120,6 +119,14 @@ class Database:
                 # Where a page could not be read, SQLite has ended it by itself.
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
+
+    def shows_all(self) -> bool:
+        """Whether all that is in the database went through this and on into the live arrays; in the writer's thread."""
+        with translated():
+            alone = sqlite.pragma(self._writer, "data_version") == self._foreign_version
+        if not alone:
+            logger.warning("another program wrote to %s while it was served", self.path)
+        return alone and self._all_shown
 
     def close(self) -> None:
         """Finishes all queued writes, then closes; the file needs no recovery afterwards."""
@@ -202,7 +209,7 @@ class Database:
                     job.committed(result)
             except Exception as error:
                 # Durable but not visible in the live arrays: the caller has to know.
-                self.all_shown = False
+                self._all_shown = False
                 logger.exception("a change is on disk and could not be shown; a restart of the service shows it")
                 job.future.set_exception(error)
                 continue

@@ -1,16 +1,21 @@
-"""Which arrays of the live graph go into a snapshot, and the live graph made from one."""
+"""Which arrays of the live graph go into a snapshot, and the live graph made from one.
+
+A change number alone does not say of which database a snapshot is: another one that somebody puts in its place, or a
+copy that went its own way, may have come to the same number. So each end of the service leaves a mark in both.
+"""
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dreamsvc import facet_blocks, two_stage
+from dreamsvc import entropy, facet_blocks, two_stage
 from dreamsvc.lexical.index import LexicalIndex
 from dreamsvc.memory.dense import DenseIndex
 from dreamsvc.memory.graph import GraphView, SpaceGraph
+from dreamsvc.memory.sqlite import Connection, change_seq
 from dreamsvc.scoring import Peers
 from dreamsvc.snapshot_files import Arrays
 
@@ -23,6 +28,35 @@ _DENSE_SLOTS = ("units", "lengths", "holders", "is_container")
 _DENSE = "dense."
 _LEXICAL = "lexical."
 _PEERS = "peers."
+# In a snapshot, and in `meta`.
+_MARK = "snapshot_mark"
+
+
+class Moment(NamedTuple):
+    """What a database and a snapshot of it have in common; mark: 0 in a database that was never closed."""
+
+    seq: int
+    mark: int
+
+
+def moment_of(connection: Connection) -> Moment:
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (_MARK,)).fetchone()
+    return Moment(change_seq(connection), 0 if row is None else int(row[0]))
+
+
+def mark_anew(connection: Connection) -> Moment:
+    """Gives a database a mark that no other one has."""
+    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_MARK, entropy.seed()))
+    return moment_of(connection)
+
+
+def marked(moment: Moment) -> Arrays:
+    return {_MARK: np.array([moment.mark], np.int64)}
+
+
+def is_of(arrays: Mapping[str, NDArray[Any]], moment: Moment) -> bool:
+    """Whether a snapshot of the same change is of the same database."""
+    return _MARK in arrays and arrays[_MARK].tolist() == [moment.mark]
 
 
 def start_arrays(graph: SpaceGraph) -> Arrays:

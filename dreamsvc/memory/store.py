@@ -136,7 +136,7 @@ class Store:
         self._keep_time_if_it_can()
         try:
             # In the writer's thread, where no change is between its commit and the live graph.
-            self.database.write(change_seq, committed=self._save_snapshots).result()
+            self.database.write(snapshot.mark_anew, committed=self._save_snapshots).result()
         except (OSError, DreamsvcError) as error:
             logger.warning("no snapshot for the next start: %s", error)
         self.database.close()
@@ -578,19 +578,19 @@ class Store:
                 snapshot_files.remove(directory)
 
     def _load(self, connection: Connection) -> None:
-        seq = change_seq(connection)
+        moment = snapshot.moment_of(connection)
         for space in spaces.all_of(connection):
-            graph = self._from_snapshot(space, seq)
-            self.loaded.append(_how_loaded(self._start_path(space), seq, whole=graph is not None))
+            graph = self._from_snapshot(space, moment)
+            self.loaded.append(_how_loaded(self._start_path(space), moment.seq, whole=graph is not None))
             if graph is None:
                 # It would fit again by number alone where an older copy of the database was put in place.
                 snapshot_files.remove(self._start_path(space))
             self._graphs[space.name] = loading.load(connection, space) if graph is None else graph
 
-    def _from_snapshot(self, space: Space, seq: int) -> SpaceGraph | None:
-        """The live graph that the last end left; None where there is none of this change, or none that can be read."""
-        arrays = snapshot_files.read(self._start_path(space), seq)
-        if arrays is None:
+    def _from_snapshot(self, space: Space, moment: snapshot.Moment) -> SpaceGraph | None:
+        """The live graph that the last end left; None where there is none of this moment, or none that can be read."""
+        arrays = snapshot_files.read(self._start_path(space), moment.seq)
+        if arrays is None or not snapshot.is_of(arrays, moment):
             return None
         try:
             return snapshot.restore(arrays)
@@ -599,14 +599,15 @@ class Store:
             logger.exception('the snapshot of space "%s" makes no graph; it is read from its rows', space.name)
             return None
 
-    def _save_snapshots(self, seq: int) -> None:
-        if not self.database.all_shown:
+    def _save_snapshots(self, moment: snapshot.Moment) -> None:
+        if not self.database.shows_all():
             # What the live graphs lack the next start reads from the rows.
             return
         for space in self.database.read(spaces.all_of):
             # An import that never came to an end may have made a space without a graph.
             if space.name in self._graphs:
-                snapshot_files.write(self._start_path(space), seq, snapshot.start_arrays(self._graphs[space.name]))
+                arrays = snapshot.start_arrays(self._graphs[space.name]) | snapshot.marked(moment)
+                snapshot_files.write(self._start_path(space), moment.seq, arrays)
 
     def _start_path(self, space: Space) -> Path:
         return self._snapshots / f"start-{space.id}"

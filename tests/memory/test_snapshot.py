@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import apsw
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,7 +19,9 @@ from dreamsvc.errors import NotFound
 from dreamsvc.facet_codes import decode_centroid, encode_centroid, encode_facets
 from dreamsvc.memory import loading, snapshot
 from dreamsvc.memory.delta import Delta
+from dreamsvc.memory.doctor import examine
 from dreamsvc.memory.graph import NEVER, NewEdge, NewNode, PackedContainer, SpaceGraph
+from dreamsvc.memory.store import Loaded
 from dreamsvc.v1.memory_pb2 import MEMORY_ROLE_CONTAINER, MEMORY_ROLE_FACET, Edge, Memory
 from dreamsvc.v1.memory_service_pb2 import RememberRequest
 
@@ -348,3 +351,30 @@ def test_what_came_to_disk_and_not_to_the_live_graph_is_in_no_snapshot(
     varied.in_order()
     assert [varied.memory("late").text] == ["yak"]
     assert len(varied.find("yak")) == 1
+
+
+def test_a_snapshot_of_another_database_is_not_taken_though_both_had_as_many_changes(rooms: Any) -> None:
+    with rooms() as one, rooms() as other:
+        one.remember(Memory(key="a", text="ant"))
+        other.remember(Memory(key="a", text="yak"))
+        for room in (one, other):
+            room.close()
+        shutil.copy(other.path, one.path)
+        told = next(found for found in examine(str(one.path)) if "snapshots for the next start" in found.name)
+        assert "is of another database" in told.detail
+        one.open()
+        assert len(one.find("yak")) == 1
+        assert one.store.loaded != [Loaded.SNAPSHOT]
+        one.in_order()
+        one.reopen()
+        assert one.store.loaded == [Loaded.SNAPSHOT]
+        other.open()
+
+
+def test_what_another_program_wrote_meanwhile_is_in_no_snapshot(varied: Any) -> None:
+    other = apsw.Connection(str(varied.path))
+    other.execute("UPDATE nodes SET text = 'yak' WHERE key = 'a'").fetchall()
+    other.close()
+    varied.reopen()
+    varied.in_order()
+    assert [found.node for found in varied.find("yak") if found.lexical] == [varied.row_of("a")]

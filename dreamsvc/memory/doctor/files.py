@@ -12,7 +12,6 @@ from dreamsvc import entropy, snapshot_files, two_stage
 from dreamsvc.memory import loading, replacing, snapshot, spaces, write_log
 from dreamsvc.memory.doctor.finding import RESTORE, Note, Place, Problem, Said
 from dreamsvc.memory.graph import NEVER, GraphView
-from dreamsvc.memory.sqlite import change_seq
 from dreamsvc.v1.dream_pb2 import Dream
 
 _NODES = ("alive", "importance", "created_us", "event_us", "event_end_us", "accessed_us", "roles")
@@ -45,7 +44,7 @@ def server(place: Place) -> Said:
 
 def snapshots(place: Place) -> Said:
     """I11: a snapshot that the next start would take shows what the rows say."""
-    seq = change_seq(place.connection)
+    moment = snapshot.moment_of(place.connection)
     for space in spaces.all_of(place.connection):
         directory = _snapshots_of(place) / f"start-{space.id}"
         if not directory.exists():
@@ -57,8 +56,12 @@ def snapshots(place: Place) -> Said:
             yield Note(f'that of space "{space.name}" was being replaced; the next start builds it anew')
         elif arrays is None:
             yield Problem(f'that of space "{space.name}" is torn', away)
-        elif shows != seq:
-            yield Note(f'that of space "{space.name}" shows change {shows} of {seq}; the next start builds it anew')
+        elif shows != moment.seq:
+            yield Note(
+                f'that of space "{space.name}" shows change {shows} of {moment.seq}; the next start builds it anew'
+            )
+        elif not snapshot.is_of(arrays, moment):
+            yield Note(f'that of space "{space.name}" is of another database; the next start builds it anew')
         elif wrong := _differs(
             snapshot.restore(arrays).view, loading.load(place.connection, space).view, place, space.id
         ):
