@@ -36,7 +36,7 @@ LIFE = 50
 IN_NIGHTS = 0.04
 ATTACKS = 4
 # From here on a run dreams whole cycles; below it has no time for that.
-FEW = 100
+FEW = 300
 FIGURES = (
     *("kills", "acked_writes", "acked_lost", "torn"),
     *("server_kills", "dreamer_kills", "dreams_folded", "dreams_reverted", "digest_mismatches"),
@@ -132,5 +132,5 @@ BENCHMARK = harness.Benchmark(
         "torn": [harness.Target(0)],
         "digest_mismatches": [harness.Target(0)],
     },
-    run=harness.Counted(run, "kills", full=10_000, quick=10),
+    run=harness.Counted(run, "kills", full=10_000, quick=200),
 )
