@@ -287,7 +287,9 @@ def holder(path: Path) -> int | None:
     with contextlib.suppress(OSError, ValueError), lock_of(path).open("rb") as lock:
         process = int(lock.read(32))
         # Nobody is locked out, not even for a moment, where the one that held it last has ended.
-        os.kill(process, 0)
+        with contextlib.suppress(PermissionError):
+            # It lives, and belongs to somebody else.
+            os.kill(process, 0)
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -236,6 +236,17 @@ def test_who_serves_it_is_told(lived: Any) -> None:
     lived.open()
 
 
+def test_a_service_of_another_user_is_told_too(lived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refused)
+    assert f"process {os.getpid()} serves it" in notes(lived)
+    lived.close()
+    assert "no process serves it" in notes(lived)
+    lived.open()
+
+
 def test_a_damaged_log_is_told_with_the_way_out(lived: Any) -> None:
     lived.remember(Memory(text="late"))
     data = lived.path.with_name("memory.db-wal").read_bytes()
