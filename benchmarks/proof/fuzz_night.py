@@ -145,7 +145,7 @@ async def _night(opened: Opened, scheduler: Scheduler, phase: Any, draws: Draws)
         if draws.maybe(0.5):
             # What was dreamed stays now and then, for the nights that come.
             return name
-        await scheduler.revert(RevertRequest(space=SPACE, dream_id=dream.id))
+        await scheduler.verdicts.revert(RevertRequest(space=SPACE, dream_id=dream.id))
     elif dream.state in (Dream.STATE_RUNNING, Dream.STATE_FOLDING, Dream.STATE_REVERTING):
         raise Broken(f"it is over and its state is {name}: {dream.message}")
     if fuzz_world.digest(opened.store, SPACE) != before:

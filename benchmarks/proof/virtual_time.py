@@ -294,7 +294,7 @@ def simulated(clock: VirtualClock, random: Random, moments: Moments, tick_s: flo
         patch("dreamsvc.clock.precise_s", clock.monotonic),
         patch("dreamsvc.entropy.secrets", _Draws(random)),
         patch("dreamsvc.memory.store.Database", lambda path: VirtualDatabase(path, moments)),
-        patch("dreamsvc.dream.scheduler.TICK_S", tick_s),
+        patch("dreamsvc.dream.choosing.TICK_S", tick_s),
         patch("dreamsvc.server.memory_service.TOUCH_EVERY_S", tick_s),
     ):
         yield

@@ -21,13 +21,14 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from dreamsvc import clock, snapshot_files
-from dreamsvc.clock import Clock, to_timestamp
-from dreamsvc.dream import neuromodulation, outcome
+from dreamsvc.clock import Clock
+from dreamsvc.dream import neuromodulation
 from dreamsvc.dream.conversation import Conversation, Limits, Process, Source
+from dreamsvc.dream.ending import Ending
+from dreamsvc.dream.intake import Intake
 from dreamsvc.dream.recovery import Recovery
 from dreamsvc.dream.state import AWAKE, ENTERING_NREM, NREM, REM, TRANSITIONING, WAKING, follow
 from dreamsvc.dream.watch import Events
@@ -36,27 +37,21 @@ from dreamsvc.dreamer.v1.dreamer_service_pb2 import (
     Ended,
     RunDreamResponse,
     Start,
-    Tally,
+    StepProgress,
 )
 from dreamsvc.dreamer.v1.operations_pb2 import Operations
 from dreamsvc.errors import DreamFailed, DreamsvcError
-from dreamsvc.memory import operations, soundness
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.sqlite import ChangeId
 from dreamsvc.memory.store import Store
-from dreamsvc.v1 import dream_pb2, error_reason_pb2
+from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.config_pb2 import DreamConfig, RecallConfig
-from dreamsvc.v1.dream_pb2 import Dream, EndReason, Neuromodulators, WakeReason
+from dreamsvc.v1.dream_pb2 import Dream, Neuromodulators, WakeReason
 from dreamsvc.v1.dream_service_pb2 import StateChange
 
 logger = logging.getLogger(__name__)
 # Of the wake budget, what is left for killing and reaping a dreamer that did not answer.
 KILL_AT = 0.85
-NOTHING = {
-    dream_pb2.DREAM_PHASE_NREM: "no memory is due for replay, and nothing could be merged",
-    dream_pb2.DREAM_PHASE_REM: "there are not two memories to explore between, or nothing was found to link",
-    dream_pb2.DREAM_PHASE_FULL_CYCLE: "no memory is due for replay, and nothing could be merged or explored",
-}
 
 
 class Woken(NamedTuple):
@@ -121,13 +116,10 @@ class Night:
         self._conversation: Conversation | None = None
         self._recovery = Recovery(plan.dream, plan.config.fault)
         self._renews = False
-        # Where it would go on from, with the parts that lead up to it.
-        self._checkpoint = plan.checkpoint
-        self._parts: list[Operations] = list(plan.staged)
-        self._pending: list[Operations] = []
-        # The last commit of parts that is under way, each after the one before it.
-        self._staging: asyncio.Task[None] | None = None
-        self._sealed = False
+        self._intake = Intake(
+            plan.dream, journal, plan.change, self._recovery, checkpoint=plan.checkpoint, staged=plan.staged
+        )
+        self._ending = Ending(plan.dream, plan.config, plan.change, store, journal, self._recovery, clock)
         self._snapshot = store.dream_snapshot_path(plan.dream.id)
         self._taking_snapshot: asyncio.Task[None] | None = None
         self._levels = neuromodulation.awake(plan.config.neuromodulation)
@@ -193,14 +185,16 @@ class Night:
         """Never raises: how it went is in the dream."""
         try:
             self._wake_up(await self._sleep())
-            await self._staged()
+            await self._intake.staged()
             if self.dream.state == Dream.STATE_FOLDING:
-                await self._keep()
+                await self._ending.keep(self._intake.parts, self._snapshot)
             else:
-                await self._settle()
+                await self._ending.settle()
         except Exception as error:
             logger.exception("dream %s failed", self.dream.id)
-            await self._fail(error.message if isinstance(error, DreamsvcError) else f"{type(error).__name__}: {error}")
+            await self._intake.given_up()
+            why = error.message if isinstance(error, DreamsvcError) else f"{type(error).__name__}: {error}"
+            await self._ending.fail(why)
         finally:
             if not self.awake.is_set():
                 self._awake()
@@ -226,7 +220,7 @@ class Night:
             return Ended(reason=dream_pb2.END_REASON_ABORTED)
         return await self._recovery.dreaming(
             self._attempt,
-            reached=lambda: self._checkpoint,
+            reached=lambda: self._intake.checkpoint,
             prepared=lambda: self._conversation is not None and self._conversation.was_ready,
             pause=self._pause,
             renew=self._renew,
@@ -234,7 +228,7 @@ class Night:
 
     async def _attempt(self) -> Ended:
         """Dreams on from the last checkpoint."""
-        self._pending = []
+        self._intake.begin()
         while True:
             if self._wake_reason:
                 return Ended(reason=dream_pb2.END_REASON_ABORTED)
@@ -263,7 +257,7 @@ class Night:
         talk = Conversation(process, self._hear, self._limits(), stop=self._stop_wanted, dead=self._dead)
         self._conversation = talk
         try:
-            ended = await talk.run(self._start(), self._parts)
+            ended = await talk.run(self._start(), self._intake.parts)
         except Exception:
             # What it said makes no sense, or could not be kept: nobody talks to it again.
             process.kill()
@@ -280,7 +274,8 @@ class Night:
         return Limits(config.resources.dreamer_start_seconds, silence_s, self._budget_left_s() + silence_s)
 
     def _budget_left_s(self) -> float:
-        spent = self._checkpoint.tally.seconds if self._checkpoint else 0.0
+        checkpoint = self._intake.checkpoint
+        spent = checkpoint.tally.seconds if checkpoint else 0.0
         # Whatever a dreamer says that it took.
         return min(self.dream.budget_seconds, max(0.0, self.dream.budget_seconds - spent))
 
@@ -317,8 +312,8 @@ class Night:
             snapshot=str(self._snapshot),
             config=self._plan.config,
             now_us=self._plan.now_us,
-            checkpoint=self._checkpoint,
-            staged_parts=len(self._parts),
+            checkpoint=self._intake.checkpoint,
+            staged_parts=len(self._intake.parts),
             recall=self._plan.recall,
             left_out=self._recovery.left_out,
             leave_out_replay=self._recovery.leaves_out_replay,
@@ -326,223 +321,22 @@ class Night:
 
     def _hear(self, message: RunDreamResponse) -> Ended | None:
         """Takes news in; raises DreamFailed for nonsense."""
-        match message.WhichOneof("message"):
-            case "ready":
-                report = self.dream.report
-                report.device = message.ready.device
-                report.nodes, report.edges = message.ready.nodes, message.ready.edges
-                report.nodes_eligible = message.ready.nodes_eligible
-                # One that goes on after an error is where it was.
-                if not self._wake_reason and self.sleep_state not in (NREM, REM):
-                    self._move(REM if self.sleep_state == TRANSITIONING else NREM)
-            case "progress":
-                self.dream.progress.CopyFrom(message.progress.progress)
-                if message.progress.progress.phase == dream_pb2.DREAM_PHASE_REM and self.sleep_state == NREM:
-                    self._move(TRANSITIONING)
-                    self._move(REM)
-                self._count(message.progress.tally)
-                self._events.progressed(self.sleep_state, self.dream)
-            case "operations":
-                self._require_next(message.operations)
-                self._pending.append(message.operations)
-            case "checkpoint":
-                self._count(message.checkpoint.tally)
-                if message.checkpoint.HasField("compression"):
-                    self.dream.report.compression.CopyFrom(message.checkpoint.compression)
-                if message.checkpoint.HasField("exploration"):
-                    self.dream.report.exploration.CopyFrom(message.checkpoint.exploration)
-                self._stage(message.checkpoint)
-            case "ended":
-                if message.ended.HasField("tally"):
-                    self._count(message.ended.tally)
-                if message.ended.HasField("compression"):
-                    self.dream.report.compression.CopyFrom(message.ended.compression)
-                if message.ended.HasField("exploration"):
-                    self.dream.report.exploration.CopyFrom(message.ended.exploration)
-                return self._sensible(message.ended)
-            case _:
-                raise _nonsense("a message without content")
-        return None
-
-    def _sensible(self, ended: Ended) -> Ended:
-        """A last word that says what it must; raises DreamFailed for a reason that there is not."""
-        if ended.reason == dream_pb2.END_REASON_ABORTED and not self._wake_reason:
-            return Ended(reason=dream_pb2.END_REASON_FAILED, message="the dreamer gave up, and nobody had told it to")
-        if ended.reason == dream_pb2.END_REASON_FAILED and not ended.message:
-            ended.message = "the dreamer failed and does not say why"
-        if not ended.reason or ended.reason not in EndReason.values():
-            raise _nonsense(f"an end for reason {ended.reason}")
-        return ended
-
-    def _require_next(self, part: Operations) -> None:
-        soundness.require_sound(part)
-        wanted = len(self._parts) + len(self._pending)
-        if part.part != wanted:
-            raise _nonsense(f"part {part.part} where part {wanted} was due")
-
-    def _count(self, tally: Tally) -> None:
-        report = self.dream.report
-        report.nodes_replayed, report.replays = tally.nodes_replayed, tally.replays
-        report.rounds = tally.rounds
-        report.src_steps = tally.src_steps
-        report.mean_activation = tally.mean_activation
-        report.active_share = tally.active_share
-        if tally.HasField("tuning"):
-            report.tuning.CopyFrom(tally.tuning)
-        report.seconds = tally.seconds
-        report.busy_seconds = tally.busy_seconds
-        report.busy_share = tally.busy_seconds / tally.seconds if tally.seconds > 0 else 0.0
-
-    def _stage(self, checkpoint: Checkpoint) -> None:
-        """Hands parts and checkpoint to the store and waits for nothing: a wake must not wait for the disk."""
-        if checkpoint.seed != self.dream.seed or checkpoint.next_part != len(self._parts) + len(self._pending):
-            raise _nonsense("a checkpoint of another dream, or of parts that did not come")
-        parts, self._pending = self._pending, []
-        self._parts += parts
-        self._checkpoint = checkpoint
-        if self._plan.change is None:
-            return
-        if self._staging is not None and self._staging.done():
-            self._staging.result()
-        commit = self._commit(self._staging, self._plan.change, parts, checkpoint, self._suspended_copy())
-        self._staging = asyncio.create_task(commit)
-
-    async def _commit(
-        self,
-        before: "asyncio.Task[None] | None",
-        change: ChangeId,
-        parts: Sequence[Operations],
-        checkpoint: Checkpoint,
-        dream: Dream,
-    ) -> None:
-        if before is not None:
-            await before
-        await self._recovery.writing(
-            lambda: asyncio.wrap_future(self._journal.stage_dream(change, parts, checkpoint, dream))
+        return self._intake.hear(
+            message, ready=self._ready, progressed=self._progressed, may_give_up=bool(self._wake_reason)
         )
 
-    async def _staged(self) -> None:
-        """Waits until all that was staged is durable; raises what the store said."""
-        if self._staging is not None:
-            await self._staging
-            self._staging = None
+    def _ready(self) -> None:
+        # One that goes on after an error is where it was.
+        if not self._wake_reason and self.sleep_state not in (NREM, REM):
+            self._move(REM if self.sleep_state == TRANSITIONING else NREM)
 
-    def _suspended_copy(self) -> Dream:
-        """The record as a crash right now would have to find it."""
-        copy = Dream()
-        copy.CopyFrom(self.dream)
-        return copy
-
-    # ── the end ─────────────────────────────────────────────────────────────────
+    def _progressed(self, told: StepProgress) -> None:
+        if told.progress.phase == dream_pb2.DREAM_PHASE_REM and self.sleep_state == NREM:
+            self._move(TRANSITIONING)
+            self._move(REM)
+        self._events.progressed(self.sleep_state, self.dream)
 
     def _wake_up(self, ended: Ended) -> None:
         """Puts the outcome into the dream and is awake; writing it down comes after that."""
-        self.dream.end_reason = ended.reason
-        self.dream.message = ended.message
-        match ended.reason:
-            case dream_pb2.END_REASON_ABORTED if not self.discard:
-                self.dream.state = Dream.STATE_SUSPENDED
-                self.dream.message = "woken; the next trigger goes on from its checkpoint"
-            case dream_pb2.END_REASON_ABORTED | dream_pb2.END_REASON_CONVERGED | dream_pb2.END_REASON_BUDGET if (
-                self.discard
-            ):
-                # Also where it came to its end in this very moment.
-                self.dream.end_reason = dream_pb2.END_REASON_ABORTED
-                self.dream.state = Dream.STATE_DISCARDED
-                self.dream.message = "given up on request; nothing of it was applied"
-            case dream_pb2.END_REASON_NOTHING_TO_DO:
-                self.dream.state = Dream.STATE_SKIPPED
-                self.dream.message = NOTHING[self.dream.phase]
-            case dream_pb2.END_REASON_CONVERGED | dream_pb2.END_REASON_BUDGET:
-                self.dream.state = Dream.STATE_FOLDING
-                self.dream.progress.fraction = 1.0
-                self.dream.progress.eta_seconds = 0.0
-            case _:
-                self.dream.state = Dream.STATE_FAILED
-        if self.dream.dry_run and self.dream.state == Dream.STATE_SUSPENDED:
-            self.dream.state = Dream.STATE_DISCARDED
-            self.dream.message = "woken; a dry run is not kept"
-        if self.dream.state != Dream.STATE_FOLDING:
-            self.dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
+        self._ending.decide(ended, discard=self.discard)
         self._awake()
-
-    async def _settle(self) -> None:
-        """Writes down a dream that goes no further now; one that was neither kept nor sealed is dropped."""
-        if self._plan.change is None:
-            return
-        if self.dream.state == Dream.STATE_SUSPENDED or self._sealed:
-            await asyncio.wrap_future(self._journal.record(self._plan.change, self.dream))
-        else:
-            await asyncio.wrap_future(self._journal.drop_dream(self._plan.change, self.dream))
-
-    async def _keep(self) -> None:
-        """Seals and folds, then reads back what was done."""
-        report = self.dream.report
-        if self._plan.change is None:
-            parts = operations.coalesce(self._parts)
-            report.journal_digest = operations.journal_digest(parts)
-            report.operations = operations.size(parts)
-            self._foresee(parts)
-            await outcome.assess(self._journal, self.dream, self._plan.config)
-        else:
-            self._require_allowed_loss()
-            sealed = await asyncio.to_thread(self._journal.compact, self._plan.change)
-            report.journal_digest, report.operations = sealed.digest, sealed.operations
-            await outcome.note_size(self._journal, self.dream)
-            if self.dream.propose:
-                await self._propose(self._plan.change)
-                return
-            await asyncio.wrap_future(self._journal.seal_dream(self._plan.change, self.dream))
-            self._sealed = True
-            await outcome.fold(self._store, self._journal, self._plan.change, self.dream, self._recovery)
-            await outcome.assess(self._journal, self.dream, self._plan.config)
-        self.dream.state = Dream.STATE_SUCCEEDED
-        self.dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
-        if self._plan.change is not None:
-            await asyncio.wrap_future(self._journal.record(self._plan.change, self.dream))
-
-    def _require_allowed_loss(self) -> None:
-        """The dreamer holds the gate; here it is only checked that it did (REQ-DREAM-022)."""
-        retention = self.dream.report.compression.retention
-        most = self._plan.config.quality.max_information_loss
-        merged = sum(stage.containers for stage in self.dream.report.compression.merging)
-        if retention.measured and merged and not retention.refused and retention.loss_high > most:
-            raise DreamFailed(
-                error_reason_pb2.ERROR_REASON_DREAM_CONSOLIDATION,
-                f"the night may lose {retention.loss_high:.1%} of what is found, more than the {most:.1%} allowed",
-            )
-
-    async def _propose(self, change: ChangeId) -> None:
-        """Waits for somebody's word with everything ready to be applied."""
-        await outcome.assess(self._journal, self.dream, self._plan.config)
-        self.dream.state = Dream.STATE_PROPOSED
-        self.dream.message = "waits for ApproveDream or RejectDream; nothing of it is applied"
-        self.dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
-        await asyncio.wrap_future(self._journal.propose_dream(change, self.dream))
-
-    def _foresee(self, parts: Sequence[Operations]) -> None:
-        """What a dry run would have done, against the weights it read."""
-        arrays = snapshot_files.read(Path(self._snapshot)) or {}
-        foreseen = operations.foresee(parts, arrays["edge_ids"], arrays["weights"])
-        outcome.show(self.dream, foreseen)
-
-    async def _fail(self, why: str) -> None:
-        if self._staging is not None:
-            # What still comes must not come after it was given up.
-            await asyncio.gather(self._staging, return_exceptions=True)
-        if self._sealed:
-            # It will be applied, at the latest by the next trigger or start.
-            self.dream.message = f"sealed, and not yet applied: {why}"
-        else:
-            self.dream.state = Dream.STATE_FAILED
-            self.dream.end_reason = EndReason.END_REASON_FAILED
-            self.dream.message = why
-            self.dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
-        try:
-            await self._settle()
-        except DreamsvcError as error:
-            logger.warning("dream %s could not be written down: %s", self.dream.id, error.message)
-
-
-def _nonsense(what: str) -> DreamFailed:
-    return DreamFailed(error_reason_pb2.ERROR_REASON_DREAM_CHECKPOINT, f"the dreamer talks nonsense: {what}")

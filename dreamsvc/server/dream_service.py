@@ -107,13 +107,13 @@ class DreamCalls:
         return await asyncio.to_thread(self._journal.list_dreams, request)
 
     async def revert(self, request: RevertRequest) -> RevertResponse:
-        return await self._scheduler.revert(request)
+        return await self._scheduler.verdicts.revert(request)
 
     async def approve_dream(self, request: ApproveDreamRequest) -> ApproveDreamResponse:
-        return await self._scheduler.approve(request)
+        return await self._scheduler.verdicts.approve(request)
 
     async def reject_dream(self, request: RejectDreamRequest) -> RejectDreamResponse:
-        return await self._scheduler.reject(request)
+        return await self._scheduler.verdicts.reject(request)
 
     async def estimate_dream(self, request: EstimateDreamRequest) -> EstimateDreamResponse:
         return await self._scheduler.estimate(request.space)
