@@ -13,7 +13,7 @@ from dreamsvc.dream import outcome
 from dreamsvc.dream.account import Account
 from dreamsvc.dream.night import Plan
 from dreamsvc.dream.recovery import Recovery
-from dreamsvc.errors import StoreCorrupt
+from dreamsvc.errors import StoreCorrupt, StoreUnavailable
 from dreamsvc.memory.dreams import DreamRow
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.store import Store
@@ -44,7 +44,8 @@ class Records:
     async def recover(self) -> None:
         """Sealed work is folded to its end, an interrupted dream can be resumed, an unsealed import never happened.
 
-        One line of the log tells of it. What is damaged of one dream or import is in the way of nothing else.
+        One line of the log tells of it. What is damaged of one dream or import is in the way of nothing else, and on a
+        full disk all of it waits for the next trigger or start: reads do not.
         """
         account = Account()
         rows, imports = await asyncio.to_thread(self._journal.unfinished)
@@ -52,8 +53,11 @@ class Records:
         for row in rows:
             try:
                 deed = await self._recover_dream(row)
-            except StoreCorrupt as error:
+            except (StoreCorrupt, StoreUnavailable) as error:
                 deed = "left"
+                if isinstance(error, StoreUnavailable):
+                    # It goes on once the disk takes its record.
+                    waiting.add(row.dream.id)
                 logger.error("dream %s could not be finished: %s", row.dream.id, error.message)
             account.note(deed)
             if deed == "resumable":
@@ -64,7 +68,7 @@ class Records:
                 while await asyncio.wrap_future(self._store.fold_next(change.id, space)) is not None:
                     pass
                 account.note("import")
-            except (StoreCorrupt, DecodeError) as error:
+            except (StoreCorrupt, StoreUnavailable, DecodeError) as error:
                 account.note("left")
                 logger.error("the import of change %d could not be folded to its end: %s", change.id, error)
         for deed, drop in (
@@ -73,7 +77,7 @@ class Records:
         ):
             try:
                 account.note(deed, await asyncio.wrap_future(drop()))
-            except StoreCorrupt as error:
+            except (StoreCorrupt, StoreUnavailable) as error:
                 account.note("left")
                 logger.error("what was left of old changes could not be removed: %s", error.message)
         account.note("proposed", await asyncio.to_thread(self._journal.proposed))

@@ -35,6 +35,7 @@ from dreamsvc.errors import (
     NotFound,
     OnHold,
     ShuttingDown,
+    StoreUnavailable,
 )
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.store import Store
@@ -95,7 +96,7 @@ class Scheduler:
 
     async def start(self) -> None:
         """Brings what a crash left to an end, then begins to look for idle spaces."""
-        self._first_event = await asyncio.wrap_future(self._journal.take_event_numbers(self._clock.now_us()))
+        self._first_event = await self._take_event_numbers()
         await self._records.recover()
         for space in self._store.space_names():
             last = await asyncio.to_thread(self._journal.latest, space, RESTING)
@@ -110,6 +111,14 @@ class Scheduler:
                 end_us = from_timestamp(last.dream.end_time)
                 self._situations.note_earlier_end(space, end_us, failed=failed, all_dreamt=all_dreamt)
         self._keep_task(asyncio.create_task(self._choosing.run()))
+
+    async def _take_event_numbers(self) -> int:
+        now_us = self._clock.now_us()
+        try:
+            return await asyncio.wrap_future(self._journal.take_event_numbers(now_us))
+        except StoreUnavailable:
+            # A full disk keeps nobody from reading; what is lost by it is their order, where the clock went back.
+            return now_us
 
     async def close(self) -> None:
         """Wakes every space, ends the streams and the dreamers; interrupted dreams can be resumed."""

@@ -89,6 +89,32 @@ def test_on_a_full_disk_recalls_go_on_changes_are_refused_with_a_hint_and_all_re
     assert_nothing_was_lost(server)
 
 
+def test_a_service_that_is_started_on_a_full_disk_answers_and_recovers(server: Troubled) -> None:
+    weights = server.calls.weights(SPACE)
+    dream = server.calls.trigger(SPACE).dream
+    until(lambda: server.calls.dream(SPACE, dream.id).progress.fraction > 0)
+    server.end(signal.SIGKILL)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Enough for what SQLite shares between connections, too little for its log.
+    assert server.log.stat().st_size > 1 << 16
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    try:
+        again = Troubled(server.store)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with again:
+        assert again.recalls("before the trouble")
+        assert again.calls.weights(SPACE) == weights
+        assert again.refuses_to_remember().reason == "STORE_UNAVAILABLE"
+        resource.prlimit(again.process.pid, resource.RLIMIT_FSIZE, before)
+        again.takes_changes_again("after the trouble")
+        resumed = again.calls.trigger(SPACE)
+        assert (resumed.resumed, resumed.dream.id) == (True, dream.id)
+        assert again.calls.ended(SPACE, dream.id).state == Dream.STATE_SUCCEEDED
+        again.acknowledged += server.acknowledged
+        assert_nothing_was_lost(again)
+
+
 def test_a_dream_that_cannot_be_staged_ends_with_a_reason_and_changes_nothing(server: Troubled) -> None:
     weights = server.calls.weights(SPACE)
     dream = server.calls.trigger(SPACE).dream
