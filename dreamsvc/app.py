@@ -3,10 +3,8 @@
 import asyncio
 import contextlib
 import gc
-import ipaddress
 import logging
 import signal
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +14,7 @@ from dreamsvc.clock import Clock
 from dreamsvc.config import InForce
 from dreamsvc.dream.scheduler import Scheduler
 from dreamsvc.dream.simulating import Graph, Simulating, read_graph
-from dreamsvc.errors import DreamsvcError, invalid
+from dreamsvc.errors import DreamsvcError
 from dreamsvc.memory import backup, export, manifest, shelf
 from dreamsvc.memory import salvage as salvaging
 from dreamsvc.memory.backup import Restored
@@ -29,6 +27,7 @@ from dreamsvc.memory.manifest import Manifest
 from dreamsvc.memory.salvage import Salvaged
 from dreamsvc.memory.shelf import Listed
 from dreamsvc.memory.store import Store
+from dreamsvc.server.admission import Admission
 from dreamsvc.server.dream_service import DreamCalls
 from dreamsvc.server.grpc_server import DREAM_SERVICE, MEMORY_SERVICE, GrpcDoor
 from dreamsvc.server.importing import Importing
@@ -49,10 +48,10 @@ class App:
 
     def __init__(self, config: Config, clock: Clock | None = None) -> None:
         """Opens the store; raises DreamsvcError where it cannot be had or the configuration cannot be served."""
-        _require_loopback(config.server.host)
         self._clock = clock or Clock()
         self._config = config
         self.in_force = InForce(config)
+        self.admission = Admission(self.in_force, self._clock)
         self.store = Store(config.store, self._clock)
         keep_requests_us = int(config.store.request_id_hours * 3_600_000_000)
         self.journal = Journal(self.store.database, self.store.clock, keep_requests_us)
@@ -75,16 +74,18 @@ class App:
         self._touching: asyncio.Task[None] | None = None
         self._purging: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     async def start(self) -> int:
         """Serves, and gives the port; raises OSError where it is taken."""
-        self._door = GrpcDoor(self._config.server, self._services)
+        self._door = GrpcDoor(self.in_force, self._services, self.admission)
         await self.scheduler.start()
         port = await self._door.start()
         self.embedding.start()
         self._touching = asyncio.create_task(self._memory.note_touches())
         self._purging = asyncio.create_task(self._purge())
         self._watching = asyncio.create_task(self._watch_store())
+        self._looking = asyncio.create_task(self.admission.access.watch())
         return port
 
     async def stop(self) -> None:
@@ -95,7 +96,7 @@ class App:
         await self.scheduler.close()
         await self._simulating.close()
         await self._door.stop()
-        for task in (self._touching, self._purging):
+        for task in (self._touching, self._purging, self._looking):
             if task is not None:
                 task.cancel()
         await self._memory.flush_touches()
@@ -214,12 +215,3 @@ def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
 
         return uvloop.new_event_loop  # pyright: ignore
     return None
-
-
-def _require_loopback(host: str) -> None:
-    """Without authentication nobody but this machine may come in."""
-    with contextlib.suppress(OSError):
-        found = {info[4][0] for info in socket.getaddrinfo(host, None)}
-        if all(ipaddress.ip_address(address).is_loopback for address in found):
-            return
-    raise invalid("server.host", f'is "{host}"; this version has no authentication and serves loopback only')

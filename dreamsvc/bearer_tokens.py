@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from dreamsvc import contract, entropy, json_messages
 from dreamsvc.clock import from_timestamp, to_timestamp
@@ -68,8 +68,14 @@ def known(tokens: Mapping[str, StoredToken], text: str, now_us: int) -> StoredTo
     return stored if stored is not None and matches and not expired(stored, now_us) else None
 
 
+def expires_us(stored: StoredToken) -> int | None:
+    """Wall-clock microseconds from which on it is none; None: never."""
+    return from_timestamp(stored.expire_time) if stored.HasField("expire_time") else None
+
+
 def expired(stored: StoredToken, now_us: int) -> bool:
-    return stored.HasField("expire_time") and from_timestamp(stored.expire_time) <= now_us
+    until_us = expires_us(stored)
+    return until_us is not None and until_us <= now_us
 
 
 def read(path: Path) -> TokensFile:
@@ -83,7 +89,9 @@ def read(path: Path) -> TokensFile:
         raise invalid(str(path), f"cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}") from error
     try:
         values: Any = json.loads(text)
-        json_messages.read(values, found)
+        if not isinstance(values, dict):
+            raise ValueError("no object")
+        json_messages.read(cast("dict[str, Any]", values), found)
     except (ValueError, TypeError, RecursionError) as error:
         raise invalid(
             str(path), "is no file of tokens; put it back from a copy, or delete it: all are void then"

@@ -28,6 +28,12 @@ class Call(NamedTuple):
     trace_id: str = ""
     caller: str = ""
     parent: Parent | None = None
+    # The only spaces that the caller may know of; None: all.
+    spaces: frozenset[str] | None = None
+
+    def sees(self, space: str) -> bool:
+        """Whether an answer may name that space."""
+        return self.spaces is None or space in self.spaces
 
 
 _NONE = Call()

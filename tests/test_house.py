@@ -87,6 +87,7 @@ ALONE = {
     "tokenizers": {"dreamsvc/memory/model_files.py"},
     "safetensors": {"dreamsvc/memory/model_files.py"},
     "rich": {"dreamsvc/cli"},
+    "jwt": {"dreamsvc/server/issuer_tokens.py"},
     "mcp": {"dreamsvc/cli/mcp_server.py"},
     "matplotlib": {"dreamsvc/cli"},
 }

@@ -16,11 +16,11 @@ from google.protobuf.message import DecodeError, Message
 from benchmarks.proof import fuzz_world
 from benchmarks.proof.fuzz_draws import Draws, nested
 from benchmarks.proof.fuzz_watch import Broken, Watch
-from dreamsvc import config
+from dreamsvc import config, contract
 from dreamsvc.app import App
 from dreamsvc.errors import DreamsvcError
 from dreamsvc.memory.sqlite import change_seq
-from dreamsvc.server.admission import admit, status_of
+from dreamsvc.server import statuses
 from dreamsvc.server.grpc_server import method_names
 from dreamsvc.v1 import error_reason_pb2
 from dreamsvc.v1.memory_service_pb2 import ImportRequest, RecallResponse
@@ -151,7 +151,8 @@ async def _call(app: App, method: Method, bodies: list[bytes], draws: Draws) -> 
     try:
         if method.takes_stream:
             return _answered(method, await method.function(_stream(requests)), draws)
-        admit(requests[0], MAX_BYTES)
+        contract.fill(requests[0])
+        contract.check(requests[0])
         if method.gives_stream:
             return await _watched(method.function(requests[0]))
         return _answered(method, await method.function(requests[0]), draws)
@@ -193,7 +194,7 @@ def _require_tellable(error: DreamsvcError) -> None:
     """It is one of the catalogue, and small enough to reach whoever called."""
     if error.reason in (error_reason_pb2.ERROR_REASON_INTERNAL, error_reason_pb2.ERROR_REASON_STORE_CORRUPT):
         raise Broken(f"a call was refused with {error_reason_pb2.ErrorReason.Name(error.reason)}") from error
-    status = status_of(error, "0" * 32)
+    status = statuses.of(error, "0" * 32)
     # The text goes along twice, once percent-encoded.
     if status.ByteSize() * 4 / 3 + 3 * len(status.message.encode()) > MOST_METADATA:
         raise Broken(f"a refusal takes {status.ByteSize()} bytes") from error

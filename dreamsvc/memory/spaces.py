@@ -16,11 +16,16 @@ class Space(NamedTuple):
     embedder: str  # '' until the first vector
 
 
+def absent(name: str) -> NotFound:
+    """The error for a space that is not there, or that the caller may not know of."""
+    return NotFound(f'there is no space "{name}"; Remember or Import makes one')
+
+
 def find(connection: Connection, name: str) -> Space:
     """Raises NotFound."""
     row = connection.execute("SELECT id, name, dimension, embedder FROM spaces WHERE name = ?", (name,)).fetchone()
     if row is None:
-        raise NotFound(f'there is no space "{name}"; Remember or Import makes one')
+        raise absent(name)
     return Space(*row)
 
 

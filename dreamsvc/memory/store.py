@@ -172,7 +172,7 @@ class Store:
         """Raises NotFound."""
         graph = self._graphs.get(name)
         if graph is None:
-            raise NotFound(f'there is no space "{name}"; Remember or Import makes one')
+            raise spaces.absent(name)
         return graph
 
     # ── changes by users ────────────────────────────────────────────────────────

@@ -1,73 +1,90 @@
-"""What every call passes, whichever door it came through: limits and contract on the way in, the
-one error catalogue on the way out."""
+"""What every call passes, whichever door it came through, in this order:
 
-import logging
+1. its trace: that of a valid `traceparent`, else a new one;
+2. who calls: `access`, which refuses with UNAUTHENTICATED;
+3. how often: a bucket for each caller and kind of call, which refuses with RATE_LIMITED;
+4. what the caller may: PERMISSION_DENIED for a missing scope;
+5. the size, before anything is made of the bytes; the message; its space, which is NOT_FOUND where it is not the
+   caller's; the contract.
 
-from google.protobuf import any_pb2, duration_pb2
+So whoever is nobody has no message read, and guesses at scopes and spaces are counted like any other call.
+"""
+
+from collections.abc import Callable
+
 from google.protobuf.message import Message
-from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from dreamsvc import contract, errors
-from dreamsvc.errors import DreamsvcError, InvalidFields, TooLarge
-
-logger = logging.getLogger(__name__)
-# Clients drop a call whose trailing metadata is over 8 KB, and the error with it; percent encoding triples some text.
-MOST_TEXT_BYTES = 800
-MOST_VIOLATION_BYTES = 1600
-
-
-def admit(request: Message, max_bytes: int) -> None:
-    """Fills in a request's defaults and checks it; raises TooLarge or InvalidFields."""
-    size = request.ByteSize()
-    if size > max_bytes:
-        raise TooLarge(f"the request has {size} bytes; at most {max_bytes} are allowed (server.max_message_bytes)")
-    contract.fill(request)
-    contract.check(request)
+from dreamsvc import calling, contract, entropy
+from dreamsvc.calling import Call
+from dreamsvc.clock import Clock
+from dreamsvc.config import InForce
+from dreamsvc.errors import RateLimited, TooLarge
+from dreamsvc.server.access import Access
+from dreamsvc.server.callers import ANYBODY, UNLIMITED, Caller, Incoming, Method
+from dreamsvc.server.rate_limits import RateLimits
 
 
-def status_of(error: Exception, trace_id: str) -> status_pb2.Status:
-    """The status a caller sees; what is not in the catalogue shows nothing of itself but the trace id."""
-    if not isinstance(error, DreamsvcError):
-        logger.error("call %s failed", trace_id, exc_info=error)
-        error = DreamsvcError(f"an internal error; the log has it under trace {trace_id}")
-    rule = errors.rule(error.reason)
-    details: list[Message] = [
-        error_details_pb2.ErrorInfo(
-            reason=errors.reason_name(error.reason),
-            domain=errors.DOMAIN,
-            metadata={**error.metadata, "code": str(rule.json_rpc), "hint": rule.hint},
-        ),
-        error_details_pb2.RequestInfo(request_id=trace_id),
-    ]
-    if isinstance(error, InvalidFields):
-        details.append(_bad_request(error))
-    if error.retry_after_s is not None:
-        delay = duration_pb2.Duration()
-        delay.FromNanoseconds(int(error.retry_after_s * 1e9))
-        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    return status_pb2.Status(
-        code=code_pb2.Code.Value(rule.grpc),
-        message=_shortened(error.message),
-        details=[_packed(detail) for detail in details],
-    )
+class Admission:
+    """Lets calls in; one for all doors, since callers are counted together."""
 
+    def __init__(self, config: InForce, clock: Clock) -> None:
+        """Raises InvalidFields where the service would stand open."""
+        self._config = config
+        self._limits = RateLimits(clock)
+        self.access = Access(config, clock, self._limits)
 
-def _bad_request(error: InvalidFields) -> error_details_pb2.BadRequest:
-    """The wrong fields, as many as fit."""
-    found = error_details_pb2.BadRequest()
-    for path, message in error.violations:
-        found.field_violations.add(field=_shortened(path), description=_shortened(message))
-        if found.ByteSize() > MOST_VIOLATION_BYTES:
-            break
-    return found
+    def begin(self, incoming: Incoming) -> Call:
+        """Says which trace this task works for; never raises."""
+        parent = calling.read_traceparent(incoming.traceparent) if incoming.traceparent else None
+        call = Call(entropy.trace_id() if parent is None else parent.trace_id, parent=parent)
+        calling.begin(call)
+        return call
 
+    async def enter(self, call: Call, incoming: Incoming, method: Method) -> Caller:
+        """Who calls; raises Unauthenticated, RateLimited, PermissionDenied."""
+        caller = await self.access.caller(incoming)
+        if caller is not ANYBODY:
+            calling.begin(call._replace(caller=caller.name, spaces=caller.spaces))
+        self._count(caller, incoming, method)
+        caller.require(method)
+        return caller
 
-def _shortened(text: str) -> str:
-    raw = text.encode(errors="replace")
-    return text if len(raw) <= MOST_TEXT_BYTES else raw[:MOST_TEXT_BYTES].decode(errors="ignore") + "..."
+    def accept[Request: Message](
+        self, caller: Caller, method: Method, body: bytes, read: Callable[[bytes], Request]
+    ) -> Request:
+        """The message of a call, filled in and checked; raises TooLarge, NotFound, InvalidFields."""
+        most = self._config.server.max_message_bytes
+        if len(body) > most:
+            raise TooLarge(f"the request has {len(body)} bytes; at most {most} are allowed (server.max_message_bytes)")
+        request = read(body)
+        self.accept_part(caller, method, request)
+        contract.fill(request)
+        contract.check(request)
+        return request
 
+    def accept_part(self, caller: Caller, method: Method, request: Message) -> None:
+        """One message of a stream, which the service checks itself; raises NotFound for a space of others."""
+        if method.space is not None:
+            caller.require_space(method.space(request))
 
-def _packed(detail: Message) -> any_pb2.Any:
-    packed = any_pb2.Any()
-    packed.Pack(detail)
-    return packed
+    def recheck(self, caller: Caller) -> None:
+        """For calls that last: raises Unauthenticated once the credentials hold no longer."""
+        self.access.recheck(caller)
+
+    def _count(self, caller: Caller, incoming: Incoming, method: Method) -> None:
+        if method.limit == UNLIMITED:
+            return
+        limits = self._config.security.rate_limits
+        if limits.enabled == "off" or (limits.enabled == "auto" and not self.access.asks):
+            return
+        key = caller.key or incoming.peer()
+        per_second: float = getattr(limits, f"{method.limit}_per_second")
+        burst: int = getattr(limits, f"{method.limit}_burst")
+        wait_s = self._limits.take(key, method.limit, per_second, burst)
+        if wait_s:
+            raise RateLimited(
+                f"{caller.name or key} made more than {burst} calls of this kind at once, or {per_second:g} a second",
+                subject=key,
+                limit=f"{method.limit}: {burst} at once, then {per_second:g} a second",
+                retry_after_s=wait_s,
+            )

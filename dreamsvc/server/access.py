@@ -1,0 +1,151 @@
+"""Who is let in: bearer tokens, tokens of the issuer, certificates, or anybody where nobody has to say who they are."""
+
+import asyncio
+import logging
+from pathlib import Path
+
+from dreamsvc import bearer_tokens
+from dreamsvc.bearer_tokens import ADMIN, ALL_SPACES, PREFIX
+from dreamsvc.clock import Clock
+from dreamsvc.config import InForce
+from dreamsvc.errors import RateLimited, Unauthenticated
+from dreamsvc.server import exposure
+from dreamsvc.server.callers import ANYBODY, Caller, Incoming, caller
+from dreamsvc.server.issuer_tokens import IssuerTokens
+from dreamsvc.server.rate_limits import RateLimits
+from dreamsvc.server.watched import Watched
+from dreamsvc.v1.access_pb2 import StoredToken
+from dreamsvc.v1.config_pb2 import Config, SecurityConfig
+
+logger = logging.getLogger(__name__)
+LOOK_S = 0.5
+FAILURES = "failures"
+NOBODY = "there are no credentials; send a token as `authorization: Bearer TOKEN`"
+# One text for all of them: what is wrong with a token is nobody's business.
+NO_TOKEN = "the token is unknown, revoked or expired"
+
+
+class Access:
+    """Belongs to the event loop. `watch` keeps it up to date with its files and with the configuration."""
+
+    def __init__(self, config: InForce, clock: Clock, limits: RateLimits) -> None:
+        """Raises InvalidFields where the service would stand open, or its files cannot be used."""
+        exposure.check(config.whole)
+        self._config = config
+        self._clock = clock
+        self._limits = limits
+        self._beyond = exposure.beyond_loopback(config.server.host)
+        self.asks = False
+        self._take_up(config.whole, before=False)
+        # Who has just switched it off by the configuration means it.
+        config.on_exchange(
+            lambda old, now: self._take_up(now, before=self.asks and old.security.auth == now.security.auth)
+        )
+
+    def _take_up(self, config: Config, *, before: bool) -> None:
+        path = exposure.tokens_path(config)
+        # All of it or, where one of them cannot be had, nothing.
+        watched = None if path is None else Watched([path], lambda: _tokens(path))
+        issuer = IssuerTokens(config.security.jwt, self._clock) if config.security.jwt.issuer else None
+        self._file, self._watched, self._issuer = path, watched, issuer
+        self._tokens: dict[str, StoredToken] = {} if watched is None else watched.value
+        self.asks = self._must_ask(config.security, before=before)
+
+    def _must_ask(self, security: SecurityConfig, *, before: bool) -> bool:
+        """Whether credentials are asked for. Once they are, a file that vanishes opens nothing."""
+        match security.auth:
+            case "off":
+                return False
+            case "auto":
+                there = self._file is not None and self._file.exists()
+                return before or self._beyond or there or self._issuer is not None
+            case _:
+                return True
+
+    async def watch(self) -> None:
+        """Reads again what has changed, for as long as the service runs."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            await self.look()
+
+    async def look(self) -> None:
+        watched, issuer = self._watched, self._issuer
+        if watched is not None and await asyncio.to_thread(watched.again) and watched is self._watched:
+            self._tokens = watched.value
+        asks = self._must_ask(self._config.security, before=self.asks)
+        if asks and not self.asks:
+            logger.info("credentials are asked for from now on: there are tokens")
+        self.asks = asks
+        if issuer is not None:
+            await issuer.refresh()
+
+    async def caller(self, incoming: Incoming) -> Caller:
+        """Whose call it is; raises Unauthenticated, or RateLimited where an address has failed too often."""
+        if not self.asks:
+            return ANYBODY
+        kind, _, text = incoming.authorization.partition(" ")
+        text = text.strip()
+        if kind.lower() == "bearer" and text:
+            found = await self._by_token(text, incoming)
+            if found is not None:
+                return found
+            raise self._failed(incoming, NO_TOKEN)
+        if self._config.security.auth == "certificate" and (name := incoming.certificate()):
+            return caller(name, f"certificate:{name}", [ADMIN], [ALL_SPACES])
+        raise self._failed(incoming, NOBODY)
+
+    def recheck(self, known: Caller) -> None:
+        """For long calls: raises Unauthenticated where the credentials hold no longer."""
+        if known is ANYBODY:
+            gone = self.asks
+        else:
+            gone = bool(known.token_id) and known.token_id not in self._tokens
+            gone = gone or (known.until_us is not None and known.until_us <= self._clock.now_us())
+        if gone:
+            raise Unauthenticated(NO_TOKEN)
+
+    async def _by_token(self, text: str, incoming: Incoming) -> Caller | None:
+        if text.startswith(PREFIX) or self._issuer is None:
+            stored = bearer_tokens.known(self._tokens, text, self._clock.now_us())
+            return None if stored is None else _as_caller(stored)
+        known = self._issuer.known(text)
+        if known is None:
+            # A signature costs more than a refusal: who failed too often waits before another one is looked at.
+            self._require_patience(incoming)
+            known = await self._issuer.verified(text)
+        return known
+
+    def _failed(self, incoming: Incoming, why: str) -> Exception:
+        limits = self._config.security.rate_limits
+        if limits.enabled == "off":
+            return Unauthenticated(why)
+        wait_s = self._limits.take(incoming.peer(), FAILURES, limits.failures_per_second, limits.failures_burst)
+        return _too_often(incoming.peer(), wait_s) if wait_s else Unauthenticated(why)
+
+    def _require_patience(self, incoming: Incoming) -> None:
+        limits = self._config.security.rate_limits
+        if limits.enabled == "off":
+            return
+        wait_s = self._limits.wait_s(incoming.peer(), FAILURES, limits.failures_per_second, limits.failures_burst)
+        if wait_s:
+            raise _too_often(incoming.peer(), wait_s)
+
+
+def _too_often(peer: str, wait_s: float) -> RateLimited:
+    return RateLimited(
+        "too many calls with credentials that are none",
+        subject=f"address:{peer}",
+        limit="calls that fail to authenticate",
+        retry_after_s=wait_s,
+    )
+
+
+def _tokens(path: Path) -> dict[str, StoredToken]:
+    return {token.id: token for token in bearer_tokens.read(path).tokens}
+
+
+def _as_caller(stored: StoredToken) -> Caller:
+    until_us = bearer_tokens.expires_us(stored)
+    return caller(
+        stored.name, f"token:{stored.id}", stored.scopes, stored.spaces, until_us=until_us, token_id=stored.id
+    )

@@ -1,0 +1,79 @@
+"""What may stand open: a service beyond this machine has TLS and asks for credentials, or does not start."""
+
+import ipaddress
+import socket
+from pathlib import Path
+
+from dreamsvc import bearer_tokens
+from dreamsvc.errors import DreamsvcError, InvalidFields, Violation
+from dreamsvc.server import issuer_tokens, tls
+from dreamsvc.v1.config_pb2 import Config
+
+PRIVATE_STORE = ":memory:"
+
+
+def check(config: Config) -> None:
+    """Raises InvalidFields with all that is missing, and how to mend it."""
+    security = config.security
+    wrong: list[Violation] = []
+    for checked in (lambda: tls.check(security.tls), lambda: issuer_tokens.check(security.jwt)):
+        try:
+            checked()
+        except InvalidFields as error:
+            wrong += error.violations
+    if security.auth == "certificate" and not security.tls.client_ca_file:
+        wrong.append(Violation("security.tls.client_ca_file", 'is required with security.auth = "certificate"'))
+    if beyond_loopback(config.server.host):
+        wrong += _beyond(config)
+    if wrong:
+        raise InvalidFields(wrong)
+
+
+def beyond_loopback(host: str) -> bool:
+    """Whether others than this machine may reach an address; also where nobody knows what it is."""
+    try:
+        found = {str(info[4][0]) for info in socket.getaddrinfo(host or "::", None)}
+    except (OSError, UnicodeError):
+        return True
+    return not all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in found)
+
+
+def tokens_path(config: Config) -> Path | None:
+    """The file of tokens; None where a store that is gone with the process has no file configured."""
+    if config.security.tokens_file:
+        return Path(config.security.tokens_file).expanduser()
+    return None if config.store.path == PRIVATE_STORE else bearer_tokens.default_path(config.store.path)
+
+
+def _beyond(config: Config) -> list[Violation]:
+    host, security = config.server.host, config.security
+    told = f'"{host[:80]}" is not loopback, so others can reach it'
+    wrong: list[Violation] = []
+    if not security.tls.cert_file:
+        wrong.append(
+            Violation("security.tls.cert_file", f"is required with key_file: server.host {told}, and needs TLS")
+        )
+    if security.auth == "off":
+        wrong.append(Violation("security.auth", f'is "off": server.host {told}, and needs credentials'))
+    elif not _has_credentials(config):
+        wrong.append(
+            Violation(
+                "security.tokens_file",
+                f"has no token yet: server.host {told}; `dreamsvc token create` makes one; or configure security.jwt",
+            )
+        )
+    if wrong:
+        wrong.append(Violation("server.host", 'or serve loopback only, which is the default: "127.0.0.1"'))
+    return wrong
+
+
+def _has_credentials(config: Config) -> bool:
+    """Whether anybody could ever call."""
+    if config.security.jwt.issuer or config.security.auth == "certificate":
+        return True
+    path = tokens_path(config)
+    try:
+        return path is not None and bool(bearer_tokens.read(path).tokens)
+    except DreamsvcError:
+        # Told when the tokens are read.
+        return True

@@ -1,0 +1,199 @@
+"""Functions as methods of gRPC: admitted on the way in, errors as statuses on the way out, a trace on each answer."""
+
+import contextlib
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from typing import Any, override
+
+import grpc
+import grpc.aio
+from google.protobuf import message_factory
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.rpc import status_pb2
+from grpc_status import rpc_status
+
+from dreamsvc.calling import Call
+from dreamsvc.errors import RateLimited, Unimplemented, invalid
+from dreamsvc.server import statuses
+from dreamsvc.server.admission import Admission
+from dreamsvc.server.callers import Caller, Incoming, Method, method_of
+
+TRACE_ID = "trace-id"
+TRACEPARENT = "traceparent"
+AUTHORIZATION = "authorization"
+# Tells clients of gRPC that try again by themselves when to.
+PUSHBACK = "grpc-retry-pushback-ms"
+type Context = grpc.aio.ServicerContext[Any, Any]
+type Handle = Callable[[Any, Context], Awaitable[Any]]
+type Read = Callable[[bytes], Message]
+
+
+def handlers(descriptor: ServiceDescriptor, functions: object, admission: Admission) -> grpc.GenericRpcHandler:
+    """One handler for each method of the proto; a method without a function is an error at the start."""
+    made: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+    for method in descriptor.methods:
+        function = getattr(functions, _python_name(method.name))
+        response = message_factory.GetMessageClass(method.output_type).SerializeToString
+        asked, read = method_of(method), _reader(message_factory.GetMessageClass(method.input_type))
+        # Requests stay bytes until their callers were let in.
+        if method.client_streaming:
+            make, handle = grpc.stream_unary_rpc_method_handler, _client_stream(function, asked, read, admission)
+        elif method.server_streaming:
+            make, handle = grpc.unary_stream_rpc_method_handler, _server_stream(function, asked, read, admission)
+        else:
+            make, handle = grpc.unary_unary_rpc_method_handler, _unary(function, asked, read, admission)
+        made[method.name] = _made(make, handle, response)
+    return grpc.method_handlers_generic_handler(descriptor.full_name, made)
+
+
+def _made(make: Any, handle: Handle, response: Callable[[Any], bytes]) -> Any:
+    return make(handle, None, response)
+
+
+class UnknownMethods(grpc.GenericRpcHandler):
+    """Answers for all methods that are not there: to whoever may call, and with a trace like every other answer."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+
+    @override
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any]":
+        name: Any = handler_call_details.method
+        text = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+
+        async def refuse(_: object, __: Context) -> None:
+            raise Unimplemented(f"there is no method {text[:200]}")
+
+        return grpc.stream_stream_rpc_method_handler(guarded("unknown methods", self._admission, refuse))
+
+
+def guarded(name: str, admission: Admission, answer: Handle) -> Handle:
+    """A handler for everybody who has credentials, whatever these allow."""
+    method = Method(name, frozenset(), "reads", None)
+
+    async def handle(requests: Any, context: Context) -> None:
+        call, incoming = _begin(context, admission)
+        try:
+            await admission.enter(call, incoming, method)
+            await answer(requests, context)
+            return
+        except Exception as error:
+            failed = error
+        await _abort(context, failed, call)
+
+    return handle
+
+
+def _unary(function: Callable[..., Any], method: Method, read: Read, admission: Admission) -> Handle:
+    async def handle(body: Any, context: Context) -> Any:
+        call, incoming = _begin(context, admission)
+        try:
+            caller = await admission.enter(call, incoming, method)
+            request = admission.accept(caller, method, body, read)
+            if _in_time(context):
+                return await function(request)
+            failed = None
+        except Exception as error:
+            failed = error
+        return await _abort(context, failed, call)
+
+    return handle
+
+
+def _server_stream(function: Callable[..., Any], method: Method, read: Read, admission: Admission) -> Handle:
+    async def handle(body: Any, context: Context) -> None:
+        call, incoming = _begin(context, admission)
+        try:
+            caller = await admission.enter(call, incoming, method)
+            messages: AsyncGenerator[Any] = function(admission.accept(caller, method, body, read))
+            # Closed here and now where the caller goes away: an export holds a connection to the store.
+            async with contextlib.aclosing(messages):
+                async for message in messages:
+                    admission.recheck(caller)
+                    await context.write(message)
+            return
+        except Exception as error:
+            failed = error
+        await _abort(context, failed, call)
+
+    return handle
+
+
+def _client_stream(function: Callable[..., Any], method: Method, read: Read, admission: Admission) -> Handle:
+    async def accepted(bodies: AsyncIterator[bytes], caller: Caller) -> AsyncGenerator[Message]:
+        async for body in bodies:
+            request = read(body)
+            admission.recheck(caller)
+            admission.accept_part(caller, method, request)
+            yield request
+
+    async def handle(bodies: Any, context: Context) -> Any:
+        call, incoming = _begin(context, admission)
+        try:
+            caller = await admission.enter(call, incoming, method)
+            async with contextlib.aclosing(accepted(bodies, caller)) as requests:
+                return await function(requests)
+        except Exception as error:
+            failed = error
+        return await _abort(context, failed, call)
+
+    return handle
+
+
+def _begin(context: Context, admission: Admission) -> tuple[Call, Incoming]:
+    authorization = traceparent = ""
+    for key, value in context.invocation_metadata() or ():
+        if key == AUTHORIZATION:
+            authorization = str(value)
+        elif key == TRACEPARENT:
+            traceparent = str(value)
+    incoming = Incoming(authorization, traceparent, lambda: _address(context), lambda: _common_name(context))
+    call = admission.begin(incoming)
+    # Trailing: initial metadata is lost where a call is refused early.
+    context.set_trailing_metadata(((TRACE_ID, call.trace_id),))
+    return call, incoming
+
+
+def _address(context: Context) -> str:
+    """E.g. "ipv4:192.0.2.1" of "ipv4:192.0.2.1:40000"."""
+    peer = str(context.peer())
+    return peer.rpartition(":")[0] if peer.startswith(("ipv4:", "ipv6:")) else peer
+
+
+def _common_name(context: Context) -> str:
+    """Of the certificate that the handshake has verified; empty where there was none."""
+    names: Any = context.auth_context().get("x509_common_name") or [b""]
+    return names[0].decode(errors="replace")
+
+
+def _in_time(context: Context) -> bool:
+    """False where the caller has given up by now: nothing is begun for nobody."""
+    left_s: Any = context.time_remaining()  # None without a deadline, which its types do not know
+    return left_s is None or left_s > 0
+
+
+def _reader(kind: type[Message]) -> Read:
+    def read(body: bytes) -> Message:
+        try:
+            return kind.FromString(body)
+        except DecodeError as error:
+            raise invalid("request", f"is no {kind.DESCRIPTOR.name}: its {len(body)} bytes cannot be read") from error
+
+    return read
+
+
+def _python_name(method: str) -> str:
+    name = re.sub(r"(?<!^)(?=[A-Z])", "_", method).lower()
+    return "import_" if name == "import" else name
+
+
+async def _abort(context: Context, failed: Exception | None, call: Call) -> None:
+    """Ends a call by an error, or as one whose deadline has passed. Outside of every except clause: it raises."""
+    status: status_pb2.Status = statuses.late(call.trace_id) if failed is None else statuses.of(failed, call.trace_id)
+    whole: Any = rpc_status.to_status(status)
+    trailing = tuple(context.trailing_metadata() or ()) + tuple(whole.trailing_metadata)
+    if isinstance(failed, RateLimited) and failed.retry_after_s is not None:
+        trailing = (*trailing, (PUSHBACK, str(int(failed.retry_after_s * 1000) + 1)))
+    context.set_trailing_metadata(trailing)
+    await context.abort(whole.code, whole.details, trailing)
