@@ -137,7 +137,7 @@ class Store:
         try:
             # In the writer's thread, where no change is between its commit and the live graph.
             self.database.write(snapshot.mark_anew, committed=self._save_snapshots).result()
-        except (OSError, DreamsvcError) as error:
+        except DreamsvcError as error:
             logger.warning("no snapshot for the next start: %s", error)
         self.database.close()
         if self._private:
@@ -607,7 +607,10 @@ class Store:
             # An import that never came to an end may have made a space without a graph.
             if space.name in self._graphs:
                 arrays = snapshot.start_arrays(self._graphs[space.name]) | snapshot.marked(moment)
-                snapshot_files.write(self._start_path(space), moment.seq, arrays)
+                try:
+                    snapshot_files.write(self._start_path(space), moment.seq, arrays)
+                except OSError as error:
+                    logger.warning('no snapshot of space "%s" for the next start: %s', space.name, error)
 
     def _start_path(self, space: Space) -> Path:
         return self._snapshots / f"start-{space.id}"

@@ -378,3 +378,18 @@ def test_what_another_program_wrote_meanwhile_is_in_no_snapshot(varied: Any) -> 
     varied.reopen()
     varied.in_order()
     assert [found.node for found in varied.find("yak") if found.lexical] == [varied.row_of("a")]
+
+
+def test_a_disk_without_room_for_a_snapshot_is_told_and_is_no_defect(
+    varied: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshot_files, "write", full)
+        varied.close()
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+    assert "no snapshot of space" in caplog.text
+    varied.open()
+    varied.in_order()
