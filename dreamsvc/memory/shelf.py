@@ -56,13 +56,15 @@ def drop_older(newest: Path, keep: int) -> list[Path]:
     Backups of other stores, of this one where it lay before, and what cannot be read are left alone; `newest` stays
     whatever the clock said.
     """
-    store = _store_of(manifest.read(newest))
+    made = manifest.read(newest)
     same = [
-        one.path
+        (one.manifest.made_us > made.made_us, one.path)
         for one in listed(newest.parent)
-        if one.manifest is not None and _store_of(one.manifest) == store and one.path != newest
+        if one.manifest is not None and _store_of(one.manifest) == _store_of(made) and one.path != newest
     ]
-    dropped = same[max(0, keep - 1) :]
+    # What says that it was made after the newest, the clock was wrong about: it goes first, or it would stay for ever.
+    same.sort(key=lambda one: one[0])
+    dropped = [path for _, path in same[max(0, keep - 1) :]]
     try:
         for path in dropped:
             # Half of a backup is none: what is left of a removal that broke off has the name of something unfinished.

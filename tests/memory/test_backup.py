@@ -666,6 +666,16 @@ def test_a_clock_that_was_set_back_does_not_make_the_newest_the_oldest(filled: A
     assert names(place) == {"now"}
 
 
+def test_backups_from_when_the_clock_was_ahead_go_first(filled: Any, place: Path) -> None:
+    far = NOW_US + 10**15
+    for number in range(3):
+        make(filled, place / f"far{number}", far + number)
+    for number in range(3):
+        make(filled, place / f"now{number}", NOW_US + number)
+        shelf.drop_older(place / f"now{number}", 3)
+    assert names(place) == {"now0", "now1", "now2"}
+
+
 def test_a_place_without_backups_lists_none(place: Path) -> None:
     assert shelf.listed(place) == []
 
