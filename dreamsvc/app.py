@@ -68,7 +68,7 @@ class App:
             self.embedding,
             generating,
             self._simulating,
-            config.server.heartbeat_seconds,
+            self.in_force,
         )
         self._services = [(DREAM_SERVICE, dreams), (MEMORY_SERVICE, self._memory)]
         self._touching: asyncio.Task[None] | None = None

@@ -16,6 +16,7 @@ DreamsvcError
 ├── ChangedLater
 ├── DreamProposed
 ├── OnHold
+├── TooManyWatchers
 ├── StoreUnavailable
 ├── StoreCorrupt
 ├── ShuttingDown
@@ -142,6 +143,10 @@ class DreamProposed(DreamsvcError):
 
 class OnHold(DreamsvcError):
     reason = error_reason_pb2.ERROR_REASON_ON_HOLD
+
+
+class TooManyWatchers(DreamsvcError):
+    reason = error_reason_pb2.ERROR_REASON_TOO_MANY_WATCHERS
 
 
 class ShuttingDown(DreamsvcError):

@@ -47,7 +47,7 @@ class Service:
         simulating = Simulating(in_force, self.store, self.scheduler, clock)
         self.dreams = DreamCalls(
             *(self.scheduler, self.store, self.journal, embedding, generating, simulating),
-            config.server.heartbeat_seconds,
+            in_force,
         )
         self._beside: list[asyncio.Task[None]] = []
 

@@ -1,13 +1,16 @@
 """DreamService: messages in, messages out, one call down. Knows no transport."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 
 from dreamsvc import calling
+from dreamsvc.config import InForce
 from dreamsvc.dream.scheduler import Scheduler
 from dreamsvc.dream.simulating import Simulating
 from dreamsvc.dream.state import AWAKE
+from dreamsvc.errors import TooManyWatchers
 from dreamsvc.memory.embedding import TextEmbedding
 from dreamsvc.memory.generating import Generating
 from dreamsvc.memory.journal import Journal
@@ -62,7 +65,7 @@ class DreamCalls:
         embedding: TextEmbedding,
         generating: Generating,
         simulating: Simulating,
-        heartbeat_s: float,
+        config: InForce,
     ) -> None:
         self._scheduler = scheduler
         self._store = store
@@ -72,7 +75,8 @@ class DreamCalls:
         # A thread of its own: a query must not wait behind a long walk.
         self._generates = ThreadPoolExecutor(1, thread_name_prefix="generate")
         self._simulating = simulating
-        self._heartbeat_s = heartbeat_s
+        self._config = config
+        self._watchers = 0
 
     async def trigger(self, request: TriggerRequest) -> TriggerResponse:
         answer, night = await self._scheduler.trigger(request, dream_pb2.TRIGGERED_BY_REQUEST)
@@ -84,6 +88,18 @@ class DreamCalls:
 
     async def stream_status(self, request: StreamStatusRequest) -> AsyncGenerator[StreamStatusResponse]:
         self._store.graph(request.space)
+        most = self._config.server.max_watchers
+        if self._watchers >= most:
+            raise TooManyWatchers(f"{most} streams are open (server.max_watchers)", retry_after_s=1)
+        self._watchers += 1
+        try:
+            async with contextlib.aclosing(self._watch(request)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            self._watchers -= 1
+
+    async def _watch(self, request: StreamStatusRequest) -> AsyncGenerator[StreamStatusResponse]:
         events = self._scheduler.events(request.space)
         if request.dream_id:
             dream = await self._scheduler.dream(request.space, request.dream_id)
@@ -94,7 +110,8 @@ class DreamCalls:
                     yield event
                 return
         present = self._scheduler.present(request.space)
-        async for event in events.follow(present, request.after_sequence, request.dream_id, self._heartbeat_s):
+        heartbeat_s = self._config.server.heartbeat_seconds
+        async for event in events.follow(present, request.after_sequence, request.dream_id, heartbeat_s):
             yield event
 
     async def abort(self, request: AbortRequest) -> AbortResponse:

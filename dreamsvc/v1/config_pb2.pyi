@@ -1349,6 +1349,7 @@ class ServerConfig(_message.Message):
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
     HEARTBEAT_SECONDS_FIELD_NUMBER: _builtins.int
     GRACE_SECONDS_FIELD_NUMBER: _builtins.int
+    MAX_WATCHERS_FIELD_NUMBER: _builtins.int
     host: _builtins.str
     """What is no loopback address is served with TLS and authentication only (see security)."""
     port: _builtins.int
@@ -1359,6 +1360,8 @@ class ServerConfig(_message.Message):
     """Silence after which a stream sends a heartbeat."""
     grace_seconds: _builtins.float
     """Time that open calls have to end at shutdown."""
+    max_watchers: _builtins.int
+    """Streams of StreamStatus that may be open at once; one more is refused with TOO_MANY_WATCHERS."""
     def __init__(
         self,
         *,
@@ -1367,10 +1370,11 @@ class ServerConfig(_message.Message):
         max_message_bytes: _builtins.int | None = ...,
         heartbeat_seconds: _builtins.float | None = ...,
         grace_seconds: _builtins.float | None = ...,
+        max_watchers: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_grace_seconds", b"_grace_seconds", "_heartbeat_seconds", b"_heartbeat_seconds", "_host", b"_host", "_max_message_bytes", b"_max_message_bytes", "_port", b"_port", "grace_seconds", b"grace_seconds", "heartbeat_seconds", b"heartbeat_seconds", "host", b"host", "max_message_bytes", b"max_message_bytes", "port", b"port"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_grace_seconds", b"_grace_seconds", "_heartbeat_seconds", b"_heartbeat_seconds", "_host", b"_host", "_max_message_bytes", b"_max_message_bytes", "_max_watchers", b"_max_watchers", "_port", b"_port", "grace_seconds", b"grace_seconds", "heartbeat_seconds", b"heartbeat_seconds", "host", b"host", "max_message_bytes", b"max_message_bytes", "max_watchers", b"max_watchers", "port", b"port"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_grace_seconds", b"_grace_seconds", "_heartbeat_seconds", b"_heartbeat_seconds", "_host", b"_host", "_max_message_bytes", b"_max_message_bytes", "_port", b"_port", "grace_seconds", b"grace_seconds", "heartbeat_seconds", b"heartbeat_seconds", "host", b"host", "max_message_bytes", b"max_message_bytes", "port", b"port"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_grace_seconds", b"_grace_seconds", "_heartbeat_seconds", b"_heartbeat_seconds", "_host", b"_host", "_max_message_bytes", b"_max_message_bytes", "_max_watchers", b"_max_watchers", "_port", b"_port", "grace_seconds", b"grace_seconds", "heartbeat_seconds", b"heartbeat_seconds", "host", b"host", "max_message_bytes", b"max_message_bytes", "max_watchers", b"max_watchers", "port", b"port"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__grace_seconds: _TypeAlias = _typing.Literal["grace_seconds"]  # noqa: Y015
     _WhichOneofArgType__grace_seconds: _TypeAlias = _typing.Literal["_grace_seconds", b"_grace_seconds"]  # noqa: Y015
@@ -1380,6 +1384,8 @@ class ServerConfig(_message.Message):
     _WhichOneofArgType__host: _TypeAlias = _typing.Literal["_host", b"_host"]  # noqa: Y015
     _WhichOneofReturnType__max_message_bytes: _TypeAlias = _typing.Literal["max_message_bytes"]  # noqa: Y015
     _WhichOneofArgType__max_message_bytes: _TypeAlias = _typing.Literal["_max_message_bytes", b"_max_message_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__max_watchers: _TypeAlias = _typing.Literal["max_watchers"]  # noqa: Y015
+    _WhichOneofArgType__max_watchers: _TypeAlias = _typing.Literal["_max_watchers", b"_max_watchers"]  # noqa: Y015
     _WhichOneofReturnType__port: _TypeAlias = _typing.Literal["port"]  # noqa: Y015
     _WhichOneofArgType__port: _TypeAlias = _typing.Literal["_port", b"_port"]  # noqa: Y015
     @_typing.overload
@@ -1390,6 +1396,8 @@ class ServerConfig(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__host) -> _WhichOneofReturnType__host | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_message_bytes) -> _WhichOneofReturnType__max_message_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_watchers) -> _WhichOneofReturnType__max_watchers | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__port) -> _WhichOneofReturnType__port | None: ...
 

@@ -1,6 +1,7 @@
 """Calls that are given up, whatever they were about, leave nothing behind: no stream, reader, task or file."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,8 @@ def test_what_is_given_up_leaves_nothing_behind(serving: InThread, begin: Callab
     for _ in range(TIMES):
         call = begin(calls)
         call.cancel()
-        with pytest.raises((grpc.RpcError, grpc.FutureCancelledError)):
+        # Some have their answer already.
+        with contextlib.suppress(grpc.RpcError, grpc.FutureCancelledError):
             call.result() if isinstance(call, grpc.Future) else list(call)
     until(lambda: is_awake(calls))
     assert until(lambda: tasks(serving) <= quiet), f"{tasks(serving)} tasks, {quiet} before"

@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.dream_pb2 import Dream
 from dreamsvc.v1.dream_service_pb2 import Closing, StreamStatusRequest, StreamStatusResponse
-from tests.integration.served import Calls, refused
+from tests.integration.served import Calls, InThread, refused, until
 
 pytestmark = pytest.mark.integration
 
@@ -115,3 +116,32 @@ def test_the_latency_of_a_wake_is_in_the_event(calls: Calls, space: str) -> None
     assert awake.state_change.wake_reason == dream_pb2.WAKE_REASON_MANUAL_ABORT
     assert events[-1].dream.state == Dream.STATE_SUSPENDED
     assert refused(lambda: calls.dream(space, "")).violations[0].path == "dream_id"
+
+
+def test_more_watchers_than_are_allowed_are_refused_and_the_others_go_on(tmp_path: Path) -> None:
+    with InThread(tmp_path / "memory.db", {"server": {"max_watchers": 3}}) as serving:
+        calls = serving.calls
+        calls.remember("watched")
+        watching = [calls.watch("watched") for _ in range(3)]
+        for stream in watching:
+            next(iter(stream))
+        error = refused(lambda: list(calls.watch("watched")))
+        assert error.reason == "TOO_MANY_WATCHERS"
+        assert "server.max_watchers" in error.message
+        assert error.retry_after_s == 1
+        watching.pop().cancel()
+        until(lambda: is_let_in(calls))
+        dream = calls.trigger("watched", budget_s=0.2).dream
+        for stream in watching:
+            assert list(stream)[-1].dream.id == dream.id
+
+
+def is_let_in(calls: Calls) -> bool:
+    """One that went away is known to have gone in a moment."""
+    stream = calls.watch("watched")
+    try:
+        return next(stream).HasField("present")
+    except grpc.RpcError:
+        return False
+    finally:
+        stream.cancel()
