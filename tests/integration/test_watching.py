@@ -6,6 +6,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from dreamsvc_client.errors import from_rpc_error
 
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.dream_pb2 import Dream
@@ -125,7 +126,9 @@ def test_more_watchers_than_are_allowed_are_refused_and_the_others_go_on(tmp_pat
         watching = [calls.watch("watched") for _ in range(3)]
         for stream in watching:
             next(iter(stream))
-        error = refused(lambda: list(calls.watch("watched")))
+        with pytest.raises(grpc.RpcError) as caught:
+            list(calls.watch("watched"))
+        error = from_rpc_error(caught.value)
         assert error.reason == "TOO_MANY_WATCHERS"
         assert "server.max_watchers" in error.message
         assert error.retry_after_s == 1
