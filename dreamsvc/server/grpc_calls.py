@@ -1,5 +1,6 @@
 """Functions as methods of gRPC: admitted on the way in, errors as statuses on the way out, a trace on each answer."""
 
+import asyncio
 import contextlib
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -24,6 +25,8 @@ TRACEPARENT = "traceparent"
 AUTHORIZATION = "authorization"
 # Tells clients of gRPC that try again by themselves when to.
 PUSHBACK = "grpc-retry-pushback-ms"
+# What is smaller takes less time to read than a thread to be asked.
+LARGE_BYTES = 64 << 10
 type Context = grpc.aio.ServicerContext[Any, Any]
 type Handle = Callable[[Any, Context], Awaitable[Any]]
 type Read = Callable[[bytes], Message]
@@ -85,12 +88,19 @@ def guarded(name: str, admission: Admission, answer: Handle) -> Handle:
     return handle
 
 
+async def _accepted(admission: Admission, caller: Caller, method: Method, body: bytes, read: Read) -> Any:
+    """A large message is read and checked in a thread: a hundred thousand fields take a second, and queries go on."""
+    if len(body) < LARGE_BYTES:
+        return admission.accept(caller, method, body, read)
+    return await asyncio.to_thread(admission.accept, caller, method, body, read)
+
+
 def _unary(function: Callable[..., Any], method: Method, read: Read, admission: Admission) -> Handle:
     async def handle(body: Any, context: Context) -> Any:
         call, incoming = _begin(context, admission)
         try:
             caller = await admission.enter(call, incoming, method)
-            request = admission.accept(caller, method, body, read)
+            request = await _accepted(admission, caller, method, body, read)
             if _in_time(context):
                 return await function(request)
             failed = None
@@ -106,7 +116,7 @@ def _server_stream(function: Callable[..., Any], method: Method, read: Read, adm
         call, incoming = _begin(context, admission)
         try:
             caller = await admission.enter(call, incoming, method)
-            messages: AsyncGenerator[Any] = function(admission.accept(caller, method, body, read))
+            messages: AsyncGenerator[Any] = function(await _accepted(admission, caller, method, body, read))
             # Closed here and now where the caller goes away: an export holds a connection to the store.
             async with contextlib.aclosing(messages):
                 async for message in messages:

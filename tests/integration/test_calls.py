@@ -1,5 +1,6 @@
 """Calls over a real channel: every method answers, every mistake is told so that it can be mended."""
 
+import asyncio
 import base64
 import itertools
 import json
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import grpc.aio
 import numpy as np
 import pytest
 from google.protobuf import descriptor_pb2, duration_pb2, timestamp_pb2
@@ -204,6 +206,34 @@ def test_a_hundred_thousand_mistakes_still_give_an_error_that_arrives(calls: Cal
     call, details = errors_of(calls, "Forget", memories.ForgetRequest(ids=unknown))
     assert call.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert [violation.field for violation in details["BadRequest"].field_violations][:2] == ["ids[0]", "ids[1]"]
+
+
+def test_queries_go_on_while_a_large_request_is_read(filling: InThread) -> None:
+    edges = [Edge(source="x", target="y", weight=7) for _ in range(50_000)]
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def ask() -> int:
+        """How often others had their turn from its arrival to its answer."""
+        counting = asyncio.create_task(count())
+        target = f"127.0.0.1:{filling.port}"
+        async with grpc.aio.insecure_channel(target) as channel:
+            remember = channel.unary_unary("/dreamsvc.v1.MemoryService/Remember", request_serializer=lambda body: body)
+            body = memories.RememberRequest(edges=edges).SerializeToString()
+            await channel.channel_ready()
+            before = turns
+            with pytest.raises(grpc.aio.AioRpcError) as refused_:
+                await remember(body)
+            counting.cancel()
+            assert refused_.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            return turns - before
+
+    assert filling.run(ask()) > 100
 
 
 @pytest.mark.parametrize(
