@@ -12,6 +12,7 @@ from typing import Any
 
 from dreamsvc.clock import Clock
 from dreamsvc.config import InForce
+from dreamsvc.dream.dreamers import Dreamers
 from dreamsvc.dream.scheduler import Scheduler
 from dreamsvc.dream.simulating import Graph, Simulating, read_graph
 from dreamsvc.errors import DreamsvcError
@@ -30,8 +31,13 @@ from dreamsvc.memory.store import Store
 from dreamsvc.server.admission import Admission
 from dreamsvc.server.dream_service import DreamCalls
 from dreamsvc.server.grpc_server import DREAM_SERVICE, MEMORY_SERVICE, GrpcDoor
+from dreamsvc.server.health import SERVING, HealthOfAll
 from dreamsvc.server.importing import Importing
+from dreamsvc.server.measuring import Measuring
 from dreamsvc.server.memory_service import MemoryCalls
+from dreamsvc.server.vital_signs import Vitals
+from dreamsvc.telemetry import logs
+from dreamsvc.telemetry.counts import Counts
 from dreamsvc.v1.config_pb2 import Config
 from dreamsvc.v1.memory_service_pb2 import ExportSummary
 
@@ -39,7 +45,7 @@ logger = logging.getLogger(__name__)
 US_PER_DAY = 86_400_000_000
 PURGE_EVERY_S = 3600.0
 PURGE_PAUSE_S = 0.05
-LOOK_AT_STORE_S = 0.5
+LOOK_AT_HEALTH_S = 0.5
 __all__ = ["App", "Finding", "Graph", "Listed", "Manifest", "Restored", "Salvaged", "doctor", "read_graph", "serve"]
 
 
@@ -55,7 +61,11 @@ class App:
         self.store = Store(config.store, self._clock)
         keep_requests_us = int(config.store.request_id_hours * 3_600_000_000)
         self.journal = Journal(self.store.database, self.store.clock, keep_requests_us)
-        self.scheduler = Scheduler(self.store, self.journal, self.in_force, self._clock)
+        self._measuring = Measuring(self.in_force)
+        self._dreamers = Dreamers(self.in_force)
+        self.scheduler = Scheduler(
+            self.store, self.journal, self.in_force, self._clock, self._dreamers, self._measuring.observer
+        )
         self.embedding = TextEmbedding(self.store, config.embedder)
         importing = Importing(self.store, self.journal, self.scheduler, self.embedding)
         self._memory = MemoryCalls(self.store, self.scheduler, self.embedding, importing, self.in_force, self._clock)
@@ -70,6 +80,8 @@ class App:
             self._simulating,
             self.in_force,
         )
+        self.health = HealthOfAll(self.store, self.embedding, self._dreamers, self.in_force, self._clock)
+        self._why_not_ready = "starting"
         self._services = [(DREAM_SERVICE, dreams), (MEMORY_SERVICE, self._memory)]
         self._touching: asyncio.Task[None] | None = None
         self._purging: asyncio.Task[None] | None = None
@@ -78,20 +90,30 @@ class App:
 
     async def start(self) -> int:
         """Serves, and gives the port; raises OSError where it is taken."""
-        self._door = GrpcDoor(self.in_force, self._services, self.admission)
+        self._door = GrpcDoor(self.in_force, self._services, self.admission, self._measuring.listeners)
+        await self._measuring.start(self._vitals, lambda: self._why_not_ready)
         await self.scheduler.start()
+        await self._tell_of_health()
         port = await self._door.start()
+        self._why_not_ready = ""
         self.embedding.start()
         self._touching = asyncio.create_task(self._memory.note_touches())
         self._purging = asyncio.create_task(self._purge())
-        self._watching = asyncio.create_task(self._watch_store())
+        self._watching = asyncio.create_task(self._watch_health())
         self._looking = asyncio.create_task(self.admission.access.watch())
         return port
+
+    def _vitals(self, counts: Counts) -> Vitals:
+        return Vitals(
+            *(self.store, self.journal, self.scheduler, self._dreamers, self.health.look, counts, self._clock)
+        )
 
     async def stop(self) -> None:
         """Drains: health says so, streams get their last word, the dream its checkpoint, writes their commit."""
         if self._watching is not None:
             self._watching.cancel()
+        self.health.close()
+        self._why_not_ready = "shutting down"
         await self._door.refuse_new_calls()
         await self.scheduler.close()
         await self._simulating.close()
@@ -100,6 +122,7 @@ class App:
             if task is not None:
                 task.cancel()
         await self._memory.flush_touches()
+        await self._measuring.stop()
         await asyncio.to_thread(self.close)
 
     async def _purge(self) -> None:
@@ -116,11 +139,15 @@ class App:
                 more = False
             await asyncio.sleep(PURGE_PAUSE_S if more else PURGE_EVERY_S)
 
-    async def _watch_store(self) -> None:
-        """Lets health tell whether the store takes changes."""
+    async def _watch_health(self) -> None:
         while True:
-            await self._door.tell_of_store(takes_changes=not self.store.database.trouble)
-            await asyncio.sleep(LOOK_AT_STORE_S)
+            await self._tell_of_health()
+            await asyncio.sleep(LOOK_AT_HEALTH_S)
+
+    async def _tell_of_health(self) -> None:
+        """Lets standard health tell of each part."""
+        for part in self.health.look().subsystems:
+            await self._door.tell_of_part(part.name, serves=part.state == SERVING)
 
     def close(self) -> None:
         self.embedding.close()
@@ -129,7 +156,7 @@ class App:
 
 def serve(config: Config) -> int:
     """Runs the service until SIGTERM or SIGINT; the exit code, with what went wrong on standard error."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.set_up(config.telemetry.log_format, config.telemetry.log_level)
     try:
         app = App(config)
     except DreamsvcError as error:
@@ -152,6 +179,7 @@ async def _serve(app: App, config: Config) -> int:
         await app.scheduler.close()
         app.close()
         return 1
+    app.in_force.on_exchange(lambda _, now: logs.set_level(now.telemetry.log_level))
     # What is loaded stays: a collection must not walk millions of objects in the middle of a query.
     gc.freeze()
     print(f"dreamsvc listening on {config.server.host}:{port}", flush=True)

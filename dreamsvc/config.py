@@ -21,6 +21,7 @@ from dreamsvc.v1.config_pb2 import (
     SecurityConfig,
     ServerConfig,
     StoreConfig,
+    TelemetryConfig,
 )
 
 logger = logging.getLogger(__name__)
@@ -94,6 +95,10 @@ class InForce:
     @property
     def security(self) -> SecurityConfig:
         return self.whole.security
+
+    @property
+    def telemetry(self) -> TelemetryConfig:
+        return self.whole.telemetry
 
 
 def _allowed(config: Config) -> DreamConfig:

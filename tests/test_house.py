@@ -35,7 +35,7 @@ MAY: dict[str, set[str]] = {
     "clock": {"v1"},
     "entropy": {"v1"},
     "gpu": {"v1"},
-    "telemetry": {"v1"},
+    "telemetry": {"v1", "calling", "clock"},
     "snapshot_files": {"v1"},
     "checkpoints": {"v1"},
     "json_messages": set(),
@@ -54,7 +54,7 @@ MAY: dict[str, set[str]] = {
     "config": {"v1", "errors", "contract", "json_messages"},
     "memory": BELOW_MEMORY | {"dreamsvc"},
     "dream": BELOW_MEMORY | {"memory", "dreamsvc"},
-    "server": BELOW_MEMORY | {"memory", "dream"},
+    "server": BELOW_MEMORY | {"memory", "dream", "dreamsvc"},
     "app": BELOW_MEMORY | {"memory", "dream", "server"},
     "cli": SMALL | {"v1", "app", "dreamsvc_client", "dreamsvc"},
     "__main__": {"cli", "dreamsvc"},
@@ -90,6 +90,7 @@ ALONE = {
     "jwt": {"dreamsvc/server/issuer_tokens.py"},
     "mcp": {"dreamsvc/cli/mcp_server.py"},
     "matplotlib": {"dreamsvc/cli"},
+    "prometheus_client": {"dreamsvc/telemetry/exposition.py"},
 }
 
 

@@ -19,7 +19,8 @@ import numpy as np
 
 from benchmarks.proof import parts
 from benchmarks.proof.dream_script import READ, Script
-from dreamsvc import checkpoints
+from dreamsvc import checkpoints, config
+from dreamsvc.config import InForce
 from dreamsvc.dream.dreamers import Dreamers
 from dreamsvc.dreamer.v1.dreamer_service_pb2 import (
     Checkpoint,
@@ -72,7 +73,7 @@ class ScriptedDreamers(Dreamers):
     """The real lending of dreamer processes, with processes that are played."""
 
     def __init__(self, stage: Stage) -> None:
-        super().__init__()
+        super().__init__(InForce(config.defaults()))
         self._stage = stage
 
     async def _spawn(self) -> Any:

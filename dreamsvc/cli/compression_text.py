@@ -6,6 +6,7 @@ from dreamsvc.cli import output
 from dreamsvc.cli.output import counted, percent_text, ratio_text
 from dreamsvc.v1.dream_pb2 import (
     Compression,
+    Criterion,
     Lift,
     MergeStage,
     Merging,
@@ -148,4 +149,25 @@ def quality_rows(quality: Quality) -> Iterator[Row]:
         yield "not reached", ", ".join(missed)
     if quality.not_measured:
         yield "not measured", ", ".join(part.replace("_", " ") for part in quality.not_measured)
+    yield from (("  " + one.name, criterion_text(one)) for one in quality.criteria)
+    if quality.HasField("quality_improvement"):
+        yield "recall@5", f"{quality.quality_improvement * 100:+.1f} points, by the night's own probes"
     yield from (("advice", recommendation) for recommendation in quality.recommendations)
+
+
+def criterion_text(one: Criterion) -> str:
+    """E.g. "9.2 memories a node, needs 5, full at 10: 0.92 of 1, 30 % of the score"."""
+    match one.name:
+        case "compression":
+            value, required, full = f"{one.value:.1f} memories a node", f"{one.required:g}", f"{one.full:g}"
+        case "exploration":
+            value, required, full = counted(int(one.value), "find", "finds"), f"{one.required:g}", f"{one.full:g}"
+        case _:
+            shown = (percent_text(number) for number in (one.value, one.required, one.full))
+            value, required, full = shown
+    share = f"{one.share * 100:.0f} % of the score"
+    return (
+        f"{value}, needs {required}, full at {full}: {one.score:.2f}, {share}"
+        if one.measured
+        else f"not measured, {share}"
+    )

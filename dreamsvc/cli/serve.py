@@ -61,6 +61,8 @@ def _serve(args: argparse.Namespace) -> int:
 
 def _dreamer_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--socket", metavar="PATH", required=True, help="the Unix socket of the service")
+    parser.add_argument("--log-level", metavar="LEVEL", default="info", help="as telemetry.log_level")
+    parser.add_argument("--traces-endpoint", metavar="URL", default="", help="as telemetry.traces_endpoint")
     add_json_argument(parser)
 
 
@@ -71,7 +73,7 @@ def _dreamer(args: argparse.Namespace) -> int:
     # JAX is imported there and nowhere else.
     from dreamsvc.dreamer import server
 
-    return server.run(args.socket)
+    return server.run(args.socket, log_level=args.log_level, traces_endpoint=args.traces_endpoint)
 
 
 COMMANDS = {

@@ -13,8 +13,10 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
+from dreamsvc.config import InForce
 from dreamsvc.dreamer.v1.dreamer_service_pb2_grpc import DreamerServiceStub
 from dreamsvc.errors import DreamFailed
+from dreamsvc.telemetry import logs
 from dreamsvc.v1 import error_reason_pb2
 from dreamsvc.v1.config_pb2 import ResourcesConfig
 
@@ -102,14 +104,18 @@ class DreamerProcess:
             if not line:
                 return
             text = line.decode(errors="replace").rstrip()
-            self._lines.append(text)
-            logger.debug("dreamer %d: %s", self._process.pid, text)
+            try:
+                self._lines.append(logs.repeat(text))
+            except ValueError:
+                self._lines.append(text)
+                logger.debug("dreamer %d: %s", self._process.pid, text)
 
 
 class Dreamers:
     """Hands out dreamer processes and takes them back."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: InForce) -> None:
+        self._config = config
         # For the sockets; made with the first process, so that a service that never dreams leaves nothing behind.
         self._home: Path | None = None
         self._warm: list[tuple[DreamerProcess, asyncio.TimerHandle]] = []
@@ -117,7 +123,14 @@ class Dreamers:
         self._unclaimed: list[asyncio.Task[DreamerProcess]] = []
         self._count = 0
         self._all: set[DreamerProcess] = set()
+        # Why the last process that was wanted did not start; '' where it did, or none was wanted yet.
+        self.trouble = ""
         self._reaping: set[asyncio.Task[None]] = set()
+
+    @property
+    def pids(self) -> list[int]:
+        """Of processes that run."""
+        return [process.pid for process in self._all if process.alive]
 
     async def lease(self, config: ResourcesConfig) -> DreamerProcess:
         """A process that is ready; raises DreamFailed. Cancelling leaves the start running, for the next lease."""
@@ -179,8 +192,21 @@ class Dreamers:
         self.discard(process)
 
     async def _start(self, config: ResourcesConfig) -> DreamerProcess:
-        within_s = config.dreamer_start_seconds
-        process = await self._spawn()
+        try:
+            process = await self._started(config.dreamer_start_seconds)
+        except DreamFailed as error:
+            self.trouble = error.message
+            raise
+        self.trouble = ""
+        return process
+
+    async def _started(self, within_s: float) -> DreamerProcess:
+        try:
+            process = await self._spawn()
+        except OSError as error:
+            raise DreamFailed(
+                error_reason_pb2.ERROR_REASON_DREAM_RESOURCE, f"the dreamer could not be started: {error}"
+            ) from error
         self._all.add(process)
         try:
             async with asyncio.timeout(within_s):
@@ -200,6 +226,7 @@ class Dreamers:
         if self._home is None:
             self._home = Path(tempfile.mkdtemp(prefix="dreamsvc-"))
         socket = self._home / f"{self._count}.sock"
+        telemetry = self._config.telemetry
         child = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -207,6 +234,10 @@ class Dreamers:
             "dreamer",
             "--socket",
             str(socket),
+            "--log-level",
+            telemetry.log_level,
+            "--traces-endpoint",
+            telemetry.traces_endpoint,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
+from dreamsvc.dream import outcome
 from dreamsvc.dream.recovery import Recovery
 from dreamsvc.dreamer.v1.dreamer_service_pb2 import Checkpoint, Ended, Ready, RunDreamResponse, StepProgress, Tally
 from dreamsvc.dreamer.v1.operations_pb2 import Operations
@@ -23,17 +24,19 @@ class Intake:
         journal: Journal,
         change: ChangeId | None,
         recovery: Recovery,
+        kept: Callable[[], None],
         *,
         checkpoint: Checkpoint | None,
         staged: Sequence[Operations],
     ) -> None:
-        """change: None for a dry run, of which nothing is written down."""
+        """change: None for a dry run, of which nothing is written down. kept: called for each checkpoint that is."""
         self.checkpoint = checkpoint
         self.parts: list[Operations] = list(staged)
         self._dream = dream
         self._journal = journal
         self._change = change
         self._recovery = recovery
+        self._kept = kept
         # Told since the checkpoint.
         self._pending: list[Operations] = []
         # The last commit of parts that is under way, each after the one before it.
@@ -115,6 +118,7 @@ class Intake:
         if tally.HasField("tuning"):
             report.tuning.CopyFrom(tally.tuning)
         report.seconds = tally.seconds
+        outcome.note_phases(self._dream)
         report.busy_seconds = tally.busy_seconds
         report.busy_share = tally.busy_seconds / tally.seconds if tally.seconds > 0 else 0.0
 
@@ -147,6 +151,7 @@ class Intake:
         await self._recovery.writing(
             lambda: asyncio.wrap_future(self._journal.stage_dream(change, parts, checkpoint, dream))
         )
+        self._kept()
 
 
 def _sensible(ended: Ended, *, may_give_up: bool) -> Ended:

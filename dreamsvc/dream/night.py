@@ -44,6 +44,7 @@ from dreamsvc.errors import DreamFailed, DreamsvcError
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.sqlite import ChangeId
 from dreamsvc.memory.store import Store
+from dreamsvc.telemetry.observer import Observer
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.config_pb2 import DreamConfig, RecallConfig
 from dreamsvc.v1.dream_pb2 import Dream, Neuromodulators, WakeReason
@@ -59,6 +60,7 @@ class Woken(NamedTuple):
 
     latency_ms: float
     killed: bool
+    reason: WakeReason.ValueType = dream_pb2.WAKE_REASON_UNSPECIFIED
 
 
 class Plan(NamedTuple):
@@ -88,7 +90,9 @@ class Night:
         events: Events,
         clock: Clock,
         on_wake: Callable[[Woken], None],
+        observer: Observer | None = None,
     ) -> None:
+        """observer: who is told of each state and each checkpoint."""
         self.dream = plan.dream
         self.sleep_state = AWAKE
         self.awake = asyncio.Event()
@@ -106,6 +110,7 @@ class Night:
         self._events = events
         self._clock = clock
         self._on_wake = on_wake
+        self._observer = observer or Observer()
         self._wake_reason: WakeReason.ValueType = dream_pb2.WAKE_REASON_UNSPECIFIED
         self._wake_began_s = 0.0
         self._stop_wanted = asyncio.Event()
@@ -117,12 +122,15 @@ class Night:
         self._recovery = Recovery(plan.dream, plan.config.fault)
         self._renews = False
         self._intake = Intake(
-            plan.dream, journal, plan.change, self._recovery, checkpoint=plan.checkpoint, staged=plan.staged
+            *(plan.dream, journal, plan.change, self._recovery, self._observer.checkpointed),
+            checkpoint=plan.checkpoint,
+            staged=plan.staged,
         )
         self._ending = Ending(plan.dream, plan.config, plan.change, store, journal, self._recovery, clock)
         self._snapshot = store.dream_snapshot_path(plan.dream.id)
         self._taking_snapshot: asyncio.Task[None] | None = None
         self._levels = neuromodulation.awake(plan.config.neuromodulation)
+        self._observer.night_began(plan.dream)
         # From here on it can be woken, also before its task has begun.
         self._move(TRANSITIONING if plan.dream.phase == dream_pb2.DREAM_PHASE_REM else ENTERING_NREM)
 
@@ -155,7 +163,7 @@ class Night:
             self._killer.cancel()
         if self._wake_reason:
             latency_ms = (clock.precise_s() - self._wake_began_s) * 1000
-            self.woken = Woken(latency_ms, self._killed)
+            self.woken = Woken(latency_ms, self._killed, self._wake_reason)
             report = self.dream.report
             report.wakes += 1
             report.wake_latency_ms = latency_ms
@@ -178,6 +186,7 @@ class Night:
             change.wake_reason = self._wake_reason
         setattr(change, "from", before)
         self._events.state_changed(wanted, self.dream, change)
+        self._observer.night_moved(self.dream, wanted)
 
     # ── the night ───────────────────────────────────────────────────────────────
 

@@ -40,6 +40,14 @@ async def fold(store: Store, journal: Journal, change: ChangeId, dream: Dream, r
         await asyncio.wrap_future(await asyncio.to_thread(store.settle, dream.space))
 
 
+def note_phases(dream: Dream) -> None:
+    """Divides the time up to now between the phases, as the progress tells which one it is."""
+    report = dream.report
+    if dream.progress.phase != dream_pb2.DREAM_PHASE_REM:
+        report.nrem_seconds = report.seconds
+    report.rem_seconds = max(0.0, report.seconds - report.nrem_seconds)
+
+
 async def note_size(journal: Journal, dream: Dream) -> None:
     """Puts how large the memory is before anything is applied into the report."""
     size = await asyncio.to_thread(journal.size, dream.space)

@@ -6,7 +6,7 @@ triggers cannot both win, and a wake never queues behind anything.
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf import duration_pb2
 
@@ -18,7 +18,7 @@ from dreamsvc.dream.choosing import Choosing
 from dreamsvc.dream.conversation import Source
 from dreamsvc.dream.dreamers import Dreamers
 from dreamsvc.dream.latency import WakeLatencies
-from dreamsvc.dream.night import Night
+from dreamsvc.dream.night import Night, Woken
 from dreamsvc.dream.nights import RESTING, Nights, heard_of
 from dreamsvc.dream.records import Records
 from dreamsvc.dream.situations import Situations
@@ -39,6 +39,9 @@ from dreamsvc.errors import (
 )
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.store import Store
+from dreamsvc.telemetry import logs
+from dreamsvc.telemetry.logs import Subject
+from dreamsvc.telemetry.observer import Observer
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.dream_pb2 import Dream, Neuromodulators
 from dreamsvc.v1.dream_service_pb2 import (
@@ -58,6 +61,18 @@ DRY_RUNS_KEPT = 16
 type _Begun = tuple[TriggerResponse, Night | None]
 
 
+class VitalSigns(NamedTuple):
+    """A space at one moment."""
+
+    sleep_state: dream_pb2.SleepState.ValueType
+    news: bool
+    # Since a dream ended; None where none has since the store was made.
+    since_night_s: float | None
+    cooldown_s: float
+    # Calls a second by users.
+    activity: float
+
+
 class Scheduler:
     """One for the service; owns the nights, the events, and what decides about the next one."""
 
@@ -68,8 +83,10 @@ class Scheduler:
         config: InForce,
         clock: Clock,
         dreamers: Source | None = None,
+        observer: Observer | None = None,
     ) -> None:
-        """dreamers: where processes that dream come from; by default they are started here."""
+        """dreamers: where processes that dream come from; by default they are started here. observer: who is told of
+        wakes and nights."""
         self._store = store
         self._journal = journal
         self._config = config
@@ -79,7 +96,7 @@ class Scheduler:
         self._situations = Situations(config, clock)
         self.verdicts = Verdicts(store, journal, self._records, self._nights, self._situations, clock)
         self._choosing = Choosing(store, config, self)
-        self._dreamers = dreamers or Dreamers()
+        self._dreamers = dreamers or Dreamers(config)
         self._events: dict[str, Events] = {}
         # From which the events of this run are numbered.
         self._first_event: int | None = None
@@ -87,6 +104,7 @@ class Scheduler:
         self._beginning: set[asyncio.Task[_Begun]] = set()
         self._dry_runs: dict[str, Dream] = {}
         self._latencies = WakeLatencies()
+        self._observer = observer or Observer()
         self._started_us = clock.now_us()
         self._device = ""
         self._closing = False
@@ -197,7 +215,8 @@ class Scheduler:
                     self._dreamers,
                     self.events(request.space),
                     self._clock,
-                    self._latencies.note,
+                    self._note_wake,
+                    self._observer,
                 )
                 self._nights.begin(request.space, night)
                 # It may have been switched off while the dream was written down.
@@ -323,6 +342,18 @@ class Scheduler:
             answer.next_eligible_time.CopyFrom(to_timestamp(self._clock.now_us() + in_us))
         return answer
 
+    def vital_signs(self, space: str) -> VitalSigns:
+        """What the status tells, in numbers, without a look at the store."""
+        situation, night = self.situation(space), self._nights.of(space)
+        cooldown_s = trigger.rested_at(situation, self._config.dream) - situation.now_s
+        return VitalSigns(
+            sleep_state=night.sleep_state if night else AWAKE,
+            news=situation.news,
+            since_night_s=None if situation.last_end_s is None else situation.now_s - situation.last_end_s,
+            cooldown_s=max(0.0, cooldown_s),
+            activity=situation.activity,
+        )
+
     def _neuromodulators(self, night: Night | None) -> Neuromodulators:
         if night is None:
             return neuromodulation.settled(AWAKE, self._config.dream.neuromodulation)
@@ -377,7 +408,8 @@ class Scheduler:
         return answer.dream.id
 
     async def _run(self, space: str, night: Night) -> None:
-        await night.run()
+        with logs.about(Subject(space, night.dream.id)):
+            await night.run()
         if night.dream.state == Dream.STATE_PROPOSED:
             self._situations.note_proposed(space, night.dream.id)
         self._device = night.dream.report.device or self._device
@@ -385,6 +417,11 @@ class Scheduler:
             failed = night.dream.state == Dream.STATE_FAILED
             self._situations.note_end(space, night.looked_s, failed=failed, all_dreamt=night.all_dreamt)
         self._nights.end(space)
+        self._observer.night_over(night.dream)
+
+    def _note_wake(self, woken: Woken) -> None:
+        self._latencies.note(woken)
+        self._observer.woken(woken.latency_ms / 1000, woken.reason, killed=woken.killed)
 
     def _keep_dry_run(self, dream: Dream) -> None:
         self._dry_runs[dream.id] = dream

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from dreamsvc.dreamer import blind_spots, expanding, exploring, linking, modulation, novel_edges, positions
 from dreamsvc.dreamer.linking import Link
-from dreamsvc.dreamer.memories import NOT_WALKED, Memories
+from dreamsvc.dreamer.memories import NOT_WALKED, NOWHERE, Memories
 from dreamsvc.dreamer.merged import Merged
 from dreamsvc.dreamer.merging import Search, Step
 from dreamsvc.dreamer.probes import pseudo_queries
@@ -202,6 +202,8 @@ class Rem:
         walks = exploring.explore(memories, self._points, config.rem, temperature=temperature, seed=self._seed)
         explored = yield from at(_QUERIES, _QUERIES_AT, walks)
         found.queries = len(explored.origins)
+        placed = np.count_nonzero(memories.findable & np.isfinite(self._points).all(axis=1))
+        found.coverage = len(np.unique(explored.nearest[explored.nearest != NOWHERE])) / max(1, placed)
         telling.walk(explored.origins, explored.paths)
         search = blind_spots.find_blind_spots(
             memories, explored, self._points, self._links.src, self._links.dst, config.rem, seed=self._seed
@@ -234,6 +236,8 @@ class Rem:
         telling.discover(edges)
         telling.spot(verified, hypotheses)
         found.verified, found.hypotheses, found.novel_edges = len(verified), len(hypotheses), len(edges)
+        leaps = [spot.distance for spot in (*verified, *hypotheses)]
+        found.average_semantic_leap = float(np.mean(leaps)) if leaps else 0.0
 
 
 def _pairs_of(links: Sequence[Link]) -> _Pairs:

@@ -23,6 +23,7 @@ from dreamsvc.dreamer.throttle import Throttle
 from dreamsvc.dreamer.v1.dreamer_service_pb2 import Ended, Ready, RunDreamRequest, RunDreamResponse, Start
 from dreamsvc.dreamer.v1.dreamer_service_pb2_grpc import DreamerServiceServicer, add_DreamerServiceServicer_to_server
 from dreamsvc.dreamer.v1.operations_pb2 import Operations
+from dreamsvc.telemetry import logs
 from dreamsvc.v1 import dream_pb2
 
 if TYPE_CHECKING:
@@ -118,14 +119,15 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
-def run(socket_path: str) -> int:
+def run(socket_path: str, *, log_level: str, traces_endpoint: str) -> int:
     """Serves on a Unix socket until standard input closes."""
     cores = placement.core_count()
     placement.give_way()
     placement.go_first()
     placement.end_with_parent()
     placement.cache_compiled()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    # For the process that serves, which logs it on in the form that is configured.
+    logs.set_up("json", log_level, "dreamer")
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=8), options=UNLIMITED)
     add_DreamerServiceServicer_to_server(Dreamer(cores), server)
     server.add_insecure_port(f"unix:{socket_path}")

@@ -101,6 +101,10 @@ class Database:
             self._wanted.notify()
         return job.future
 
+    def waiting(self) -> dict[Priority, int]:
+        """How many changes wait for the writer."""
+        return {priority: len(self._waiting[priority]) for priority in Priority}
+
     def read[T](self, run: Callable[[Connection], T]) -> T:
         """Runs a query in the caller's thread; all of its rows have to be read in it."""
         with translated(), self._readers.one() as connection:

@@ -81,6 +81,12 @@ def in_state(connection: Connection, state: int) -> list[DreamRow]:
     return [_read(row) for row in connection.execute(f"{_QUERY} WHERE d.state = ? ORDER BY d.change", (state,))]
 
 
+def count_states(connection: Connection) -> tuple[dict[int, int], int]:
+    """Dreams of all spaces by state, and checkpoints that they can go on from."""
+    states = dict(connection.execute("SELECT state, count(*) FROM dreams GROUP BY state").fetchall())
+    return states, int(connection.execute("SELECT count(*) FROM checkpoints").fetchone()[0])
+
+
 def _read(row: tuple[int, bytes, int, bytes, int, bytes, int, str]) -> DreamRow:
     """What is damaged is left out, and the rest is served: one record must not be in the way of all others."""
     change, body, now_us, config, base_seq, uid, state, space = row

@@ -32,6 +32,8 @@ class TextEmbedding:
         self._config = config
         self._embedder: Embedder | None = None
         self.notice = "the embedder is being opened" if config.kind != "none" else "no embedder is configured"
+        # It is there, or it is known that it is not.
+        self.opened = config.kind == "none"
         self._wanted = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="embedding", daemon=True)
@@ -76,7 +78,11 @@ class TextEmbedding:
 
     def _work(self) -> None:
         # Reading tables and tokenizers keeps a processor busy for a moment; those who wait for the start come first.
-        if self._closing.wait(OPEN_AFTER_S) or not self._open():
+        if self._closing.wait(OPEN_AFTER_S):
+            return
+        found = self._open()
+        self.opened = True
+        if not found:
             return
         while True:
             # In this order, as `close` sets the two in the other: the last wake is never missed.

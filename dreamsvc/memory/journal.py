@@ -367,6 +367,10 @@ class Journal:
     def latest(self, name: str, states: Sequence[int]) -> DreamRow | None:
         return self._database.read(lambda c: dreams.latest(c, spaces.find(c, name), states))
 
+    def count_states(self) -> tuple[dict[int, int], int]:
+        """Dreams of all spaces by state, and checkpoints that they can go on from."""
+        return self._database.read(dreams.count_states)
+
     def list_dreams(self, request: ListDreamsRequest) -> ListDreamsResponse:
         """Raises NotFound for the space, InvalidFields for a page token of another query."""
         scope = paging.scope("dreams", request.space, *request.states)

@@ -427,7 +427,7 @@ class Store:
         def run(connection: Connection) -> GetStatsResponse:
             answer = statistics.stats(connection, spaces.find(connection, name))
             answer.to_embed = _count_waiting(connection, spaces.find(connection, name))
-            answer.database_bytes = sum(file.stat().st_size for file in self._files() if file.exists())
+            answer.database_bytes = sum(self.file_bytes())
             return answer
 
         return self.database.read(run)
@@ -530,9 +530,15 @@ class Store:
             priority=Priority.BACKGROUND,
         )
 
-    def _files(self) -> list[Path]:
-        """The database and its log."""
-        return [self.path, self.path.with_name(self.path.name + "-wal")]
+    def file_bytes(self) -> tuple[int, int]:
+        """Of the database and of its log; 0 for a file that is not there."""
+        files = (self.path, self.path.with_name(self.path.name + "-wal"))
+        database, log = (file.stat().st_size if file.exists() else 0 for file in files)
+        return database, log
+
+    def free_bytes(self) -> int:
+        """Free space where the store lies."""
+        return shutil.disk_usage(self.path.parent).free
 
     # ── snapshots ───────────────────────────────────────────────────────────────
 

@@ -3,11 +3,10 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any, override
 
 import grpc
-import grpc.aio
 from google.protobuf import message_factory
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
@@ -19,6 +18,7 @@ from dreamsvc.errors import RateLimited, Unimplemented, invalid
 from dreamsvc.server import statuses
 from dreamsvc.server.admission import Admission
 from dreamsvc.server.callers import Caller, Incoming, Method, method_of
+from dreamsvc.server.observing import CallListener, Context, Handle, observed
 
 TRACE_ID = "trace-id"
 TRACEPARENT = "traceparent"
@@ -27,13 +27,16 @@ AUTHORIZATION = "authorization"
 PUSHBACK = "grpc-retry-pushback-ms"
 # What is smaller takes less time to read than a thread to be asked.
 LARGE_BYTES = 64 << 10
-type Context = grpc.aio.ServicerContext[Any, Any]
-type Handle = Callable[[Any, Context], Awaitable[Any]]
 type Read = Callable[[bytes], Message]
 
 
-def handlers(descriptor: ServiceDescriptor, functions: object, admission: Admission) -> grpc.GenericRpcHandler:
-    """One handler for each method of the proto; a method without a function is an error at the start."""
+def handlers(
+    descriptor: ServiceDescriptor, functions: object, admission: Admission, listeners: Sequence[CallListener] = ()
+) -> grpc.GenericRpcHandler:
+    """One handler for each method of the proto; a method without a function is an error at the start.
+
+    listeners: who is told of calls.
+    """
     made: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
     for method in descriptor.methods:
         function = getattr(functions, _python_name(method.name))
@@ -46,6 +49,7 @@ def handlers(descriptor: ServiceDescriptor, functions: object, admission: Admiss
             make, handle = grpc.unary_stream_rpc_method_handler, _server_stream(function, asked, read, admission)
         else:
             make, handle = grpc.unary_unary_rpc_method_handler, _unary(function, asked, read, admission)
+        handle = observed(handle, f"{descriptor.name}/{method.name}", listeners)
         made[method.name] = _made(make, handle, response)
     return grpc.method_handlers_generic_handler(descriptor.full_name, made)
 

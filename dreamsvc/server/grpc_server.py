@@ -10,21 +10,26 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from dreamsvc.config import InForce
 from dreamsvc.server import grpc_calls, reflecting, tls
 from dreamsvc.server.admission import Admission
+from dreamsvc.server.observing import CallListener
 from dreamsvc.v1 import dream_service_pb2, memory_service_pb2
 
 DREAM_SERVICE = dream_service_pb2.DESCRIPTOR.services_by_name["DreamService"]
 MEMORY_SERVICE = memory_service_pb2.DESCRIPTOR.services_by_name["MemoryService"]
-# Of its own: reads go on while the store takes no changes, and nobody who only asks has to look elsewhere.
-STORE_HEALTH = "dreamsvc.store"
+# Of their own: reads go on while a part does not work, and nobody who only asks has to look elsewhere.
+PART_HEALTH = "dreamsvc."
 
 
 class GrpcDoor:
     """A server with our services, health and reflection; `start` gives the port it listens on."""
 
     def __init__(
-        self, in_force: InForce, services: Sequence[tuple[ServiceDescriptor, object]], admission: Admission
+        self,
+        in_force: InForce,
+        services: Sequence[tuple[ServiceDescriptor, object]],
+        admission: Admission,
+        listeners: Sequence[CallListener] = (),
     ) -> None:
-        """Raises InvalidFields where the files of TLS cannot be used."""
+        """listeners: who is told of calls. Raises InvalidFields where the files of TLS cannot be used."""
         config = self._config = in_force.server
         self._credentials = tls.server_credentials(in_force.security.tls)
         self._server = grpc.aio.server(
@@ -44,7 +49,8 @@ class GrpcDoor:
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         for descriptor, calls in services:
-            self._server.add_generic_rpc_handlers((grpc_calls.handlers(descriptor, calls, admission),))
+            self._server.add_generic_rpc_handlers((grpc_calls.handlers(descriptor, calls, admission, listeners),))
+        self._parts: set[str] = set()
         self._names = [descriptor.full_name for descriptor, _ in services]
         reflecting.enable((*self._names, health.SERVICE_NAME), self._server, in_force, admission)
         # The last one: whatever nobody else knows.
@@ -69,17 +75,18 @@ class GrpcDoor:
         """Tells load balancers to look elsewhere."""
         await self._tell(health_pb2.HealthCheckResponse.NOT_SERVING)
 
-    async def tell_of_store(self, *, takes_changes: bool) -> None:
-        """Health of the name STORE_HEALTH."""
+    async def tell_of_part(self, name: str, *, serves: bool) -> None:
+        """Health of a subsystem, under the name "dreamsvc.<its name>"."""
         health = health_pb2.HealthCheckResponse
-        await self._health.set(STORE_HEALTH, health.SERVING if takes_changes else health.NOT_SERVING)
+        self._parts.add(name)
+        await self._health.set(PART_HEALTH + name, health.SERVING if serves else health.NOT_SERVING)
 
     async def stop(self) -> None:
         """Lets open calls end within the grace, then cancels them."""
         await self._server.stop(self._config.grace_seconds)
 
     async def _tell(self, status: int) -> None:
-        for name in ("", *self._names, STORE_HEALTH):
+        for name in ("", *self._names, *(PART_HEALTH + part for part in self._parts)):
             await self._health.set(name, status)
 
 

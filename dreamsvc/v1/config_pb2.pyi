@@ -33,6 +33,7 @@ class Config(_message.Message):
     SERVER_FIELD_NUMBER: _builtins.int
     STORE_FIELD_NUMBER: _builtins.int
     SECURITY_FIELD_NUMBER: _builtins.int
+    TELEMETRY_FIELD_NUMBER: _builtins.int
     FEATURES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def dream(self) -> Global___DreamConfig: ...
@@ -47,6 +48,8 @@ class Config(_message.Message):
     @_builtins.property
     def security(self) -> Global___SecurityConfig: ...
     @_builtins.property
+    def telemetry(self) -> Global___TelemetryConfig: ...
+    @_builtins.property
     def features(self) -> Global___FeaturesConfig: ...
     def __init__(
         self,
@@ -57,11 +60,12 @@ class Config(_message.Message):
         server: Global___ServerConfig | None = ...,
         store: Global___StoreConfig | None = ...,
         security: Global___SecurityConfig | None = ...,
+        telemetry: Global___TelemetryConfig | None = ...,
         features: Global___FeaturesConfig | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["dream", b"dream", "embedder", b"embedder", "features", b"features", "recall", b"recall", "security", b"security", "server", b"server", "store", b"store"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dream", b"dream", "embedder", b"embedder", "features", b"features", "recall", b"recall", "security", b"security", "server", b"server", "store", b"store", "telemetry", b"telemetry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dream", b"dream", "embedder", b"embedder", "features", b"features", "recall", b"recall", "security", b"security", "server", b"server", "store", b"store"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dream", b"dream", "embedder", b"embedder", "features", b"features", "recall", b"recall", "security", b"security", "server", b"server", "store", b"store", "telemetry", b"telemetry"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1710,3 +1714,75 @@ class RateLimitsConfig(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__writes_per_second) -> _WhichOneofReturnType__writes_per_second | None: ...
 
 Global___RateLimitsConfig: _TypeAlias = RateLimitsConfig  # noqa: Y015
+
+@_typing.final
+class TelemetryConfig(_message.Message):
+    """What is told of the service to those who run it: metrics, logs, traces."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRICS_PORT_FIELD_NUMBER: _builtins.int
+    METRICS_HOST_FIELD_NUMBER: _builtins.int
+    METRICS_SPACES_FIELD_NUMBER: _builtins.int
+    LOG_FORMAT_FIELD_NUMBER: _builtins.int
+    LOG_LEVEL_FIELD_NUMBER: _builtins.int
+    TRACES_ENDPOINT_FIELD_NUMBER: _builtins.int
+    TRACES_SAMPLE_RATIO_FIELD_NUMBER: _builtins.int
+    metrics_port: _builtins.int
+    """Port of /metrics (Prometheus), /healthz and /readyz; 0 serves none of them."""
+    metrics_host: _builtins.str
+    """Address to listen at. Whoever reaches it reads names of spaces and counts, and needs no token."""
+    metrics_spaces: _builtins.int
+    """Spaces that have metrics of their own; all others are counted together as "other"."""
+    log_format: _builtins.str
+    """"text": one line for people; "json": one object a line."""
+    log_level: _builtins.str
+    traces_endpoint: _builtins.str
+    """Where traces are sent, OTLP over gRPC, e.g. "http://127.0.0.1:4317"; "https" is TLS. Empty: no traces."""
+    traces_sample_ratio: _builtins.float
+    """Share of calls that are traced where the caller does not say; dreams and calls that fail by our fault always are."""
+    def __init__(
+        self,
+        *,
+        metrics_port: _builtins.int | None = ...,
+        metrics_host: _builtins.str | None = ...,
+        metrics_spaces: _builtins.int | None = ...,
+        log_format: _builtins.str | None = ...,
+        log_level: _builtins.str | None = ...,
+        traces_endpoint: _builtins.str | None = ...,
+        traces_sample_ratio: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_log_format", b"_log_format", "_log_level", b"_log_level", "_metrics_host", b"_metrics_host", "_metrics_port", b"_metrics_port", "_metrics_spaces", b"_metrics_spaces", "_traces_endpoint", b"_traces_endpoint", "_traces_sample_ratio", b"_traces_sample_ratio", "log_format", b"log_format", "log_level", b"log_level", "metrics_host", b"metrics_host", "metrics_port", b"metrics_port", "metrics_spaces", b"metrics_spaces", "traces_endpoint", b"traces_endpoint", "traces_sample_ratio", b"traces_sample_ratio"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_log_format", b"_log_format", "_log_level", b"_log_level", "_metrics_host", b"_metrics_host", "_metrics_port", b"_metrics_port", "_metrics_spaces", b"_metrics_spaces", "_traces_endpoint", b"_traces_endpoint", "_traces_sample_ratio", b"_traces_sample_ratio", "log_format", b"log_format", "log_level", b"log_level", "metrics_host", b"metrics_host", "metrics_port", b"metrics_port", "metrics_spaces", b"metrics_spaces", "traces_endpoint", b"traces_endpoint", "traces_sample_ratio", b"traces_sample_ratio"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__log_format: _TypeAlias = _typing.Literal["log_format"]  # noqa: Y015
+    _WhichOneofArgType__log_format: _TypeAlias = _typing.Literal["_log_format", b"_log_format"]  # noqa: Y015
+    _WhichOneofReturnType__log_level: _TypeAlias = _typing.Literal["log_level"]  # noqa: Y015
+    _WhichOneofArgType__log_level: _TypeAlias = _typing.Literal["_log_level", b"_log_level"]  # noqa: Y015
+    _WhichOneofReturnType__metrics_host: _TypeAlias = _typing.Literal["metrics_host"]  # noqa: Y015
+    _WhichOneofArgType__metrics_host: _TypeAlias = _typing.Literal["_metrics_host", b"_metrics_host"]  # noqa: Y015
+    _WhichOneofReturnType__metrics_port: _TypeAlias = _typing.Literal["metrics_port"]  # noqa: Y015
+    _WhichOneofArgType__metrics_port: _TypeAlias = _typing.Literal["_metrics_port", b"_metrics_port"]  # noqa: Y015
+    _WhichOneofReturnType__metrics_spaces: _TypeAlias = _typing.Literal["metrics_spaces"]  # noqa: Y015
+    _WhichOneofArgType__metrics_spaces: _TypeAlias = _typing.Literal["_metrics_spaces", b"_metrics_spaces"]  # noqa: Y015
+    _WhichOneofReturnType__traces_endpoint: _TypeAlias = _typing.Literal["traces_endpoint"]  # noqa: Y015
+    _WhichOneofArgType__traces_endpoint: _TypeAlias = _typing.Literal["_traces_endpoint", b"_traces_endpoint"]  # noqa: Y015
+    _WhichOneofReturnType__traces_sample_ratio: _TypeAlias = _typing.Literal["traces_sample_ratio"]  # noqa: Y015
+    _WhichOneofArgType__traces_sample_ratio: _TypeAlias = _typing.Literal["_traces_sample_ratio", b"_traces_sample_ratio"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__log_format) -> _WhichOneofReturnType__log_format | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__log_level) -> _WhichOneofReturnType__log_level | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__metrics_host) -> _WhichOneofReturnType__metrics_host | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__metrics_port) -> _WhichOneofReturnType__metrics_port | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__metrics_spaces) -> _WhichOneofReturnType__metrics_spaces | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__traces_endpoint) -> _WhichOneofReturnType__traces_endpoint | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__traces_sample_ratio) -> _WhichOneofReturnType__traces_sample_ratio | None: ...
+
+Global___TelemetryConfig: _TypeAlias = TelemetryConfig  # noqa: Y015

@@ -415,6 +415,8 @@ class DreamReport(_message.Message):
     TUNING_FIELD_NUMBER: _builtins.int
     EXPLORATION_FIELD_NUMBER: _builtins.int
     FAULTS_FIELD_NUMBER: _builtins.int
+    NREM_SECONDS_FIELD_NUMBER: _builtins.int
+    REM_SECONDS_FIELD_NUMBER: _builtins.int
     nodes: _builtins.int
     edges: _builtins.int
     nodes_eligible: _builtins.int
@@ -447,6 +449,9 @@ class DreamReport(_message.Message):
     """Where the kernels ran, e.g. "cpu" or "NVIDIA H200"."""
     last_wake_reason: Global___WakeReason.ValueType
     """Of tokens and network calls a dream uses none; where its vectors came from is the space's embedder."""
+    nrem_seconds: _builtins.float
+    """Seconds of each phase; together they are `seconds`."""
+    rem_seconds: _builtins.float
     @_builtins.property
     def compression(self) -> Global___Compression: ...
     @_builtins.property
@@ -490,10 +495,12 @@ class DreamReport(_message.Message):
         tuning: Global___Tuning | None = ...,
         exploration: Global___Exploration | None = ...,
         faults: _abc.Iterable[Global___Fault] | None = ...,
+        nrem_seconds: _builtins.float = ...,
+        rem_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "exploration", b"exploration", "quality", b"quality", "tuning", b"tuning"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_share", b"active_share", "average_delta", b"average_delta", "busy_seconds", b"busy_seconds", "busy_share", b"busy_share", "compression", b"compression", "device", b"device", "edges", b"edges", "edges_pruned", b"edges_pruned", "edges_skipped", b"edges_skipped", "edges_strengthened", b"edges_strengthened", "edges_weakened", b"edges_weakened", "exploration", b"exploration", "faults", b"faults", "journal_digest", b"journal_digest", "last_wake_reason", b"last_wake_reason", "mean_activation", b"mean_activation", "nodes", b"nodes", "nodes_eligible", b"nodes_eligible", "nodes_replayed", b"nodes_replayed", "operations", b"operations", "quality", b"quality", "replays", b"replays", "rounds", b"rounds", "seconds", b"seconds", "src_steps", b"src_steps", "tuning", b"tuning", "wake_latency_ms", b"wake_latency_ms", "wakes", b"wakes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_share", b"active_share", "average_delta", b"average_delta", "busy_seconds", b"busy_seconds", "busy_share", b"busy_share", "compression", b"compression", "device", b"device", "edges", b"edges", "edges_pruned", b"edges_pruned", "edges_skipped", b"edges_skipped", "edges_strengthened", b"edges_strengthened", "edges_weakened", b"edges_weakened", "exploration", b"exploration", "faults", b"faults", "journal_digest", b"journal_digest", "last_wake_reason", b"last_wake_reason", "mean_activation", b"mean_activation", "nodes", b"nodes", "nodes_eligible", b"nodes_eligible", "nodes_replayed", b"nodes_replayed", "nrem_seconds", b"nrem_seconds", "operations", b"operations", "quality", b"quality", "rem_seconds", b"rem_seconds", "replays", b"replays", "rounds", b"rounds", "seconds", b"seconds", "src_steps", b"src_steps", "tuning", b"tuning", "wake_latency_ms", b"wake_latency_ms", "wakes", b"wakes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -925,18 +932,26 @@ class Quality(_message.Message):
     INFORMATION_PRESERVED_FIELD_NUMBER: _builtins.int
     RECOMMENDATIONS_FIELD_NUMBER: _builtins.int
     NOT_MEASURED_FIELD_NUMBER: _builtins.int
+    CRITERIA_FIELD_NUMBER: _builtins.int
+    QUALITY_IMPROVEMENT_FIELD_NUMBER: _builtins.int
     overall_score: _builtins.float
     """0 to 1."""
     grade: Global___QualityGrade.ValueType
     compression_achieved: _builtins.bool
     exploration_adequate: _builtins.bool
     information_preserved: _builtins.bool
+    quality_improvement: _builtins.float
+    """What the night's own probes find more of after it than before, in recall@5 (0.02 is two points); absent where none
+    was measured.
+    """
     @_builtins.property
     def recommendations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def not_measured(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Parts of the score that could not be measured and do not count."""
 
+    @_builtins.property
+    def criteria(self) -> _containers.RepeatedCompositeFieldContainer[Global___Criterion]: ...
     def __init__(
         self,
         *,
@@ -947,14 +962,64 @@ class Quality(_message.Message):
         information_preserved: _builtins.bool = ...,
         recommendations: _abc.Iterable[_builtins.str] | None = ...,
         not_measured: _abc.Iterable[_builtins.str] | None = ...,
+        criteria: _abc.Iterable[Global___Criterion] | None = ...,
+        quality_improvement: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_quality_improvement", b"_quality_improvement", "quality_improvement", b"quality_improvement"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quality_improvement", b"_quality_improvement", "compression_achieved", b"compression_achieved", "criteria", b"criteria", "exploration_adequate", b"exploration_adequate", "grade", b"grade", "information_preserved", b"information_preserved", "not_measured", b"not_measured", "overall_score", b"overall_score", "quality_improvement", b"quality_improvement", "recommendations", b"recommendations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__quality_improvement: _TypeAlias = _typing.Literal["quality_improvement"]  # noqa: Y015
+    _WhichOneofArgType__quality_improvement: _TypeAlias = _typing.Literal["_quality_improvement", b"_quality_improvement"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quality_improvement) -> _WhichOneofReturnType__quality_improvement | None: ...
+
+Global___Quality: _TypeAlias = Quality  # noqa: Y015
+
+@_typing.final
+class Criterion(_message.Message):
+    """A part of the score."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MEASURED_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    REQUIRED_FIELD_NUMBER: _builtins.int
+    FULL_FIELD_NUMBER: _builtins.int
+    REACHED_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """"compression", "exploration" or "preservation"."""
+    measured: _builtins.bool
+    value: _builtins.float
+    """Memories a node, verified finds, or the share of what was found before that still is."""
+    required: _builtins.float
+    """From which it is reached, and from which it has its full score."""
+    full: _builtins.float
+    reached: _builtins.bool
+    score: _builtins.float
+    """0 to 1, and its share of the overall score where all are measured."""
+    share: _builtins.float
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        measured: _builtins.bool = ...,
+        value: _builtins.float = ...,
+        required: _builtins.float = ...,
+        full: _builtins.float = ...,
+        reached: _builtins.bool = ...,
+        score: _builtins.float = ...,
+        share: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compression_achieved", b"compression_achieved", "exploration_adequate", b"exploration_adequate", "grade", b"grade", "information_preserved", b"information_preserved", "not_measured", b"not_measured", "overall_score", b"overall_score", "recommendations", b"recommendations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["full", b"full", "measured", b"measured", "name", b"name", "reached", b"reached", "required", b"required", "score", b"score", "share", b"share", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Quality: _TypeAlias = Quality  # noqa: Y015
+Global___Criterion: _TypeAlias = Criterion  # noqa: Y015
 
 @_typing.final
 class Tuning(_message.Message):
@@ -1071,6 +1136,8 @@ class Exploration(_message.Message):
     LIFT_FIELD_NUMBER: _builtins.int
     EDGES_REFUSED_FIELD_NUMBER: _builtins.int
     NOTICES_FIELD_NUMBER: _builtins.int
+    AVERAGE_SEMANTIC_LEAP_FIELD_NUMBER: _builtins.int
+    COVERAGE_FIELD_NUMBER: _builtins.int
     queries: _builtins.int
     """Walks in the Poincare ball, one synthetic query each."""
     candidates: _builtins.int
@@ -1080,6 +1147,10 @@ class Exploration(_message.Message):
     """Finds that only structure speaks for; recall does not follow them."""
     novel_edges: _builtins.int
     edges_refused: _builtins.bool
+    average_semantic_leap: _builtins.float
+    """Mean cosine distance between the ends of what was found, verified or not; 0 where nothing was."""
+    coverage: _builtins.float
+    """Share of the memories that lie in the ball which synthetic queries were made of."""
     @_builtins.property
     def linking(self) -> Global___Linking: ...
     @_builtins.property
@@ -1113,10 +1184,12 @@ class Exploration(_message.Message):
         lift: Global___Lift | None = ...,
         edges_refused: _builtins.bool = ...,
         notices: _abc.Iterable[_builtins.str] | None = ...,
+        average_semantic_leap: _builtins.float = ...,
+        coverage: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fit", b"fit", "lift", b"lift", "linking", b"linking", "null_model", b"null_model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "dismissed", b"dismissed", "edges_refused", b"edges_refused", "fit", b"fit", "hypotheses", b"hypotheses", "lift", b"lift", "linking", b"linking", "notices", b"notices", "novel_edges", b"novel_edges", "null_model", b"null_model", "queries", b"queries", "verified", b"verified"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["average_semantic_leap", b"average_semantic_leap", "candidates", b"candidates", "coverage", b"coverage", "dismissed", b"dismissed", "edges_refused", b"edges_refused", "fit", b"fit", "hypotheses", b"hypotheses", "lift", b"lift", "linking", b"linking", "notices", b"notices", "novel_edges", b"novel_edges", "null_model", b"null_model", "queries", b"queries", "verified", b"verified"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

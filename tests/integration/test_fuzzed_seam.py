@@ -128,7 +128,7 @@ async def said(process: DreamerProcess, bodies: list[bytes]) -> str:
 
 def test_a_dreamer_outlives_nonsense_and_says_how_it_ended() -> None:
     async def hear() -> dict[str, str]:
-        dreamers = Dreamers()
+        dreamers = Dreamers(config.InForce(config.defaults()))
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(dreamers.close)
             process = await dreamers.lease(config.defaults().dream.resources)

@@ -1,0 +1,22 @@
+"""Where calls, wakes and nights are told of. This one does nothing, for a service that measures nothing."""
+
+from dreamsvc.v1.dream_pb2 import Dream, SleepState, WakeReason
+
+
+class Observer:
+    """Overridden by whoever wants to know; none of its methods may wait or raise."""
+
+    def night_began(self, dream: Dream) -> None:
+        """A space goes to sleep, in the task of whoever let it."""
+
+    def night_moved(self, dream: Dream, sleep_state: SleepState.ValueType) -> None:
+        """From here on the space is in this state."""
+
+    def woken(self, latency_s: float, reason: WakeReason.ValueType, *, killed: bool) -> None:
+        """A dream was woken; killed: the dreamer missed its budget."""
+
+    def checkpointed(self) -> None:
+        """A dream can go on from here, after a wake or a crash."""
+
+    def night_over(self, dream: Dream) -> None:
+        """A night ended, whichever way; the dream is complete, or can go on another night."""
