@@ -62,6 +62,11 @@ def _found(store: Store) -> Iterator[str]:
     left_out = store.database.log_was.left_out
     if left_out:
         yield f"the log ended in a commit that was not whole, whose {left_out} frames were left out"
+    if store.database.log_is_lost:
+        yield (
+            "THE LOG THAT THE KILLED SERVICE LEFT IS GONE: somebody removed it, and what was acknowledged last may have"
+            " been in it alone; put it back with the service stopped, or restore a backup"
+        )
     how = Counter(store.loaded)
     yield from (_counted(how[one], words) for one, words in _SNAPSHOTS.items() if how[one])
 

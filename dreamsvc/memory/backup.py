@@ -214,8 +214,10 @@ def restore(backup: Path, store: Path, *, now_us: int, progress: Progress | None
     if store.is_dir():
         raise StoreUnavailable(f"{store} is a directory; name the file in it that shall be replaced")
     told = Parts(progress, *_CHECKS, 1)
-    with sqlite.held(store):
+    with sqlite.held(store) as lock:
         replaced = replacing.settle(store)
+        if replaced is not None:
+            _note_no_log(lock)
         made = _check(backup, told)
         if replaced is not None and replaced.backup == made.sha256:
             return Restored(made, store, replaced.kept)
@@ -239,8 +241,15 @@ def restore(backup: Path, store: Path, *, now_us: int, progress: Progress | None
                 raise StoreUnavailable(f"{store}: the backup cannot be put there: {error}{then}") from error
             raise
         replaced = replacing.settle(store)
+        _note_no_log(lock)
         assert replaced is not None
         return Restored(made, store, replaced.kept)
+
+
+def _note_no_log(lock: int) -> None:
+    """What took the place of a store never had a log, whatever the one before was left with."""
+    with contextlib.suppress(OSError):
+        sqlite.note_open(lock, is_open=False)
 
 
 def _bring(database: Path, incoming: Path, made: Manifest, tell: Progress) -> None:

@@ -53,8 +53,9 @@ class Database:
         self.path = path
         self._lock_file = sqlite.hold(path, create=create)
         try:
-            replacing.settle(replacing.real(path))
+            replaced = replacing.settle(replacing.real(path))
             self.log_was = sqlite.look_at_log(path)
+            self.log_is_lost = replaced is None and sqlite.log_is_lost(path)
             with translated():
                 self._writer = sqlite.connect(path, writable=True)
                 sqlite.prepare(self._writer, path)
@@ -64,6 +65,8 @@ class Database:
             self._in_place = InPlace(path, sqlite.lock_of(path), self._lock_file)
             self._foreign_version = sqlite.pragma(self._writer, "data_version")
             self._readers = Readers[Connection](self._connect_reader)
+            # The log is there now, and from here on it may hold what the database does not.
+            sqlite.note_open(self._lock_file, is_open=True)
         except BaseException:
             os.close(self._lock_file)
             raise
@@ -142,8 +145,11 @@ class Database:
         self._end_work()
         try:
             self._readers.close()
-            with contextlib.suppress(sqlite.DriverError):
-                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            with contextlib.suppress(sqlite.DriverError, OSError):
+                row = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                if row is not None and row[0] == 0:
+                    # The database holds all of it now, whatever becomes of the log.
+                    sqlite.note_open(self._lock_file, is_open=False)
             with translated():
                 self._writer.close()
         finally:
@@ -277,6 +283,7 @@ class Database:
             os.close(handle)
             raise
         os.close(self._lock_file)
+        sqlite.note_open(handle, is_open=True)
         self._lock_file = handle
         self._in_place.note_lock(handle)
         logger.warning("%s was removed; it is held again, and nobody came between", lock)

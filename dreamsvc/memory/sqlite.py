@@ -33,6 +33,7 @@ OLDEST_SQLITE = (3, 51, 3)
 # The first schema whose pages end in a checksum.
 CHECKED_SINCE = 4
 CHECKSUM_VFS = "cksmvfs"
+_OPEN = " open"
 # The largest number that a column holds; a sum beyond it would be no whole number any more.
 MOST_COUNTED = 2**63 - 1
 # How long one step of a copy may take: meanwhile it holds the processor and the disk from those who serve.
@@ -156,11 +157,11 @@ def pages_without_checksum(path: Path, tell: Callable[[int, int], None]) -> tupl
 
 
 @contextlib.contextmanager
-def held(path: Path) -> Generator[None]:
-    """Keeps every server away from a store; raises StoreUnavailable where one has it."""
+def held(path: Path) -> Generator[int]:
+    """Keeps every server away from a store, and gives the lock's handle; raises StoreUnavailable where one has it."""
     handle = hold(path, create=True)
     try:
-        yield
+        yield handle
     finally:
         os.close(handle)
 
@@ -268,24 +269,37 @@ def hold(path: Path, *, create: bool) -> int:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        holder = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
+        holder = next(iter(os.read(handle, 32).decode(errors="replace").split()), "unknown")
         os.close(handle)
         raise StoreUnavailable(
             f"{path} is held by process {holder}; stop that server, or give this one another --store"
         ) from error
     try:
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        note_open(handle, is_open=left_open(path))
     except OSError as error:
         os.close(handle)
         raise StoreUnavailable(f"{lock}: {error.strerror}") from error
     return handle
 
 
+def note_open(handle: int, *, is_open: bool) -> None:
+    """Writes into a lock whose it is, and whether its log may hold what the database does not; raises OSError."""
+    said = f"{os.getpid()}{_OPEN if is_open else ''}".encode()
+    os.pwrite(handle, said, 0)
+    os.ftruncate(handle, len(said))
+
+
+def left_open(path: Path) -> bool:
+    """Whether whoever had the store last did not close it, so that there must be a log beside it."""
+    with contextlib.suppress(OSError), lock_of(path).open("rb") as lock:
+        return lock.read(32).endswith(_OPEN.encode())
+    return False
+
+
 def holder(path: Path) -> int | None:
     """The process that serves a store; None where none does."""
-    with contextlib.suppress(OSError, ValueError), lock_of(path).open("rb") as lock:
-        process = int(lock.read(32))
+    with contextlib.suppress(OSError, ValueError, IndexError), lock_of(path).open("rb") as lock:
+        process = int(lock.read(32).split()[0])
         # Nobody is locked out, not even for a moment, where the one that held it last has ended.
         with contextlib.suppress(PermissionError):
             # It lives, and belongs to somebody else.
@@ -409,6 +423,12 @@ def look_at_log(path: Path) -> LogState:
     if state.damage:
         raise _damaged(f"its log {real}-wal: {state.damage}")
     return state
+
+
+def log_is_lost(path: Path) -> bool:
+    """Whether somebody took the log away that a store was left with when its service was killed."""
+    real = replacing.real(path)
+    return real.exists() and left_open(path) and not real.with_name(f"{real.name}-wal").exists()
 
 
 def _load_checksums() -> None:

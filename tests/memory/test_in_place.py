@@ -6,13 +6,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
 
 from dreamsvc.errors import StoreUnavailable
+from dreamsvc.memory import backup, sqlite
 from dreamsvc.memory.database import Database
+from dreamsvc.memory.doctor import examine
 from dreamsvc.memory.sqlite import Connection
+from dreamsvc.v1.memory_pb2 import Memory
 
 
 @pytest.fixture
@@ -151,3 +155,47 @@ class Connected:
         found = [x for (x,) in connection.execute("SELECT x FROM t ORDER BY x")]
         connection.close()
         return found
+
+
+def test_a_log_that_was_removed_after_a_crash_is_missed(place: Path) -> None:
+    Database(place / "memory.db").close()
+    serving = Database(place / "memory.db")
+    serving.write(lambda c: c.execute("UPDATE meta SET value = value + 1 WHERE key = 'change_seq'").fetchall()).result(
+        10
+    )
+    path = place / "crashed.db"
+    for suffix in ("", "-wal", ".lock"):
+        path.with_name(path.name + suffix).write_bytes(Path(f"{serving.path}{suffix}").read_bytes())
+    serving.close()
+    log = path.with_name(f"{path.name}-wal")
+    assert not [one.detail for one in examine(str(path)) if not one.ok]
+    held = log.read_bytes()
+    log.unlink()
+    (missed,) = [one for one in examine(str(path)) if not one.ok]
+    assert "-wal is gone" in missed.detail
+    log.write_bytes(held)
+    assert not [one.detail for one in examine(str(path)) if not one.ok]
+    log.unlink()
+    database = Database(path)
+    assert database.log_is_lost
+    database.close()
+    # Told once: from here on the database is all there is.
+    assert not sqlite.left_open(path)
+    again = Database(path)
+    assert not again.log_is_lost
+    again.close()
+
+
+def test_a_store_that_was_closed_or_replaced_misses_no_log(room: Any) -> None:
+    room.remember(Memory(key="a", text="acknowledged"))
+    assert sqlite.left_open(room.path)
+    target = room.path.parent / "backup"
+    backup.make(room.path, target, now_us=1)
+    room.store.close()
+    assert not sqlite.left_open(room.path)
+    assert not room.path.with_name(f"{room.path.name}-wal").exists()
+    assert not sqlite.log_is_lost(room.path)
+    room.path.with_name(f"{room.path.name}.lock").write_text("1 open")
+    backup.restore(target, room.path, now_us=2)
+    assert not sqlite.log_is_lost(room.path)
+    assert not [one.detail for one in examine(str(room.path)) if not one.ok]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamsvc import entropy, snapshot_files, two_stage
-from dreamsvc.memory import loading, replacing, snapshot, spaces, write_log
+from dreamsvc.memory import loading, replacing, snapshot, spaces, sqlite, write_log
 from dreamsvc.memory.doctor.finding import RESTORE, Note, Place, Problem, Said
 from dreamsvc.memory.graph import NEVER, GraphView
 from dreamsvc.v1.dream_pb2 import Dream
@@ -27,7 +27,12 @@ def log(path: Path, holder: int | None) -> Said:
     if state.damage and holder is not None and write_log.look(path) != state:
         # It was written to while it was read.
         state = write_log.LogState(state.frames)
-    if state.damage:
+    if holder is None and sqlite.log_is_lost(path):
+        yield Problem(
+            f"{path}-wal is gone, and the service was killed before it could move what is in it into the database",
+            "put it back before you start the service; else what was acknowledged last is lost, or in a backup",
+        )
+    elif state.damage:
         wal = path.with_name(f"{path.name}-wal")
         aside = f"move {wal} away, nothing is lost: the database has all that it holds"
         yield Problem(f"{wal}: {state.damage}", aside if state.spare else RESTORE)
