@@ -129,7 +129,7 @@ def _list(args: argparse.Namespace) -> int:
 
 def _summary(made: "Manifest") -> str:
     what = f"{counted(made.memories, 'memory', 'memories')}, {counted(made.edges, 'edge', 'edges')}"
-    if not made.content.spaces:
+    if made.is_older:
         what = f"a store of an older dreamsvc (schema {made.content.schema})"
     return f"{what}, {bytes_text(made.bytes)}, change {made.content.change_seq:,}"
 

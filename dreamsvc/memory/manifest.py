@@ -53,6 +53,11 @@ class Manifest(NamedTuple):
     sha256: str
 
     @property
+    def is_older(self) -> bool:
+        """Of a store that the next start upgrades; what is in it nobody looked at."""
+        return self.content.schema < SCHEMA_VERSION
+
+    @property
     def memories(self) -> int:
         return sum(space.memories for space in self.content.spaces)
 

@@ -327,7 +327,11 @@ def expected_objects() -> dict[str, str]:
 def connect(path: Path, *, writable: bool, checked: bool = True) -> apsw.Connection:
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if writable else apsw.SQLITE_OPEN_READONLY
     _load_checksums()
-    connection = apsw.Connection(str(path), flags=flags)
+    name = str(path)
+    if not writable and _is_still(path):
+        # SQLite would make a file beside it to share its log with others.
+        name, flags = f"{replacing.real(path).as_uri()}?immutable=1", flags | apsw.SQLITE_OPEN_URI
+    connection = apsw.Connection(name, flags=flags)
     connection.set_busy_timeout(5000)
     if not checked:
         # Before everything else: the next pragma reads the first page.
@@ -337,6 +341,14 @@ def connect(path: Path, *, writable: bool, checked: bool = True) -> apsw.Connect
         connection.execute(f"PRAGMA {setting}").fetchall()
     connection.execute("PRAGMA temp_store=MEMORY").fetchall()
     return connection
+
+
+def _is_still(path: Path) -> bool:
+    """Whether a database that was closed lies where nobody can change it."""
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY) and not log_bytes(path)
+    except OSError:
+        return False
 
 
 def prepare(connection: apsw.Connection, path: Path) -> None:

@@ -1,5 +1,6 @@
 """The one writer: who goes first, what shares a commit, what a failure leaves behind."""
 
+import contextlib
 import os
 import resource
 import sqlite3
@@ -10,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import apsw
@@ -387,3 +389,13 @@ def test_a_full_disk_leaves_the_live_graph_as_the_store_is(room: Any) -> None:
     room.execute("PRAGMA max_page_count=1000000")
     room.remember(Memory(key="b", text="second"))
     assert [found.node for found in room.find("second")] == [room.row_of("b")]
+
+
+def test_a_store_on_a_disk_that_nobody_can_write_to_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Database(tmp_path / "memory.db").close()
+    before = {path.name for path in tmp_path.iterdir()}
+    monkeypatch.setattr(sqlite.os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+    with contextlib.closing(sqlite.open_read_only(tmp_path / "memory.db")) as connection:
+        assert sqlite.change_seq(connection) == 0
+        # Nothing was made to share a log with others.
+        assert {path.name for path in tmp_path.iterdir()} == before
