@@ -18,6 +18,7 @@ from dreamsvc.cli.command import (
     add_json_argument,
     count,
 )
+from dreamsvc.cli.command import path as file_path
 from dreamsvc.cli.output import bytes_text, counted
 from dreamsvc.cli.problems import explaining, print_problem
 
@@ -33,12 +34,12 @@ def _backup_arguments(parser: argparse.ArgumentParser) -> None:
         "target",
         metavar="TARGET",
         nargs="?",
-        type=Path,
+        type=file_path,
         help="a directory that is not there yet (default: backups/NAME-TIME beside the store); with --list: where"
         " backups lie",
     )
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--check", metavar="BACKUP", type=Path, help="read all of a backup, and make none")
+    what.add_argument("--check", metavar="BACKUP", type=file_path, help="read all of a backup, and make none")
     what.add_argument("--list", action="store_true", help="show the backups there are, and make none")
     what.add_argument(
         "--keep", metavar="N", type=count, help="then remove the oldest of this store beside it, so that N are left"
@@ -49,7 +50,7 @@ def _backup_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_store_argument(parser: argparse.ArgumentParser) -> None:
     path = config.defaults().store.path
-    parser.add_argument("--store", metavar="PATH", type=Path, help=f"the database file (default: {path})")
+    parser.add_argument("--store", metavar="PATH", type=file_path, help=f"the database file (default: {path})")
 
 
 def _store_of(args: argparse.Namespace) -> Path:
@@ -141,7 +142,7 @@ def _when(made: "Manifest") -> str:
 def _restore_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("ids", metavar="MEMORY", nargs="*", help="ids or keys of forgotten memories")
     parser.add_argument(
-        "--backup", metavar="BACKUP", type=Path, help="put this backup in the place of a whole store instead"
+        "--backup", metavar="BACKUP", type=file_path, help="put this backup in the place of a whole store instead"
     )
     _add_store_argument(parser)
     add_call_arguments(parser)

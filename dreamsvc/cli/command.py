@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -77,6 +78,13 @@ def next_page(command: str, page_token: str, args: argparse.Namespace, filters: 
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON, errors too")
+
+
+def path(text: str) -> Path:
+    """The name of a file; for argparse."""
+    if not text:
+        raise argparse.ArgumentTypeError("the name of a file is empty")
+    return Path(text)
 
 
 def duration_s(text: str) -> float:

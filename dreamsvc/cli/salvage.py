@@ -7,15 +7,20 @@ from pathlib import Path
 from dreamsvc import config
 from dreamsvc.cli import output
 from dreamsvc.cli.command import EXIT_OK, Command, add_json_argument
+from dreamsvc.cli.command import path as file_path
 from dreamsvc.cli.output import counted
 from dreamsvc.cli.problems import explaining
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     path = config.defaults().store.path
-    parser.add_argument("target", metavar="NEW", type=Path, help="the store to make; it must not be there yet")
+    parser.add_argument("target", metavar="NEW", type=file_path, help="the store to make; it must not be there yet")
     parser.add_argument(
-        "--store", metavar="PATH", type=Path, default=Path(path), help=f"the damaged database file (default: {path})"
+        "--store",
+        metavar="PATH",
+        type=file_path,
+        default=Path(path),
+        help=f"the damaged database file (default: {path})",
     )
     add_json_argument(parser)
 

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeE
 from dreamsvc.cli import output
 from dreamsvc.cli.call import calling
 from dreamsvc.cli.command import EXIT_FAILED, EXIT_OK, Command, add_call_arguments
+from dreamsvc.cli.command import path as file_path
 from dreamsvc.cli.problems import explaining
 from dreamsvc.v1.memory_pb2 import (
     IMPORT_FORMAT_DREAMSVC_JSONL,
@@ -28,7 +29,7 @@ FORMATS = {
 
 
 def _import_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", type=Path, help="JSON lines, plain or gzip")
+    parser.add_argument("file", metavar="FILE", type=file_path, help="JSON lines, plain or gzip")
     parser.add_argument(
         "--format",
         choices=FORMATS,
@@ -84,7 +85,11 @@ def _print_report(report: ImportReport) -> None:
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="- is standard output; a name that ends in .gz gets gzip")
     parser.add_argument(
-        "--from", metavar="PATH", type=Path, dest="source", help="read a backup or a store's file instead of a server"
+        "--from",
+        metavar="PATH",
+        type=file_path,
+        dest="source",
+        help="read a backup or a store's file instead of a server",
     )
     add_call_arguments(parser)
 

@@ -111,7 +111,8 @@ def _finish(store: Path) -> Replaced:
         raise StoreUnavailable(f"{store}: a restore broke off and {incoming(store)} is gone; restore again{back}")
     marker.unlink()
     sync(store.parent)
-    logger.warning("%s was replaced by a backup; what was there before is kept as %s", store, kept or "nothing")
+    before = f"what was there before is kept as {kept}" if kept is not None else "nothing was there before"
+    logger.warning("%s was replaced by a backup; %s", store, before)
     return Replaced(backup, kept)
 
 
