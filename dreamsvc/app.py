@@ -12,6 +12,7 @@ from typing import Any
 
 from dreamsvc.clock import Clock
 from dreamsvc.config import InForce
+from dreamsvc.config_sources import Read, Sources
 from dreamsvc.dream.dreamers import Dreamers
 from dreamsvc.dream.scheduler import Scheduler
 from dreamsvc.dream.simulating import Graph, Simulating, read_graph
@@ -28,9 +29,12 @@ from dreamsvc.memory.manifest import Manifest
 from dreamsvc.memory.salvage import Salvaged
 from dreamsvc.memory.shelf import Listed
 from dreamsvc.memory.store import Store
+from dreamsvc.reloading import Reloading
+from dreamsvc.server import exposure
+from dreamsvc.server.admin_service import AdminCalls
 from dreamsvc.server.admission import Admission
 from dreamsvc.server.dream_service import DreamCalls
-from dreamsvc.server.grpc_server import DREAM_SERVICE, MEMORY_SERVICE, GrpcDoor
+from dreamsvc.server.grpc_server import ADMIN_SERVICE, DREAM_SERVICE, MEMORY_SERVICE, GrpcDoor
 from dreamsvc.server.health import SERVING, HealthOfAll
 from dreamsvc.server.importing import Importing
 from dreamsvc.server.measuring import Measuring
@@ -38,6 +42,7 @@ from dreamsvc.server.memory_service import MemoryCalls
 from dreamsvc.server.vital_signs import Vitals
 from dreamsvc.telemetry import logs
 from dreamsvc.telemetry.counts import Counts
+from dreamsvc.v1.admin_pb2 import ConfigReload
 from dreamsvc.v1.config_pb2 import Config
 from dreamsvc.v1.memory_service_pb2 import ExportSummary
 
@@ -52,15 +57,20 @@ __all__ = ["App", "Finding", "Graph", "Listed", "Manifest", "Restored", "Salvage
 class App:
     """A whole service in this process: `start`, then `stop`."""
 
-    def __init__(self, config: Config, clock: Clock | None = None) -> None:
-        """Opens the store; raises DreamsvcError where it cannot be had or the configuration cannot be served."""
+    def __init__(
+        self, config: Config, clock: Clock | None = None, sources: Sources | None = None, read: Read | None = None
+    ) -> None:
+        """Opens the store; raises DreamsvcError where it cannot be had or the configuration cannot be served.
+
+        sources, read: where the configuration came from, and what was read there; without them it can't be read again.
+        """
         self._clock = clock or Clock()
-        self._config = config
         self.in_force = InForce(config)
+        self.reloading = Reloading(self.in_force, self._clock, sources, read, exposure.check)
         self.admission = Admission(self.in_force, self._clock)
         self.store = Store(config.store, self._clock)
-        keep_requests_us = int(config.store.request_id_hours * 3_600_000_000)
-        self.journal = Journal(self.store.database, self.store.clock, keep_requests_us)
+        self.journal = Journal(self.store.database, self.store.clock, _keep_requests_us(config))
+        self.in_force.on_exchange(lambda _before, now: self._keep_requests(now))
         self._measuring = Measuring(self.in_force)
         self._dreamers = Dreamers(self.in_force)
         self.scheduler = Scheduler(
@@ -79,14 +89,17 @@ class App:
             generating,
             self._simulating,
             self.in_force,
+            self.reloading,
         )
         self.health = HealthOfAll(self.store, self.embedding, self._dreamers, self.in_force, self._clock)
         self._why_not_ready = "starting"
-        self._services = [(DREAM_SERVICE, dreams), (MEMORY_SERVICE, self._memory)]
+        admin = AdminCalls(self.in_force, self.reloading)
+        self._services = [(DREAM_SERVICE, dreams), (MEMORY_SERVICE, self._memory), (ADMIN_SERVICE, admin)]
         self._touching: asyncio.Task[None] | None = None
         self._purging: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
+        self._rereading: asyncio.Task[None] | None = None
 
     async def start(self) -> int:
         """Serves, and gives the port; raises OSError where it is taken."""
@@ -101,6 +114,7 @@ class App:
         self._purging = asyncio.create_task(self._purge())
         self._watching = asyncio.create_task(self._watch_health())
         self._looking = asyncio.create_task(self.admission.access.watch())
+        self._rereading = asyncio.create_task(self.reloading.watch())
         return port
 
     def _vitals(self, counts: Counts) -> Vitals:
@@ -110,8 +124,9 @@ class App:
 
     async def stop(self) -> None:
         """Drains: health says so, streams get their last word, the dream its checkpoint, writes their commit."""
-        if self._watching is not None:
-            self._watching.cancel()
+        for task in (self._watching, self._rereading):
+            if task is not None:
+                task.cancel()
         self.health.close()
         self._why_not_ready = "shutting down"
         await self._door.refuse_new_calls()
@@ -149,28 +164,35 @@ class App:
         for part in self.health.look().subsystems:
             await self._door.tell_of_part(part.name, serves=part.state == SERVING)
 
+    def _keep_requests(self, config: Config) -> None:
+        self.store.keep_request_us = self.journal.keep_request_us = _keep_requests_us(config)
+
     def close(self) -> None:
         self.embedding.close()
         self.store.close()
 
 
-def serve(config: Config) -> int:
-    """Runs the service until SIGTERM or SIGINT; the exit code, with what went wrong on standard error."""
-    logs.set_up(config.telemetry.log_format, config.telemetry.log_level)
+def serve(sources: Sources, read: Read) -> int:
+    """Runs the service until SIGTERM or SIGINT; the exit code, with what went wrong on standard error.
+
+    read: what the sources said; SIGHUP has them read again.
+    """
+    logs.set_up(read.config.telemetry.log_format, read.config.telemetry.log_level)
     try:
-        app = App(config)
+        app = App(read.config, sources=sources, read=read)
     except DreamsvcError as error:
         print(f"dreamsvc: {error.message}", file=sys.stderr)
         return 1
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(app, config))
+        return runner.run(_serve(app))
 
 
-async def _serve(app: App, config: Config) -> int:
+async def _serve(app: App) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, app.reloading.ask, ConfigReload.CAUSE_SIGNAL)
     try:
         port = await app.start()
     except (OSError, DreamsvcError) as error:
@@ -182,11 +204,15 @@ async def _serve(app: App, config: Config) -> int:
     app.in_force.on_exchange(lambda _, now: logs.set_level(now.telemetry.log_level))
     # What is loaded stays: a collection must not walk millions of objects in the middle of a query.
     gc.freeze()
-    print(f"dreamsvc listening on {config.server.host}:{port}", flush=True)
+    print(f"dreamsvc listening on {app.in_force.server.host}:{port}", flush=True)
     await stop.wait()
     logger.info("shutting down")
     await app.stop()
     return 0
+
+
+def _keep_requests_us(config: Config) -> int:
+    return int(config.store.request_id_hours * 3_600_000_000)
 
 
 def doctor(path: str, progress: Callable[[str, int, int], None] | None = None) -> list[Finding]:

@@ -118,19 +118,43 @@ def defaults() -> Config:
 
 def load(path: Path | None) -> Config:
     """Reads a file, or gives the defaults for None; raises InvalidFields naming each wrong key."""
-    if path is None:
-        return defaults()
+    return defaults() if path is None else parse(tables_of(path))
+
+
+def tables_of(path: Path) -> dict[str, Any]:
+    """A file as TOML gives it; raises InvalidFields where it cannot be read."""
+    return tables_in(content_of(path), str(path))
+
+
+def content_of(path: Path) -> bytes:
+    """Raises InvalidFields where the file cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidFields([Violation(str(path), f"cannot be read: {error.strerror}")]) from error
+
+
+def tables_in(content: bytes, name: str) -> dict[str, Any]:
+    """The bytes of a file as TOML gives them; raises InvalidFields where they are none."""
     # Not needed where there is no file, and then no part of a start.
     import tomllib
 
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidFields([Violation(str(path), f"cannot be read: {error.strerror}")]) from error
+        return tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:
         # Also a number of thousands of digits, which Python does not read, and a list in a thousand lists.
-        raise InvalidFields([Violation(str(path), f"is no TOML: {error}")]) from error
-    return parse(tables)
+        raise InvalidFields([Violation(name, f"is no TOML: {error}")]) from error
+
+
+def list_of(text: str) -> Any:
+    """A value that TOML reads, as a list in an environment variable is; the text itself where it reads none."""
+    import tomllib
+
+    try:
+        found = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    return found["value"] if len(found) == 1 else text
 
 
 def parse(tables: Mapping[str, Any]) -> Config:
@@ -162,12 +186,13 @@ def _wrong_keys(tables: Mapping[str, Any], message: Descriptor, prefix: str) -> 
                 found += _wrong_keys(cast("Mapping[str, Any]", value), field.message_type, f"{prefix}{key}.")
             else:
                 found.append(Violation(f"{prefix}{key}", f"must be a table, e.g. [{prefix}{key}]"))
-        elif mistake := _type_mistake(field, value):
+        elif mistake := type_mistake(field, value):
             found.append(Violation(f"{prefix}{key}", mistake))
     return found
 
 
-def _type_mistake(field: FieldDescriptor, value: Any) -> str:
+def type_mistake(field: FieldDescriptor, value: Any) -> str:
+    """What is wrong with the type of a key's value, '' where nothing is."""
     if field.is_repeated:
         if not isinstance(value, list):
             return f"is {_shown(value)}; must be a list"

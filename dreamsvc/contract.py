@@ -117,6 +117,55 @@ def fill_deep(message: Message) -> None:
     fill(message)
 
 
+@cache
+def keys(descriptor: Descriptor, prefix: str = "") -> dict[str, FieldDescriptor]:
+    """Every key of a configuration by its path, e.g. dream.nrem.batch_size, in the order of the proto."""
+    found: dict[str, FieldDescriptor] = {}
+    for field in descriptor.fields:
+        if field.message_type is None:
+            found[f"{prefix}{field.name}"] = field
+        else:
+            found |= keys(field.message_type, f"{prefix}{field.name}.")
+    return found
+
+
+def needs_restart(field: FieldDescriptor) -> bool:
+    """Whether a change of a key takes effect at the next start only."""
+    return field.GetOptions().Extensions[options_pb2.rule].restart
+
+
+def range_text(field: FieldDescriptor) -> str:
+    """E.g. "from 1 to 4096"; a rule's range for people."""
+    rule: options_pb2.Rule = field.GetOptions().Extensions[options_pb2.rule]
+    return f"from {rule.min:.15g} to {rule.max:.15g}"
+
+
+def get(message: Message, path: str) -> Any:
+    """The value of a key."""
+    part, name = _part_of(message, path)
+    return getattr(part, name)
+
+
+def put(message: Message, path: str, value: Any) -> None:
+    """Sets a key, a list as a whole; raises ValueError or TypeError where the value cannot be one of it."""
+    part, name = _part_of(message, path)
+    if part.DESCRIPTOR.fields_by_name[name].is_repeated:
+        # Made first: it may be the very list.
+        items = list(value)
+        del getattr(part, name)[:]
+        getattr(part, name).extend(items)
+    else:
+        setattr(part, name, value)
+
+
+def _part_of(message: Message, path: str) -> tuple[Any, str]:
+    """The message that holds a key, and the key's name there."""
+    *tables, name = path.split(".")
+    for table in tables:
+        message = getattr(message, table)
+    return message, name
+
+
 def default_of(field: FieldDescriptor, rule: options_pb2.Rule) -> Any:
     """What an unset field holds, in the field's own type; None where the rule names nothing."""
     if rule.HasField("default_text"):

@@ -9,6 +9,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {
     "config",
+    "config_environment",
+    "config_sources",
+    "reloading",
     "contract",
     "errors",
     "clock",
@@ -52,6 +55,9 @@ MAY: dict[str, set[str]] = {
     "lexical": set(),
     "contract": {"v1", "errors"},
     "config": {"v1", "errors", "contract", "json_messages"},
+    "config_environment": {"v1", "errors", "contract", "config"},
+    "config_sources": {"v1", "errors", "contract", "config", "config_environment"},
+    "reloading": {"v1", "errors", "contract", "config", "config_sources", "clock"},
     "memory": BELOW_MEMORY | {"dreamsvc"},
     "dream": BELOW_MEMORY | {"memory", "dreamsvc"},
     "server": BELOW_MEMORY | {"memory", "dream", "dreamsvc"},

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from dreamsvc.__main__ import ENTRIES
-from dreamsvc.v1 import dream_service_pb2, memory_service_pb2
+from dreamsvc.v1 import admin_service_pb2, dream_service_pb2, memory_service_pb2
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -44,6 +44,7 @@ def test_the_calls_that_are_listed_are_the_calls_there_are() -> None:
     services = (
         dream_service_pb2.DESCRIPTOR.services_by_name["DreamService"],
         memory_service_pb2.DESCRIPTOR.services_by_name["MemoryService"],
+        admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
     )
     there = sorted(method.name for service in services for method in service.methods)
     assert sorted(re.findall(r"`([A-Z]\w+)`", listed[1])) == there
@@ -52,7 +53,7 @@ def test_the_calls_that_are_listed_are_the_calls_there_are() -> None:
 def test_every_method_that_a_tool_calls_exists() -> None:
     there = {
         f"{service.full_name}/{method.name}"
-        for file in (dream_service_pb2.DESCRIPTOR, memory_service_pb2.DESCRIPTOR)
+        for file in (dream_service_pb2.DESCRIPTOR, memory_service_pb2.DESCRIPTOR, admin_service_pb2.DESCRIPTOR)
         for service in file.services_by_name.values()
         for method in service.methods
     }
@@ -71,7 +72,9 @@ def test_every_request_that_is_shown_is_one() -> None:
     ]
     assert len(shown) >= 8
     for method, body in shown:
-        module = next(m for m in (dream_service_pb2, memory_service_pb2) if hasattr(m, f"{method}Request"))
+        module = next(
+            m for m in (dream_service_pb2, memory_service_pb2, admin_service_pb2) if hasattr(m, f"{method}Request")
+        )
         fields = {field.name for field in getattr(module, f"{method}Request").DESCRIPTOR.fields}
         assert body.keys() <= fields, method
 

@@ -17,7 +17,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Never
 
-from dreamsvc import app, config
+from dreamsvc import app
+from dreamsvc.config_sources import Sources
 
 SERVE, BACK_UP, BURY = "serve", "back up", "bury"
 MOST_BYTES = 4096
@@ -66,7 +67,8 @@ def _run(verb: str, told: list[str], said: int, log: int) -> Never:
         os.close(said)
         os.close(log)
         if verb == SERVE:
-            code = app.serve(config.load(Path(told[0])))
+            sources = Sources(Path(told[0]))
+            code = app.serve(sources, sources.read())
         else:
             app.make_backup(Path(told[0]), Path(told[1]))
             code = 0

@@ -19,7 +19,7 @@ from benchmarks.proof.fuzz_watch import Broken, Watch, resident_mb
 from benchmarks.proof.jumping_clock import JumpingClock
 from benchmarks.proof.opened import Opened
 from dreamsvc.memory.doctor import examine
-from dreamsvc.server.grpc_server import DREAM_SERVICE, MEMORY_SERVICE
+from dreamsvc.server.grpc_server import ADMIN_SERVICE, DREAM_SERVICE, MEMORY_SERVICE
 from dreamsvc.v1.dream_service_pb2 import GetStatusRequest
 from dreamsvc.v1.dream_service_pb2_grpc import DreamServiceStub
 
@@ -71,7 +71,7 @@ class ChannelTarget:
         self._control = DreamServiceStub(self._channel)
         self._methods = [
             (method, self._callable(service, method))
-            for service in (DREAM_SERVICE, MEMORY_SERVICE)
+            for service in (DREAM_SERVICE, MEMORY_SERVICE, ADMIN_SERVICE)
             for method in service.methods
             for _ in range(OFTEN.get(method.name, 1))
         ]

@@ -20,6 +20,7 @@ from dreamsvc.memory.embedding import TextEmbedding
 from dreamsvc.memory.generating import Generating
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.store import Store
+from dreamsvc.reloading import Reloading
 from dreamsvc.server.dream_service import DreamCalls
 from dreamsvc.server.importing import Importing
 from dreamsvc.server.memory_service import MemoryCalls
@@ -47,7 +48,7 @@ class Service:
         simulating = Simulating(in_force, self.store, self.scheduler, clock)
         self.dreams = DreamCalls(
             *(self.scheduler, self.store, self.journal, embedding, generating, simulating),
-            in_force,
+            *(in_force, Reloading(in_force, clock)),
         )
         self._beside: list[asyncio.Task[None]] = []
 

@@ -54,6 +54,12 @@ def parser_for(name: str, command: Command) -> argparse.ArgumentParser:
 
 
 def add_call_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every call about a space needs."""
+    add_server_arguments(parser)
+    parser.add_argument("--space", default="default", help='the space of memories (default: "default")')
+
+
+def add_server_arguments(parser: argparse.ArgumentParser) -> None:
     """What every call of a server needs."""
     parser.add_argument(
         "--server",
@@ -61,7 +67,6 @@ def add_call_arguments(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get("DREAMSVC_SERVER") or DEFAULT_SERVER,
         help=f"the service (environment: DREAMSVC_SERVER; else {DEFAULT_SERVER})",
     )
-    parser.add_argument("--space", default="default", help='the space of memories (default: "default")')
     parser.add_argument(
         "--timeout", metavar="TIME", type=duration_s, default=30.0, help="how long to wait for an answer (default: 30s)"
     )

@@ -1,100 +1,175 @@
-"""`dreamsvc config`: checks, shows and lists the configuration, without a server."""
+"""`dreamsvc config`: checks, shows and lists the configuration, and has a running service read it again."""
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, cast
 
-from google.protobuf import json_format
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.message import Message
+from dreamsvc_client import Client, DreamsvcCallError
 
-from dreamsvc import config, contract
-from dreamsvc.cli.command import EXIT_FAILED, EXIT_OK, Command, add_json_argument
-from dreamsvc.cli.problems import print_dreamsvc_error
+from dreamsvc import config, json_messages
+from dreamsvc.cli import output
+from dreamsvc.cli.call import calling
+from dreamsvc.cli.command import EXIT_FAILED, EXIT_OK, Command, add_json_argument, add_server_arguments
+from dreamsvc.cli.config_text import to_toml
+from dreamsvc.cli.problems import print_dreamsvc_error, print_problem
+from dreamsvc.cli.serve import add_source_arguments, sources_of
+from dreamsvc.contract import get, keys
 from dreamsvc.errors import InvalidFields
-from dreamsvc.v1 import options_pb2
+from dreamsvc.v1.admin_pb2 import ConfigOrigin, ConfigReload, ConfigSource
 from dreamsvc.v1.config_pb2 import Config
 
 
-def to_toml(message: Message, table: str = "") -> str:
-    """A configuration as TOML that reads back equal; above each key its default, range and unit."""
-    return "\n".join(_lines(message, table)).strip() + "\n"
-
-
-def _lines(message: Message, table: str) -> Iterator[str]:
-    fields = cast(Descriptor, message.DESCRIPTOR).fields
-    scalars = [field for field in fields if field.type != FieldDescriptor.TYPE_MESSAGE]
-    if scalars:
-        yield from ("", f"[{table}]")
-    for field in scalars:
-        yield f"# {_comment(field)}"
-        yield f"{field.name} = {_value(getattr(message, field.name))}"
-    for field in fields:
-        if field.type == FieldDescriptor.TYPE_MESSAGE:
-            yield from _lines(getattr(message, field.name), f"{table}.{field.name}" if table else field.name)
-
-
-def _comment(field: FieldDescriptor) -> str:
-    """E.g. "default 3 min; 0.001 to 30"."""
-    rule: options_pb2.Rule = field.GetOptions().Extensions[options_pb2.rule]
-    default: Any = () if field.is_repeated else contract.default_of(field, rule)
-    shown = f"{default:.15g}" if isinstance(default, float) else _value(default)
-    parts = [f"default {shown}{f' {rule.unit}' if rule.unit else ''}"]
-    if rule.HasField("min") and rule.HasField("max"):
-        parts.append(f"{rule.min:.15g} to {rule.max:.15g}")
-    if rule.one_of:
-        parts.append("one of " + ", ".join(rule.one_of))
-    return "; ".join(parts)
-
-
-def _value(value: Any) -> str:
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case str():
-            # TOML's basic strings take JSON's escapes, and forbid one character more.
-            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
-        case Sequence():
-            return f"[{', '.join(_value(item) for item in cast(Sequence[Any], value))}]"
-        case _:
-            return repr(value)
-
-
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="check|show|defaults")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="check|show|defaults|reload")
     check = verbs.add_parser("check", help="say what is wrong with a file", description="Checks a file.")
     check.add_argument("file", metavar="FILE", type=Path)
-    show = verbs.add_parser("show", help="the configuration in force", description="A file with all defaults in.")
-    show.add_argument("--config", dest="file", metavar="FILE", type=Path)
+    add_json_argument(check)
+    show = verbs.add_parser(
+        "show",
+        help="the configuration in force",
+        description="What `serve` with the same options would run with; with --server, what a service runs with.",
+        conflict_handler="resolve",
+    )
+    add_source_arguments(show)
+    show.add_argument("--origin", action="store_true", help="also where each value comes from")
+    add_server_arguments(show)
+    show.add_argument(
+        "--server",
+        metavar="HOST:PORT",
+        nargs="?",
+        const=show.get_default("server"),
+        help="ask a running service (default: the one that all commands call)",
+    )
+    show.set_defaults(server=None)
     defaults = verbs.add_parser("defaults", help="every key, default and range", description="All keys, as TOML.")
-    for verb in (check, show, defaults):
-        add_json_argument(verb)
+    add_json_argument(defaults)
+    reload = verbs.add_parser(
+        "reload",
+        help="have a running service read its configuration again",
+        description="Has a running service read its configuration again; where anything is wrong, nothing changes.",
+    )
+    reload.add_argument("--dry-run", action="store_true", help="only say what would change")
+    add_server_arguments(reload)
 
 
 def _run(args: argparse.Namespace) -> int:
+    match args.verb:
+        case "reload":
+            return calling(_reload)(args)
+        case "show" if args.server is not None:
+            return calling(_show_running)(args)
+        case "show":
+            return _unless_wrong(_show, args)
+        case "check":
+            return _unless_wrong(_check, args)
+        case _:
+            _print_config(config.defaults(), {}, args, with_origins=False)
+            return EXIT_OK
+
+
+def _unless_wrong(run: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:
     try:
-        settings: Config = config.defaults() if args.verb == "defaults" else config.load(args.file)
+        run(args)
     except InvalidFields as error:
         print_dreamsvc_error(error, as_json=args.json)
         return EXIT_FAILED
-    if args.verb == "check":
-        print(json.dumps({"ok": True}) if args.json else f"{args.file}: ok")
-    elif args.json:
-        print(json.dumps(json_format.MessageToDict(settings, preserving_proto_field_name=True)))
-    else:
-        print(to_toml(settings), end="")
     return EXIT_OK
+
+
+def _check(args: argparse.Namespace) -> None:
+    config.load(args.file)
+    print(json.dumps({"ok": True}) if args.json else f"{args.file}: ok")
+
+
+def _show(args: argparse.Namespace) -> None:
+    read = sources_of(args).read()
+    _print_config(read.config, _by_path(read.origins), args, with_origins=args.origin)
+
+
+def _show_running(client: Client, args: argparse.Namespace) -> int:
+    answer = client.config()
+    if not args.json:
+        print(f"# of the service at {args.server}; file: {output.plain(answer.file) or 'none'}")
+        if answer.HasField("last_reload"):
+            print("\n".join(f"# {line}" for line in _reload_lines(answer.last_reload)))
+    _print_config(answer.config, _by_path(answer.origins), args, with_origins=args.origin)
+    return EXIT_OK
+
+
+def _by_path(origins: Iterable[ConfigOrigin]) -> dict[str, ConfigOrigin]:
+    return {origin.path: origin for origin in origins}
+
+
+def _print_config(
+    found: Config, origins: Mapping[str, ConfigOrigin], args: argparse.Namespace, *, with_origins: bool
+) -> None:
+    if not args.json:
+        print(to_toml(found, origins=origins if with_origins else None), end="")
+    elif with_origins:
+        print(json.dumps({path: _with_origin(found, origins, path) for path in keys(Config.DESCRIPTOR)}))
+    else:
+        print(json.dumps(json_messages.write(found)))
+
+
+def _with_origin(found: Config, origins: Mapping[str, ConfigOrigin], path: str) -> dict[str, object]:
+    value = get(found, path)
+    origin = origins.get(path, ConfigOrigin(source=ConfigSource.CONFIG_SOURCE_DEFAULT))
+    return {
+        "value": list(value) if keys(Config.DESCRIPTOR)[path].is_repeated else value,
+        "source": output.word(ConfigSource, origin.source, "CONFIG_SOURCE_").replace(" ", "_"),
+        "name": origin.name,
+    }
+
+
+def _reload(client: Client, args: argparse.Namespace) -> int:
+    try:
+        found = client.reload_config(validate_only=args.dry_run).reload
+    except DreamsvcCallError as error:
+        if error.reason != "INVALID_FIELD" or args.dry_run:
+            raise
+        # An error has no room for many mistakes; the service remembers all of them.
+        problems = client.config().last_reload.problems
+        print_problem(
+            error.message,
+            as_json=args.json,
+            reason=error.reason,
+            violations=[(problem.path, problem.message) for problem in problems],
+            hint="Nothing was changed. Correct what is listed, and reload again.",
+            trace_id=error.trace_id,
+        )
+        return EXIT_FAILED
+    if args.json:
+        output.print_json(found)
+    else:
+        print("\n".join(_reload_lines(found)))
+    return EXIT_OK
+
+
+def _reload_lines(found: ConfigReload) -> list[str]:
+    when = output.time_text(found.time)
+    if not found.ok:
+        told = [f"  {output.plain(problem.path)}: {output.plain(problem.message)}" for problem in found.problems]
+        return [f"rejected {when}, and nothing changed:", *told]
+    lines = [f"read {when}; changed: {', '.join(found.changed) or 'nothing'}"]
+    if found.needs_restart:
+        lines.append(f"waits for a restart: {', '.join(found.needs_restart)}")
+    return lines
 
 
 COMMANDS = {
     "config": Command(
-        description="Checks a configuration file, shows what is in force, or lists every key. Needs no server.",
+        description=(
+            "Checks a configuration file, shows what is in force and where it comes from, lists every key, or has a "
+            "running service read it again. A variable such as DREAMSVC_DREAM__NREM__BATCH_SIZE overrules "
+            "dream.nrem.batch_size of the file."
+        ),
         examples="""
             config defaults > dreamsvc.toml
             config check dreamsvc.toml
-            config show --config dreamsvc.toml
+            config show --config dreamsvc.toml --origin
+            config show --server
+            config reload
         """,
         add_arguments=_arguments,
         run=_run,

@@ -4,42 +4,39 @@ import argparse
 import os
 from pathlib import Path
 
-from dreamsvc import config, contract
 from dreamsvc.cli.command import EXIT_FAILED, EXIT_USAGE, Command, add_json_argument
 from dreamsvc.cli.problems import print_dreamsvc_error
-from dreamsvc.errors import DreamsvcError, InvalidFields, invalid
-from dreamsvc.v1.config_pb2 import Config
+from dreamsvc.config_sources import Sources
+from dreamsvc.errors import DreamsvcError, InvalidFields
+
+# What may be said on the command line, by the keys of the configuration.
+OPTIONS = {"store": "store.path", "host": "server.host", "port": "server.port", "embedder": "embedder.kind"}
 
 
-def _serve_arguments(parser: argparse.ArgumentParser) -> None:
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    """All that a configuration is read from, besides the environment."""
     parser.add_argument("--config", metavar="FILE", type=Path, help="a TOML file; `dreamsvc config defaults` lists it")
     parser.add_argument("--store", metavar="PATH", help="the database file (store.path)")
     parser.add_argument("--host", metavar="HOST", help="the address to listen at (server.host)")
     parser.add_argument("--port", metavar="PORT", type=int, help="the port, 0 for a free one (server.port)")
     parser.add_argument("--embedder", metavar="KIND", help="who turns text into vectors (embedder.kind)")
+
+
+def sources_of(args: argparse.Namespace) -> Sources:
+    told = {path: (f"--{option}", getattr(args, option)) for option, path in OPTIONS.items()}
+    options = {path: (option, value) for path, (option, value) in told.items() if value is not None}
+    return Sources(args.config, dict(os.environ), options)
+
+
+def _serve_arguments(parser: argparse.ArgumentParser) -> None:
+    add_source_arguments(parser)
     add_json_argument(parser)
-
-
-def configured(args: argparse.Namespace) -> Config:
-    """The file's configuration with the options laid over it; raises InvalidFields."""
-    settings = config.load(args.config)
-    if args.store is not None:
-        settings.store.path = args.store
-    if args.host is not None:
-        settings.server.host = args.host
-    if args.embedder is not None:
-        settings.embedder.kind = args.embedder
-    if args.port is not None:
-        if not 0 <= args.port < 1 << 32:
-            raise invalid("server.port", f"is {args.port}; must be from 0 to 65535")
-        settings.server.port = args.port
-    contract.check(settings)
-    return settings
 
 
 def _serve(args: argparse.Namespace) -> int:
     try:
-        settings = configured(args)
+        sources = sources_of(args)
+        read = sources.read()
     except InvalidFields as error:
         print_dreamsvc_error(error, as_json=args.json)
         return EXIT_USAGE
@@ -53,7 +50,7 @@ def _serve(args: argparse.Namespace) -> int:
         # Every other command starts without the server's modules.
         from dreamsvc import app
 
-        return app.serve(settings)
+        return app.serve(sources, read)
     except DreamsvcError as error:
         print_dreamsvc_error(error, as_json=args.json)
         return EXIT_FAILED
@@ -78,7 +75,11 @@ def _dreamer(args: argparse.Namespace) -> int:
 
 COMMANDS = {
     "serve": Command(
-        description="Starts the service and runs until SIGTERM or Ctrl-C. Prints `dreamsvc listening on HOST:PORT`.",
+        description=(
+            "Starts the service and runs until SIGTERM or Ctrl-C. Prints `dreamsvc listening on HOST:PORT`. Options "
+            "overrule the environment (DREAMSVC_SERVER__PORT is server.port), which overrules the file. A change of "
+            "the file is taken up while it runs, within two seconds, or by SIGHUP at once."
+        ),
         examples="""
             serve
             serve --store ./memory.db --port 0

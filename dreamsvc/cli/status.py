@@ -63,6 +63,7 @@ def _print_status(status: GetStatusResponse, stats: GetStatsResponse, proposal: 
             ("on hold", _ON_HOLD if stats.on_hold else ""),
             ("activity", f"{status.activity:.3g} calls/s, idle for {output.seconds_text(status.idle_seconds)}"),
             ("embedder", f"{status.embedder}{notice}"),
+            ("configuration", status.config_notice),
             ("device", status.device),
             ("wakes", _wakes_text(status.wake_latency)),
             ("up since", output.time_text(status.start_time)),

@@ -6,7 +6,7 @@ gets a gap that names what it missed, so no watcher makes memory grow or holds u
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 from dreamsvc.clock import Clock, to_timestamp
 from dreamsvc.v1.dream_pb2 import Dream, SleepState
@@ -62,11 +62,11 @@ class Events:
         self._notify()
 
     async def follow(
-        self, present: StreamStatusResponse, after: int, dream_id: str, heartbeat_s: float
+        self, present: StreamStatusResponse, after: int, dream_id: str, heartbeat_s: Callable[[], float]
     ) -> AsyncIterator[StreamStatusResponse]:
         """Events after a number (0: the present state, then what follows) until the dream ends.
 
-        With an empty dream_id the first dream that ends, ends the stream.
+        With an empty dream_id the first dream that ends, ends the stream. heartbeat_s: asked before each wait.
         """
         # A number that is still to come is of an earlier run, while the clock was ahead.
         known = 0 < after <= self._last
@@ -89,7 +89,7 @@ class Events:
             if changed is not self._changed:
                 continue
             try:
-                await asyncio.wait_for(changed.wait(), heartbeat_s)
+                await asyncio.wait_for(changed.wait(), heartbeat_s())
             except TimeoutError:
                 yield self._stamped(StreamStatusResponse(heartbeat=Heartbeat()), cursor)
 

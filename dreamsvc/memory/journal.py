@@ -68,7 +68,8 @@ class Journal:
     def __init__(self, database: Database, clock: Clock, keep_request_us: int) -> None:
         self._database = database
         self._clock = clock
-        self._keep_request_us = keep_request_us
+        # How long answers to request ids are kept from now on.
+        self.keep_request_us = keep_request_us
 
     # ── imports ─────────────────────────────────────────────────────────────────
 
@@ -461,7 +462,7 @@ class Journal:
             space=request.space,
             request_id=request.request_id,
             kept_us=self._clock.kept_us(),
-            keep_for_us=self._keep_request_us,
+            keep_for_us=self.keep_request_us,
             empty=empty,
             run=run,
         )

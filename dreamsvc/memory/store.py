@@ -113,7 +113,8 @@ class Store:
 
     def __init__(self, config: StoreConfig, clock: Clock) -> None:
         """Raises StoreUnavailable or StoreCorrupt; a store that another process serves is unavailable."""
-        self._keep_request_us = int(config.request_id_hours * 3_600_000_000)
+        # How long answers to request ids are kept from now on.
+        self.keep_request_us = int(config.request_id_hours * 3_600_000_000)
         self._private = tempfile.mkdtemp(prefix="dreamsvc-") if config.path == IN_MEMORY else None
         self.path = Path(self._private, "memory.db") if self._private else Path(config.path).expanduser()
         self.database = Database(self.path)
@@ -260,7 +261,7 @@ class Store:
                 space=request.space,
                 request_id=request.request_id,
                 kept_us=self._clock.kept_us(),
-                keep_for_us=self._keep_request_us,
+                keep_for_us=self.keep_request_us,
                 empty=empty,
                 run=change,
             )[0]
@@ -322,7 +323,7 @@ class Store:
                 space=request.space,
                 request_id=request.request_id,
                 kept_us=self._clock.kept_us(),
-                keep_for_us=self._keep_request_us,
+                keep_for_us=self.keep_request_us,
                 empty=FeedbackResponse(),
                 run=change,
             )[0]

@@ -15,6 +15,7 @@ from dreamsvc.memory.embedding import TextEmbedding
 from dreamsvc.memory.generating import Generating
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.store import Store
+from dreamsvc.reloading import Reloading
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.dream_service_pb2 import (
     AbortRequest,
@@ -66,6 +67,7 @@ class DreamCalls:
         generating: Generating,
         simulating: Simulating,
         config: InForce,
+        reloading: Reloading,
     ) -> None:
         self._scheduler = scheduler
         self._store = store
@@ -77,6 +79,7 @@ class DreamCalls:
         self._simulating = simulating
         self._config = config
         self._watchers = 0
+        self._reloading = reloading
 
     async def trigger(self, request: TriggerRequest) -> TriggerResponse:
         answer, night = await self._scheduler.trigger(request, dream_pb2.TRIGGERED_BY_REQUEST)
@@ -110,9 +113,11 @@ class DreamCalls:
                     yield event
                 return
         present = self._scheduler.present(request.space)
-        heartbeat_s = self._config.server.heartbeat_seconds
-        async for event in events.follow(present, request.after_sequence, request.dream_id, heartbeat_s):
+        async for event in events.follow(present, request.after_sequence, request.dream_id, self._heartbeat_s):
             yield event
+
+    def _heartbeat_s(self) -> float:
+        return self._config.server.heartbeat_seconds
 
     async def abort(self, request: AbortRequest) -> AbortResponse:
         return await self._scheduler.abort(request)
@@ -165,4 +170,5 @@ class DreamCalls:
         answer = await self._scheduler.status(request.space)
         answer.embedder = self._embedding.id
         answer.embedder_notice = self._embedding.notice
+        answer.config_notice = self._reloading.notice
         return answer

@@ -11,10 +11,11 @@ from dreamsvc.config import InForce
 from dreamsvc.server import grpc_calls, reflecting, tls
 from dreamsvc.server.admission import Admission
 from dreamsvc.server.observing import CallListener
-from dreamsvc.v1 import dream_service_pb2, memory_service_pb2
+from dreamsvc.v1 import admin_service_pb2, dream_service_pb2, memory_service_pb2
 
 DREAM_SERVICE = dream_service_pb2.DESCRIPTOR.services_by_name["DreamService"]
 MEMORY_SERVICE = memory_service_pb2.DESCRIPTOR.services_by_name["MemoryService"]
+ADMIN_SERVICE = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"]
 # Of their own: reads go on while a part does not work, and nobody who only asks has to look elsewhere.
 PART_HEALTH = "dreamsvc."
 
@@ -30,7 +31,8 @@ class GrpcDoor:
         listeners: Sequence[CallListener] = (),
     ) -> None:
         """listeners: who is told of calls. Raises InvalidFields where the files of TLS cannot be used."""
-        config = self._config = in_force.server
+        self._in_force = in_force
+        config = in_force.server
         self._credentials = tls.server_credentials(in_force.security.tls)
         self._server = grpc.aio.server(
             options=[
@@ -58,8 +60,9 @@ class GrpcDoor:
 
     async def start(self) -> int:
         """Listens and says so; raises OSError where the port is taken."""
-        host = f"[{self._config.host}]" if ":" in self._config.host else self._config.host
-        address = f"{host}:{self._config.port}"
+        config = self._in_force.server
+        host = f"[{config.host}]" if ":" in config.host else config.host
+        address = f"{host}:{config.port}"
         try:
             if self._credentials is None:
                 port = self._server.add_insecure_port(address)
@@ -83,7 +86,7 @@ class GrpcDoor:
 
     async def stop(self) -> None:
         """Lets open calls end within the grace, then cancels them."""
-        await self._server.stop(self._config.grace_seconds)
+        await self._server.stop(self._in_force.server.grace_seconds)
 
     async def _tell(self, status: int) -> None:
         for name in ("", *self._names, *(PART_HEALTH + part for part in self._parts)):

@@ -920,6 +920,7 @@ class GetStatusResponse(_message.Message):
     WAKE_LATENCY_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     NEUROMODULATORS_FIELD_NUMBER: _builtins.int
+    CONFIG_NOTICE_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     space: _builtins.str
     sleep_state: _dream_pb2.SleepState.ValueType
@@ -934,6 +935,8 @@ class GetStatusResponse(_message.Message):
     embedder_notice: _builtins.str
     device: _builtins.str
     """Where the last dream ran; empty before the first."""
+    config_notice: _builtins.str
+    """What of the configuration that was read last is not in force: it was rejected, or waits for a restart."""
     @_builtins.property
     def next_eligible_time(self) -> _timestamp_pb2.Timestamp:
         """When one can start by itself if nobody asks anything until then."""
@@ -975,10 +978,11 @@ class GetStatusResponse(_message.Message):
         wake_latency: Global___WakeLatency | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         neuromodulators: _dream_pb2.Neuromodulators | None = ...,
+        config_notice: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["active_dream", b"active_dream", "cooldown_remaining", b"cooldown_remaining", "last_dream", b"last_dream", "neuromodulators", b"neuromodulators", "next_eligible_time", b"next_eligible_time", "start_time", b"start_time", "suspended_dream", b"suspended_dream", "wake_latency", b"wake_latency"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_dream", b"active_dream", "activity", b"activity", "cooldown_remaining", b"cooldown_remaining", "device", b"device", "dream_available", b"dream_available", "embedder", b"embedder", "embedder_notice", b"embedder_notice", "idle_seconds", b"idle_seconds", "last_dream", b"last_dream", "neuromodulators", b"neuromodulators", "next_eligible_time", b"next_eligible_time", "sleep_state", b"sleep_state", "space", b"space", "start_time", b"start_time", "suspended_dream", b"suspended_dream", "version", b"version", "wake_latency", b"wake_latency", "why_not_dreaming", b"why_not_dreaming"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_dream", b"active_dream", "activity", b"activity", "config_notice", b"config_notice", "cooldown_remaining", b"cooldown_remaining", "device", b"device", "dream_available", b"dream_available", "embedder", b"embedder", "embedder_notice", b"embedder_notice", "idle_seconds", b"idle_seconds", "last_dream", b"last_dream", "neuromodulators", b"neuromodulators", "next_eligible_time", b"next_eligible_time", "sleep_state", b"sleep_state", "space", b"space", "start_time", b"start_time", "suspended_dream", b"suspended_dream", "version", b"version", "wake_latency", b"wake_latency", "why_not_dreaming", b"why_not_dreaming"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

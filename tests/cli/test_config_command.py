@@ -9,7 +9,7 @@ import pytest
 from dreamsvc import config
 from dreamsvc.__main__ import main
 from dreamsvc.cli.command import EXIT_FAILED, EXIT_OK
-from dreamsvc.cli.config import to_toml
+from dreamsvc.cli.config_text import to_toml
 
 
 def test_the_printed_defaults_read_back_as_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:

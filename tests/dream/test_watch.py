@@ -45,7 +45,7 @@ def follow(
 ) -> AsyncIterator[StreamStatusResponse]:
     copy = StreamStatusResponse()
     copy.CopyFrom(PRESENT)
-    return events.follow(copy, after, dream_id, heartbeat_s)
+    return events.follow(copy, after, dream_id, lambda: heartbeat_s)
 
 
 def test_numbers_grow_also_where_the_clock_stands_or_goes_back_and_across_a_restart() -> None:
@@ -169,6 +169,16 @@ def test_a_number_from_before_a_restart_gives_a_gap_and_then_what_follows() -> N
         first, second = await taken(stream, 2)
         assert first.gap.from_sequence == 4_000_001
         assert first.gap.to_sequence == second.sequence - 1
+
+    asyncio.run(run())
+
+
+def test_how_long_silence_lasts_is_asked_before_each_wait() -> None:
+    async def run() -> None:
+        waits = [0.01, 0.02, 0.01]
+        stream = Events(Turned()).follow(StreamStatusResponse(), 0, "", lambda: waits.pop(0))
+        await taken(stream, 4)
+        assert waits == []
 
     asyncio.run(run())
 

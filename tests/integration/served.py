@@ -17,7 +17,11 @@ from dreamsvc_client.errors import DreamsvcCallError, from_rpc_error
 
 from dreamsvc import config
 from dreamsvc.app import App
+from dreamsvc.config_sources import Read, Sources
 from dreamsvc.v1 import dream_pb2
+from dreamsvc.v1.admin_pb2 import ConfigReload
+from dreamsvc.v1.admin_service_pb2 import ReloadConfigRequest
+from dreamsvc.v1.admin_service_pb2_grpc import AdminServiceStub
 from dreamsvc.v1.dream_pb2 import Dream, SleepState
 from dreamsvc.v1.dream_service_pb2 import (
     AbortRequest,
@@ -99,6 +103,7 @@ class Calls:
         self.channel = grpc.insecure_channel(self.address, options=[("grpc.max_receive_message_length", -1)])
         self.dreams = DreamServiceStub(self.channel)
         self.memories = MemoryServiceStub(self.channel)
+        self.admin = AdminServiceStub(self.channel)
 
     def close(self) -> None:
         self.channel.close()
@@ -161,15 +166,18 @@ class InThread:
     """A whole service in a thread of this process: tests can look into it."""
 
     def __init__(self, store: Path | str, *changes: Tables) -> None:
-        tables = merged(BASE, {"store": {"path": str(store)}})
+        self._tables = merged(BASE, {"store": {"path": str(store)}})
         for change in changes:
-            tables = merged(tables, change)
-        self.app = App(config.parse(tables))
+            self._tables = merged(self._tables, change)
+        self.app = self._put_together()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self.port = self.run(self.app.start())
         self.calls = Calls(self.port)
+
+    def _put_together(self) -> App:
+        return App(config.parse(self._tables))
 
     def run[T](self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE_S)
@@ -184,6 +192,34 @@ class InThread:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(PATIENCE_S)
         self._loop.close()
+
+
+class Configured(InThread):
+    """The same, with its configuration in a file that can be changed while it runs."""
+
+    def __init__(self, store: Path, *changes: Tables, **sources: Any) -> None:
+        """sources: environment and options, as `Sources` takes them."""
+        self.file = store.with_suffix(".toml")
+        self._others = sources
+        super().__init__(store, *changes)
+
+    def _put_together(self) -> App:
+        self.write()
+        sources = Sources(self.file, **self._others)
+        read: Read = sources.read()
+        return App(read.config, sources=sources, read=read)
+
+    def write(self, *changes: Tables) -> None:
+        """Writes what it began with, changed, and tells nobody."""
+        tables = self._tables
+        for change in changes:
+            tables = merged(tables, change)
+        self.file.write_text(as_toml(tables))
+
+    def change(self, *changes: Tables) -> ConfigReload:
+        """Writes the file and has it read, in the moment that this returns."""
+        self.write(*changes)
+        return self.calls.call(self.calls.admin.ReloadConfig, ReloadConfigRequest()).reload
 
 
 class AsProcess:

@@ -28,7 +28,8 @@ from dreamsvc.memory.blind_spots import fold_blind_spots
 from dreamsvc.memory.delta import Delta
 from dreamsvc.memory.fold import Fold
 from dreamsvc.memory.sqlite import Connection
-from dreamsvc.server.grpc_server import DREAM_SERVICE, MEMORY_SERVICE, method_names
+from dreamsvc.server.grpc_server import ADMIN_SERVICE, DREAM_SERVICE, MEMORY_SERVICE, method_names
+from dreamsvc.v1 import admin_service_pb2 as admin
 from dreamsvc.v1 import dream_pb2, memory_pb2
 from dreamsvc.v1 import dream_service_pb2 as dreams
 from dreamsvc.v1 import memory_service_pb2 as memories
@@ -37,6 +38,7 @@ from tests.integration.served import Calls, InThread, refused
 
 pytestmark = pytest.mark.integration
 BUF = Path(sys.executable).with_name("buf")
+SERVICES = (DREAM_SERVICE, MEMORY_SERVICE, ADMIN_SERVICE)
 
 
 def errors_of(calls: Calls, name: str, request: Any) -> tuple[grpc.Call, dict[str, Any]]:
@@ -127,10 +129,12 @@ def test_every_method_answers(filling: InThread, space: str) -> None:
         "Import": iter([memories.ImportRequest(header=header), memories.ImportRequest(chunk=b"")]),
         "Export": memories.ExportRequest(space=space),
         "GetStats": memories.GetStatsRequest(space=space),
+        "GetConfig": admin.GetConfigRequest(),
+        "ReloadConfig": admin.ReloadConfigRequest(),
     }
-    assert list(requests) == method_names(DREAM_SERVICE) + method_names(MEMORY_SERVICE)
+    assert list(requests) == [name for service in SERVICES for name in method_names(service)]
     for name, request in requests.items():
-        method = getattr(calls.dreams, name, None) or getattr(calls.memories, name)
+        method = next(filter(None, (getattr(stub, name, None) for stub in (calls.dreams, calls.memories, calls.admin))))
         answer = method(request() if callable(request) else request, timeout=30)
         if name in ("StreamStatus", "Export"):
             assert list(answer), name
@@ -363,7 +367,7 @@ def test_the_status_tells_why_nothing_dreams(calls: Calls, space: str) -> None:
 
 def test_health_is_told_for_the_service_as_a_whole_and_for_each(calls: Calls) -> None:
     health = health_pb2_grpc.HealthStub(calls.channel)
-    for name in ("", DREAM_SERVICE.full_name, MEMORY_SERVICE.full_name):
+    for name in ("", *(service.full_name for service in SERVICES)):
         assert (
             health.Check(health_pb2.HealthCheckRequest(service=name)).status == health_pb2.HealthCheckResponse.SERVING
         )
@@ -387,7 +391,7 @@ def test_a_tool_without_protos_lists_the_services_and_triggers_a_dream(calls: Ca
         return done.stdout
 
     services = buf("", "--list-services").split()
-    assert {DREAM_SERVICE.full_name, MEMORY_SERVICE.full_name, "grpc.health.v1.Health"} <= set(services)
+    assert {*(service.full_name for service in SERVICES), "grpc.health.v1.Health"} <= set(services)
     assert {f"grpc.reflection.{version}.ServerReflection" for version in ("v1", "v1alpha")} <= set(services)
     asked = json.dumps({"space": space, "budget": "0.1s", "blocking": True})
     answer = json.loads(buf("/dreamsvc.v1.DreamService/Trigger", "-d", asked))

@@ -3,13 +3,13 @@
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from dreamsvc.bearer_tokens import SCOPES
-from dreamsvc.v1 import dream_service_pb2, memory_service_pb2, options_pb2
+from dreamsvc.v1 import admin_service_pb2, dream_service_pb2, memory_service_pb2, options_pb2
 from dreamsvc.v1.config_pb2 import RateLimitsConfig
 from dreamsvc.v1.options_pb2 import Access
 
 SERVICES: list[ServiceDescriptor] = [
     service
-    for module in (dream_service_pb2, memory_service_pb2)
+    for module in (dream_service_pb2, memory_service_pb2, admin_service_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
 ]
 METHODS: list[MethodDescriptor] = [method for service in SERVICES for method in service.methods]

@@ -1,10 +1,11 @@
 """The client: one method a call, messages of `dreamsvc.v1` as they are."""
 
+from dreamsvc_client.admin import AdminCalls
 from dreamsvc_client.dreams import DreamCalls
 from dreamsvc_client.memories import MemoryCalls
 
 
-class Client(DreamCalls, MemoryCalls):
+class Client(DreamCalls, MemoryCalls, AdminCalls):
     """Calls a dreamsvc server; use it as a context manager, from any number of threads.
 
     Every failed call raises DreamsvcCallError. A call that found no server is tried again, up to `attempts` times;

@@ -1,0 +1,31 @@
+"""AdminService: messages in, messages out. Knows no transport."""
+
+from dreamsvc.config import InForce
+from dreamsvc.reloading import Reloading
+from dreamsvc.v1.admin_pb2 import ConfigReload
+from dreamsvc.v1.admin_service_pb2 import (
+    GetConfigRequest,
+    GetConfigResponse,
+    ReloadConfigRequest,
+    ReloadConfigResponse,
+)
+
+
+class AdminCalls:
+    """The methods of AdminService, by their names in snake case."""
+
+    def __init__(self, in_force: InForce, reloading: Reloading) -> None:
+        self._in_force = in_force
+        self._reloading = reloading
+
+    async def get_config(self, _: GetConfigRequest) -> GetConfigResponse:
+        return GetConfigResponse(
+            config=self._in_force.whole,
+            origins=self._reloading.origins,
+            file=self._reloading.file,
+            last_reload=self._reloading.last,
+        )
+
+    async def reload_config(self, request: ReloadConfigRequest) -> ReloadConfigResponse:
+        found = await self._reloading.reload(ConfigReload.CAUSE_REQUEST, validate_only=request.validate_only)
+        return ReloadConfigResponse(reload=found)
