@@ -71,10 +71,10 @@ class App:
         self.store = Store(config.store, self._clock)
         self.journal = Journal(self.store.database, self.store.clock, _keep_requests_us(config))
         self.in_force.on_exchange(lambda _before, now: self._keep_requests(now))
-        self._measuring = Measuring(self.in_force)
+        self._measuring = Measuring(self.in_force, self._clock)
         self._dreamers = Dreamers(self.in_force)
         self.scheduler = Scheduler(
-            self.store, self.journal, self.in_force, self._clock, self._dreamers, self._measuring.observer
+            self.store, self.journal, self.in_force, self._clock, self._dreamers, self._measuring.observer()
         )
         self.embedding = TextEmbedding(self.store, config.embedder)
         importing = Importing(self.store, self.journal, self.scheduler, self.embedding)
@@ -103,7 +103,7 @@ class App:
 
     async def start(self) -> int:
         """Serves, and gives the port; raises OSError where it is taken."""
-        self._door = GrpcDoor(self.in_force, self._services, self.admission, self._measuring.listeners)
+        self._door = GrpcDoor(self.in_force, self._services, self.admission, self._measuring.listeners())
         await self._measuring.start(self._vitals, lambda: self._why_not_ready)
         await self.scheduler.start()
         await self._tell_of_health()

@@ -45,6 +45,11 @@ def trace_id() -> str:
     return secrets.token_hex(16)
 
 
+def span_id() -> str:
+    """16 hex digits."""
+    return secrets.token_hex(8)
+
+
 def token_parts() -> tuple[str, str]:
     """The name of a token, 12 hex digits, and its secret: 256 bits, as 43 letters that a URL may have."""
     return secrets.token_hex(6), secrets.token_urlsafe(32)

@@ -38,7 +38,7 @@ MAY: dict[str, set[str]] = {
     "clock": {"v1"},
     "entropy": {"v1"},
     "gpu": {"v1"},
-    "telemetry": {"v1", "calling", "clock"},
+    "telemetry": {"v1", "calling", "clock", "entropy"},
     "snapshot_files": {"v1"},
     "checkpoints": {"v1"},
     "json_messages": set(),
@@ -64,7 +64,7 @@ MAY: dict[str, set[str]] = {
     "app": BELOW_MEMORY | {"memory", "dream", "server"},
     "cli": SMALL | {"v1", "app", "dreamsvc_client", "dreamsvc"},
     "__main__": {"cli", "dreamsvc"},
-    "dreamer": SMALL | {"v1", "dreamer.v1", "kernels", "evidence", "lexical"},
+    "dreamer": SMALL | {"v1", "dreamer.v1", "kernels", "evidence", "lexical", "dreamsvc"},
     "kernels": set(),
     "dreamsvc": set(),
     "dreamsvc_client": {"v1"},
@@ -97,6 +97,7 @@ ALONE = {
     "mcp": {"dreamsvc/cli/mcp_server.py"},
     "matplotlib": {"dreamsvc/cli"},
     "prometheus_client": {"dreamsvc/telemetry/exposition.py"},
+    "opentelemetry": {"dreamsvc/telemetry/otlp.py"},
 }
 
 

@@ -326,6 +326,7 @@ class Night:
             recall=self._plan.recall,
             left_out=self._recovery.left_out,
             leave_out_replay=self._recovery.leaves_out_replay,
+            traceparent=self._observer.traceparent(self.dream),
         )
 
     def _hear(self, message: RunDreamResponse) -> Ended | None:

@@ -75,3 +75,12 @@ def show(dream: Dream, done: operations.ReadBack) -> None:
     report.edges_strengthened, report.edges_weakened = done.strengthened, done.weakened
     report.edges_pruned, report.edges_skipped = done.pruned, done.skipped
     report.average_delta = done.average_delta
+
+
+def in_words(dream: Dream) -> str:
+    """How a night ended, for the log, e.g. "succeeded after 12.3 s (converged)"."""
+    state = Dream.State.Name(dream.state).removeprefix("STATE_").lower()
+    reason = dream_pb2.EndReason.Name(dream.end_reason).removeprefix("END_REASON_").lower().replace("_", " ")
+    said = f": {dream.message}" if dream.message else ""
+    dry = "dry run " if dream.dry_run else ""
+    return f"{dry}{state} after {dream.report.seconds:.1f} s ({reason}){said}"

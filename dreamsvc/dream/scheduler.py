@@ -13,7 +13,7 @@ from google.protobuf import duration_pb2
 from dreamsvc import __version__
 from dreamsvc.clock import Clock, from_timestamp, to_timestamp
 from dreamsvc.config import InForce
-from dreamsvc.dream import estimates, neuromodulation, trigger
+from dreamsvc.dream import estimates, neuromodulation, outcome, trigger
 from dreamsvc.dream.choosing import Choosing
 from dreamsvc.dream.conversation import Source
 from dreamsvc.dream.dreamers import Dreamers
@@ -410,6 +410,7 @@ class Scheduler:
     async def _run(self, space: str, night: Night) -> None:
         with logs.about(Subject(space, night.dream.id)):
             await night.run()
+            logger.info("dream %s %s", night.dream.id, outcome.in_words(night.dream))
         if night.dream.state == Dream.STATE_PROPOSED:
             self._situations.note_proposed(space, night.dream.id)
         self._device = night.dream.report.device or self._device

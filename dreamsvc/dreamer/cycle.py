@@ -12,6 +12,7 @@ A stop is seen between two pieces. A dream that goes on from its checkpoint ends
 
 import gc
 from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,9 +40,10 @@ from dreamsvc.dreamer.v1.dreamer_service_pb2 import (
 )
 from dreamsvc.dreamer.v1.operations_pb2 import Operations
 from dreamsvc.dreamer.whereabouts import Part, Where
+from dreamsvc.telemetry.step_spans import StepSpans
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.config_pb2 import DreamConfig
-from dreamsvc.v1.dream_pb2 import Compression, DreamPhase, EndReason, Exploration, Progress
+from dreamsvc.v1.dream_pb2 import Compression, DreamPhase, EndReason, Exploration, Progress, SubPhase
 from kernels.compile_ahead import compile_ahead
 
 # Of the progress of NREM, what the replay makes up where there is compression to come.
@@ -71,8 +73,12 @@ class _Steps(Protocol):
 class Cycle:
     """One dream, from its start to its last word."""
 
-    def __init__(self, start: Start, staged: Sequence[Operations], throttle: Throttle) -> None:
+    def __init__(
+        self, start: Start, staged: Sequence[Operations], throttle: Throttle, spans: StepSpans | None = None
+    ) -> None:
+        """spans: told of each sub-phase."""
         self._start = start
+        self._spans = spans or StepSpans("", None, clock.Clock().now_us)
         self._throttle = throttle
         self._journal = Journal(start.checkpoint, throttle)
         # Dreams of an older seam do not say.
@@ -123,6 +129,7 @@ class Cycle:
             yield from self._run()
         finally:
             gc.enable()
+            self._spans.end()
 
     def _ready(self) -> Ready:
         memories = self._memories
@@ -159,6 +166,7 @@ class Cycle:
             # What it had told before the error stays.
             self._replay_ended = _CONVERGED if self._told_of_replay else _NOTHING
             return self._replay_ended
+        self._spans.at(_span_name(dream_pb2.SUB_PHASE_HEBBIAN_REPLAY))
         reason = yield from self._replay.run(max(budget - min(self._reserved_s, budget / 2), 0.0))
         if reason != _ABORTED:
             self._replay_ended = reason
@@ -266,6 +274,7 @@ class Cycle:
                 where = self._throttle.run(lambda: next(search))
             except StopIteration as end:
                 return end.value
+            self._spans.at(_span_name(where.sub_phase))
             now = clock.precise_s()
             if now - told >= PROGRESS_S:
                 told = now
@@ -316,6 +325,12 @@ class Cycle:
         if self._has_rem:
             checkpoint.exploration.CopyFrom(self._explored)
         return checkpoint
+
+
+@cache
+def _span_name(sub_phase: SubPhase.ValueType) -> str:
+    """E.g. "hebbian replay"."""
+    return SubPhase.Name(sub_phase).removeprefix("SUB_PHASE_").lower().replace("_", " ")
 
 
 def _nrem_share(config: DreamConfig) -> float:

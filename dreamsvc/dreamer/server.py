@@ -17,13 +17,18 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from dreamsvc import snapshot_files
+from dreamsvc import __version__, entropy, snapshot_files
+from dreamsvc.clock import Clock
 from dreamsvc.dreamer import placement
 from dreamsvc.dreamer.throttle import Throttle
 from dreamsvc.dreamer.v1.dreamer_service_pb2 import Ended, Ready, RunDreamRequest, RunDreamResponse, Start
 from dreamsvc.dreamer.v1.dreamer_service_pb2_grpc import DreamerServiceServicer, add_DreamerServiceServicer_to_server
 from dreamsvc.dreamer.v1.operations_pb2 import Operations
 from dreamsvc.telemetry import logs
+from dreamsvc.telemetry.logs import Subject
+from dreamsvc.telemetry.spans import Recorder
+from dreamsvc.telemetry.step_spans import StepSpans
+from dreamsvc.telemetry.tracing import Tracing
 from dreamsvc.v1 import dream_pb2
 
 if TYPE_CHECKING:
@@ -37,15 +42,19 @@ POLL_S = 0.001
 class Dreamer(DreamerServiceServicer):
     """Runs dreams one after the other; a stop is seen within one chunk, or at once while it still prepares."""
 
-    def __init__(self, cores: float) -> None:
-        """cores: how many there are, of which a dream without a GPU has its share."""
+    def __init__(self, cores: float, recorder: Recorder | None = None) -> None:
+        """cores: how many there are, of which a dream without a GPU has its share. recorder: of traces."""
         self._cores = cores
+        self._recorder = recorder
+        self._clock = Clock()
         self._device = threading.Lock()
 
     def RunDream(
         self, request_iterator: Iterator[RunDreamRequest], context: grpc.ServicerContext
     ) -> Iterator[RunDreamResponse]:
         start = next(request_iterator, RunDreamRequest()).start
+        logs.begin(Subject(dream_id=start.dream_id))
+        spans = StepSpans(start.traceparent, self._recorder, self._clock.now_us)
         staged: list[Operations] = []
         for request in islice(request_iterator, start.staged_parts):
             if request.WhichOneof("message") != "staged":
@@ -57,16 +66,19 @@ class Dreamer(DreamerServiceServicer):
         context.add_callback(stop.set)
         threading.Thread(target=_listen, args=(request_iterator, stop), daemon=True).start()
         try:
-            prepared = self._prepared(start, staged, stop)
+            spans.at("preparing")
+            prepared = self._prepared(start, staged, stop, spans)
             if prepared is None:
                 yield RunDreamResponse(ended=Ended(reason=dream_pb2.END_REASON_ABORTED))
                 return
             phase, ready = prepared
+            spans.end()
             yield RunDreamResponse(ready=ready)
             with self._device:
                 yield from phase.run()
         except Exception as error:
             logger.exception("dream %s failed", start.dream_id)
+            spans.end(type(error).__name__)
             yield RunDreamResponse(
                 ended=Ended(
                     reason=dream_pb2.END_REASON_FAILED,
@@ -74,20 +86,23 @@ class Dreamer(DreamerServiceServicer):
                     unrecoverable=isinstance(error, snapshot_files.UnreadableSnapshot),
                 )
             )
+        finally:
+            spans.end()
 
     def _prepared(
-        self, start: Start, staged: Sequence[Operations], stop: threading.Event
+        self, start: Start, staged: Sequence[Operations], stop: threading.Event, spans: StepSpans
     ) -> "tuple[Cycle, Ready] | None":
         """Prepares on a thread of its own; None if a stop came first. Compiling goes on then, for the next dream."""
         outcome: SimpleQueue[tuple[Cycle, Ready] | Exception] = SimpleQueue()
 
         def work() -> None:
+            logs.begin(Subject(dream_id=start.dream_id))
             try:
                 from dreamsvc.dreamer.cycle import Cycle  # imports JAX, which takes its time
 
                 with self._device:
                     share = placement.thread_share(start.config.resources.max_gpu_usage, self._cores)
-                    phase = Cycle(start, staged, Throttle(share, stop))
+                    phase = Cycle(start, staged, Throttle(share, stop), spans)
                     outcome.put((phase, phase.prepare()))
             except Exception as error:
                 outcome.put(error)
@@ -128,8 +143,12 @@ def run(socket_path: str, *, log_level: str, traces_endpoint: str) -> int:
     placement.cache_compiled()
     # For the process that serves, which logs it on in the form that is configured.
     logs.set_up("json", log_level, "dreamer")
+    tracing = None
+    if traces_endpoint:
+        tracing = Tracing(traces_endpoint, "dreamsvc-dreamer", __version__, entropy.trace_id())
+        tracing.start()
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=8), options=UNLIMITED)
-    add_DreamerServiceServicer_to_server(Dreamer(cores), server)
+    add_DreamerServiceServicer_to_server(Dreamer(cores, tracing), server)
     server.add_insecure_port(f"unix:{socket_path}")
     server.start()
     threading.Thread(target=_end_with_parent, daemon=True).start()

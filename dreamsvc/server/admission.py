@@ -22,6 +22,8 @@ from dreamsvc.errors import RateLimited, TooLarge
 from dreamsvc.server.access import Access
 from dreamsvc.server.callers import ANYBODY, UNLIMITED, Caller, Incoming, Method
 from dreamsvc.server.rate_limits import RateLimits
+from dreamsvc.telemetry import logs
+from dreamsvc.telemetry.logs import Subject
 
 
 class Admission:
@@ -65,7 +67,10 @@ class Admission:
     def accept_part(self, caller: Caller, method: Method, request: Message) -> None:
         """One message of a stream, which the service checks itself; raises NotFound for a space of others."""
         if method.space is not None:
-            caller.require_space(method.space(request))
+            space = method.space(request)
+            caller.require_space(space)
+            if space is not None:
+                logs.begin(Subject(space))
 
     def recheck(self, caller: Caller) -> None:
         """For calls that last: raises Unauthenticated once the credentials hold no longer."""

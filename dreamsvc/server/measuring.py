@@ -4,38 +4,67 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from dreamsvc import __version__, entropy
+from dreamsvc.clock import Clock
 from dreamsvc.config import InForce
+from dreamsvc.errors import invalid
 from dreamsvc.server.call_counts import CallCounts
+from dreamsvc.server.call_spans import CallSpans
 from dreamsvc.server.monitoring import MonitoringDoor
 from dreamsvc.server.observing import CallListener
 from dreamsvc.server.vital_signs import Vitals
 from dreamsvc.telemetry.counts import Counts, Spaces
-from dreamsvc.telemetry.observer import Observer
+from dreamsvc.telemetry.night_spans import NightSpans
+from dreamsvc.telemetry.observer import Observer, Observers
+from dreamsvc.telemetry.tracing import Tracing, installed
 
 if TYPE_CHECKING:
     from dreamsvc.telemetry.exposition import Exposition
 
 
 class Measuring:
-    """Off as a whole where the configuration names no port."""
+    """Metrics where the configuration names a port, traces where it names a collector."""
 
-    def __init__(self, config: InForce) -> None:
+    def __init__(self, config: InForce, clock: Clock) -> None:
+        """Raises InvalidFields where traces are wanted and OpenTelemetry is not installed."""
+        self._in_force = config
         self._config = config.telemetry
+        self._clock = clock
         self.counts = Counts(Spaces(self._config.metrics_spaces)) if self._config.metrics_port else None
+        self.tracing = self._tracing()
         self._door: MonitoringDoor | None = None
         self._exposition: Exposition | None = None
         self._one_at_a_time = asyncio.Lock()
 
-    @property
-    def observer(self) -> Observer:
-        return self.counts or Observer()
+    def _tracing(self) -> Tracing | None:
+        if not self._config.traces_endpoint:
+            return None
+        if not installed():
+            raise invalid("telemetry.traces_endpoint", "needs OpenTelemetry: pip install 'dreamsvc[otel]'")
+        return Tracing(self._config.traces_endpoint, "dreamsvc", __version__, entropy.trace_id())
 
-    @property
+    def observer(self) -> Observer:
+        """Who is told of nights."""
+        found: list[Observer] = []
+        if self.counts is not None:
+            found.append(self.counts)
+        if self.tracing is not None:
+            found.append(NightSpans(self.tracing, self._clock.now_us))
+        return Observers(found)
+
     def listeners(self) -> Sequence[CallListener]:
-        return [] if self.counts is None else [CallCounts(self.counts)]
+        """Who is told of calls."""
+        found: list[CallListener] = []
+        if self.counts is not None:
+            found.append(CallCounts(self.counts))
+        if self.tracing is not None:
+            found.append(CallSpans(self.tracing, lambda: self._in_force.telemetry.traces_sample_ratio))
+        return found
 
     async def start(self, vitals_of: Callable[[Counts], Vitals], why_not_ready: Callable[[], str]) -> None:
         """Raises InvalidFields where the port is taken."""
+        if self.tracing is not None:
+            self.tracing.start()
         if self.counts is None:
             return
         self._vitals = vitals_of(self.counts)
@@ -45,6 +74,8 @@ class Measuring:
     async def stop(self) -> None:
         if self._door is not None:
             await self._door.stop()
+        if self.tracing is not None:
+            await asyncio.to_thread(self.tracing.close)
 
     async def _scrape(self, accept: str) -> tuple[bytes, str]:
         async with self._one_at_a_time:

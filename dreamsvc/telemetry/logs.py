@@ -30,6 +30,11 @@ _NOTHING = Subject()
 _subject: ContextVar[Subject] = ContextVar("dreamsvc_subject", default=_NOTHING)
 
 
+def begin(subject: Subject) -> None:
+    """Lines that this task or thread logs from now on are about it."""
+    _subject.set(subject)
+
+
 @contextmanager
 def about(subject: Subject) -> Generator[None]:
     """Lines that are logged in here, and by what is started in here, are about it."""

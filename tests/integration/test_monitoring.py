@@ -249,7 +249,7 @@ def test_whoever_asks_slowly_or_goes_away_is_in_nobodys_way(measured: tuple[InTh
 def test_a_service_listens_for_nobody_unless_a_port_is_named(tmp_path: Path) -> None:
     with InThread(tmp_path / "memory.db") as service:
         assert service.app._measuring.counts is None
-        assert not service.app._measuring.listeners
+        assert not service.app._measuring.listeners()
 
 
 def test_a_port_that_is_taken_keeps_the_service_from_starting_and_is_named(tmp_path: Path) -> None:
@@ -278,3 +278,16 @@ def test_what_a_night_came_to_is_told_after_a_restart_too(tmp_path: Path) -> Non
         assert samples(port)["dreamsvc_night_busy_ratio"] == before
         assert samples(port)["dreamsvc_nrem_memories_replayed_total"][("space", "default"),] == 0
         assert samples(port)["dreamsvc_since_night_seconds"][("space", "default"),] >= 0
+
+
+def test_json_logs_are_one_object_a_line_with_the_dream_it_is_about(tmp_path: Path) -> None:
+    store = tmp_path / "memory.db"
+    with AsProcess(store, CONVERGE, {"telemetry": {"log_format": "json"}}) as server:
+        server.calls.remember("default")
+        dream = server.calls.trigger("default").dream
+        server.calls.ended("default", dream.id)
+        lines = [json.loads(line) for line in server.end().splitlines()]
+    (about_dream,) = [line for line in lines if "dream_id" in line]
+    assert about_dream["message"].startswith(f"dream {dream.id} succeeded after")
+    assert (about_dream["space"], about_dream["trace_id"]) == ("default", dream.id.replace("-", ""))
+    assert {line["level"] for line in lines} == {"info"}

@@ -69,6 +69,7 @@ class Start(_message.Message):
     RECALL_FIELD_NUMBER: _builtins.int
     LEFT_OUT_FIELD_NUMBER: _builtins.int
     LEAVE_OUT_REPLAY_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     dream_id: _builtins.str
     phase: _dream_pb2.DreamPhase.ValueType
     seed: _builtins.int
@@ -83,6 +84,8 @@ class Start(_message.Message):
     staged_parts: _builtins.int
     leave_out_replay: _builtins.bool
     """The replay is left out."""
+    traceparent: _builtins.str
+    """The dream's span by W3C Trace Context; empty: not traced."""
     @_builtins.property
     def config(self) -> _config_pb2.DreamConfig: ...
     @_builtins.property
@@ -112,10 +115,11 @@ class Start(_message.Message):
         recall: _config_pb2.RecallConfig | None = ...,
         left_out: _abc.Iterable[_builtins.int] | None = ...,
         leave_out_replay: _builtins.bool = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "config", b"config", "recall", b"recall"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_seconds", b"budget_seconds", "checkpoint", b"checkpoint", "config", b"config", "dream_id", b"dream_id", "leave_out_replay", b"leave_out_replay", "left_out", b"left_out", "now_us", b"now_us", "phase", b"phase", "recall", b"recall", "seed", b"seed", "snapshot", b"snapshot", "staged_parts", b"staged_parts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_seconds", b"budget_seconds", "checkpoint", b"checkpoint", "config", b"config", "dream_id", b"dream_id", "leave_out_replay", b"leave_out_replay", "left_out", b"left_out", "now_us", b"now_us", "phase", b"phase", "recall", b"recall", "seed", b"seed", "snapshot", b"snapshot", "staged_parts", b"staged_parts", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
