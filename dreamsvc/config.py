@@ -168,8 +168,13 @@ def parse(tables: Mapping[str, Any]) -> Config:
     except json_messages.UnreadableJson as error:
         raise InvalidFields([Violation(*_split(str(error)))]) from error
     contract.fill_deep(config)
-    contract.check(config)
+    check(config)
     return config
+
+
+def check(config: Config) -> None:
+    """Raises InvalidFields for every key beyond its rule."""
+    contract.check(config)
 
 
 def _wrong_keys(tables: Mapping[str, Any], message: Descriptor, prefix: str) -> list[Violation]:

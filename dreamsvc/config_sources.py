@@ -4,8 +4,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from google.protobuf.message import Message
-
 from dreamsvc import config, config_environment, contract
 from dreamsvc.config_environment import Variable
 from dreamsvc.errors import InvalidFields, Violation
@@ -50,8 +48,7 @@ class Sources(NamedTuple):
         for source, told in ((CONFIG_SOURCE_ENVIRONMENT, variables), (CONFIG_SOURCE_COMMAND_LINE, options)):
             for path, (name, value) in told.items():
                 origins[path] = ConfigOrigin(path=path, source=source, name=name)
-                if mistake := _put(found, path, value):
-                    others.append(Violation(path, mistake))
+                others += _put(found, path, value)
         others += _beyond_rules(found)
         wrong += [*mistakes, *(_with_name(violation, origins) for violation in others)]
         wrong += config_environment.unknown(self.environment, _named(found))
@@ -76,6 +73,11 @@ class Sources(NamedTuple):
             return config.defaults(), {}, error.violations
 
 
+def default_store(environment: Mapping[str, str]) -> str:
+    """The database of those who name none, and read no file: that of the environment, or the default."""
+    return environment.get(config_environment.name_of("store.path")) or config.defaults().store.path
+
+
 def _paths(tables: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for key, value in tables.items():
         if isinstance(value, Mapping):
@@ -84,23 +86,37 @@ def _paths(tables: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{key}"
 
 
-def _put(into: Config, path: str, value: Any) -> str:
-    """Sets a key; what is wrong with the value, as far as the key cannot even hold it, '' where nothing is."""
+def _put(into: Config, path: str, value: Any) -> list[Violation]:
+    """Sets a key, and gives what is wrong with the value as far as the key cannot even hold it."""
     field = contract.keys(Config.DESCRIPTOR)[path]
+    if field.message_type is not None:
+        return _put_tables(into, path, value)
     if mistake := config.type_mistake(field, value):
-        return mistake
+        return [Violation(path, mistake)]
     try:
         contract.put(into, path, value)
     except UnicodeEncodeError:
-        return "is no Unicode text"
+        return [Violation(path, "is no Unicode text")]
     except ValueError:
-        return f"is {value}; must be {contract.range_text(field)}"
-    return ""
+        return [Violation(path, f"is {value}; must be {contract.range_text(field)}")]
+    return []
 
 
-def _beyond_rules(found: Message) -> list[Violation]:
+def _put_tables(into: Config, path: str, value: Any) -> list[Violation]:
+    """Sets a list of tables as a file would."""
+    tables = value
+    for name in reversed(path.split(".")):
+        tables = {name: tables}
     try:
-        contract.check(found)
+        contract.put(into, path, contract.get(config.parse(tables), path))
+    except InvalidFields as error:
+        return error.violations
+    return []
+
+
+def _beyond_rules(found: Config) -> list[Violation]:
+    try:
+        config.check(found)
     except InvalidFields as error:
         return error.violations
     return []

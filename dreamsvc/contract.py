@@ -119,10 +119,13 @@ def fill_deep(message: Message) -> None:
 
 @cache
 def keys(descriptor: Descriptor, prefix: str = "") -> dict[str, FieldDescriptor]:
-    """Every key of a configuration by its path, e.g. dream.nrem.batch_size, in the order of the proto."""
+    """Every key of a configuration by its path, e.g. dream.nrem.batch_size, in the order of the proto.
+
+    A list of tables is one key.
+    """
     found: dict[str, FieldDescriptor] = {}
     for field in descriptor.fields:
-        if field.message_type is None:
+        if field.message_type is None or field.is_repeated:
             found[f"{prefix}{field.name}"] = field
         else:
             found |= keys(field.message_type, f"{prefix}{field.name}.")

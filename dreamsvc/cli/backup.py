@@ -2,12 +2,13 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dreamsvc_client import Client
 
-from dreamsvc import clock, config
+from dreamsvc import clock
 from dreamsvc.cli import output
 from dreamsvc.cli.call import calling
 from dreamsvc.cli.command import (
@@ -21,6 +22,7 @@ from dreamsvc.cli.command import (
 from dreamsvc.cli.command import path as file_path
 from dreamsvc.cli.output import bytes_text, counted
 from dreamsvc.cli.problems import explaining, print_problem
+from dreamsvc.config_sources import default_store
 
 if TYPE_CHECKING:
     from dreamsvc.app import Manifest
@@ -49,12 +51,13 @@ def _backup_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_store_argument(parser: argparse.ArgumentParser) -> None:
-    path = config.defaults().store.path
-    parser.add_argument("--store", metavar="PATH", type=file_path, help=f"the database file (default: {path})")
+    path = default_store(os.environ)
+    shown = path.replace("%", "%%")
+    parser.add_argument("--store", metavar="PATH", type=file_path, help=f"the database file (default: {shown})")
 
 
 def _store_of(args: argparse.Namespace) -> Path:
-    return (args.store or Path(config.defaults().store.path)).expanduser()
+    return (args.store or Path(default_store(os.environ))).expanduser()
 
 
 def _backup(args: argparse.Namespace) -> int:

@@ -113,10 +113,12 @@ def _print_config(
 
 
 def _with_origin(found: Config, origins: Mapping[str, ConfigOrigin], path: str) -> dict[str, object]:
-    value = get(found, path)
+    field, value = keys(Config.DESCRIPTOR)[path], get(found, path)
+    if field.is_repeated:
+        value = [item if field.message_type is None else json_messages.write(item) for item in value]
     origin = origins.get(path, ConfigOrigin(source=ConfigSource.CONFIG_SOURCE_DEFAULT))
     return {
-        "value": list(value) if keys(Config.DESCRIPTOR)[path].is_repeated else value,
+        "value": value,
         "source": output.word(ConfigSource, origin.source, "CONFIG_SOURCE_").replace(" ", "_"),
         "name": origin.name,
     }

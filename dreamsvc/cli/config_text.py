@@ -43,7 +43,20 @@ def _lines(message: Message, table: str, origins: Origins | None) -> Iterator[st
     for field in fields:
         if field.type == FieldDescriptor.TYPE_MESSAGE:
             inner = f"{table}.{field.name}" if table else field.name
-            yield from _lines(getattr(message, field.name), inner, origins)
+            if field.is_repeated:
+                yield from _tables(field, getattr(message, field.name), inner, origins)
+            else:
+                yield from _lines(getattr(message, field.name), inner, origins)
+
+
+def _tables(field: FieldDescriptor, items: Sequence[Message], path: str, origins: Origins | None) -> Iterator[str]:
+    """A list of tables, in each the keys that it sets; its keys alone where there is none."""
+    names = ", ".join(key.name for key in cast(Descriptor, field.message_type).fields)
+    behind = "" if origins is None else f"  # {origin_text(origins, path)}"
+    yield from ("", f"# [[{path}]] as often as wanted, each with any of: {names}")
+    for item in items:
+        yield from ("", f"[[{path}]]{behind}")
+        yield from (f"{key.name} = {_value(value)}" for key, value in item.ListFields())
 
 
 def _comment(field: FieldDescriptor) -> str:

@@ -2,18 +2,20 @@
 
 import argparse
 import json
+import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-from dreamsvc import config
 from dreamsvc.cli import output
 from dreamsvc.cli.command import EXIT_FAILED, EXIT_OK, Command, add_json_argument
 from dreamsvc.cli.output import plain
+from dreamsvc.config_sources import default_store
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    path = config.defaults().store.path
-    parser.add_argument("--store", metavar="PATH", default=path, help=f"the database file (default: {path})")
+    path = default_store(os.environ)
+    shown = path.replace("%", "%%")
+    parser.add_argument("--store", metavar="PATH", default=path, help=f"the database file (default: {shown})")
     add_json_argument(parser)
 
 

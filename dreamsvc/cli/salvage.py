@@ -2,25 +2,27 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 
-from dreamsvc import config
 from dreamsvc.cli import output
 from dreamsvc.cli.command import EXIT_OK, Command, add_json_argument
 from dreamsvc.cli.command import path as file_path
 from dreamsvc.cli.output import counted
 from dreamsvc.cli.problems import explaining
+from dreamsvc.config_sources import default_store
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    path = config.defaults().store.path
+    path = default_store(os.environ)
+    shown = path.replace("%", "%%")
     parser.add_argument("target", metavar="NEW", type=file_path, help="the store to make; it must not be there yet")
     parser.add_argument(
         "--store",
         metavar="PATH",
         type=file_path,
         default=Path(path),
-        help=f"the damaged database file (default: {path})",
+        help=f"the damaged database file (default: {shown})",
     )
     add_json_argument(parser)
 

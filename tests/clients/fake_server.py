@@ -9,7 +9,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from dreamsvc.v1 import dream_service_pb2_grpc, memory_service_pb2_grpc
+from dreamsvc.v1 import admin_service_pb2_grpc, dream_service_pb2_grpc, memory_service_pb2_grpc
 from dreamsvc.v1.memory_service_pb2 import ImportRequest
 
 Script = Callable[[Any, grpc.ServicerContext], Any]
@@ -24,6 +24,7 @@ class FakeServer:
         self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=4))
         dream_service_pb2_grpc.add_DreamServiceServicer_to_server(_servicer(self, _DREAM_CALLS), self._server)
         memory_service_pb2_grpc.add_MemoryServiceServicer_to_server(_servicer(self, _MEMORY_CALLS), self._server)
+        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(_servicer(self, _ADMIN_CALLS), self._server)
         self.target = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         self._server.start()
 
@@ -101,6 +102,7 @@ _MEMORY_CALLS = (
     *("Remember", "Recall", "GetMemory", "ListMemories", "Forget", "Restore", "Unmerge"),
     *("Feedback", "Import", "Export", "GetStats"),
 )
+_ADMIN_CALLS = ("GetConfig", "ReloadConfig")
 _STREAMING = ("StreamStatus", "Export")
 
 
