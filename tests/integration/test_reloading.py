@@ -2,7 +2,6 @@
 
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from dreamsvc.v1.admin_service_pb2 import GetConfigRequest, GetConfigResponse, R
 from dreamsvc.v1.dream_pb2 import Dream
 from dreamsvc.v1.dream_service_pb2 import GenerateRequest, SimulateRequest
 from dreamsvc.v1.memory_pb2 import Memory
-from dreamsvc.v1.memory_service_pb2 import ImportHeader, ImportRequest
 from tests.integration.served import AsProcess, Calls, Configured, Tables, a_memory, as_toml, merged, refused, until
 
 pytestmark = pytest.mark.integration
@@ -313,21 +311,19 @@ def test_a_stream_that_is_open_follows_the_heartbeat(equal_store: Callable[[str]
         service.calls.abort("default", discard=True)
 
 
-def test_the_grace_of_a_shutdown_follows(equal_store: Callable[[str], Path]) -> None:
-    service = Configured(equal_store("graceful"), {"server": {"grace_seconds": 600.0}})
-    service.change({"server": {"grace_seconds": 0.1}})
-    never = threading.Event()
+def test_the_grace_of_a_shutdown_follows(equal_store: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float | None] = []
+    with Configured(equal_store("graceful"), {"server": {"grace_seconds": 600.0}}) as service:
+        server = service.app._door._server
+        stop = server.stop
 
-    def unfinished() -> Iterator[ImportRequest]:
-        yield ImportRequest(header=ImportHeader(space="default"))
-        never.wait()
+        async def recorded(grace: float | None) -> None:
+            given.append(grace)
+            await stop(grace)
 
-    call = service.calls.memories.Import.future(unfinished())
-    until(lambda: call.running() or None)
-    # It would be waited for.
-    service.__exit__()
-    never.set()
-    assert call.exception() is not None
+        monkeypatch.setattr(server, "stop", recorded)
+        service.change({"server": {"grace_seconds": 0.1}})
+    assert given == [0.1]
 
 
 def test_what_the_store_keeps_follows(service: Configured) -> None:
