@@ -34,6 +34,7 @@ ENTRIES = {
     "soak": Entry("soak", "an hour of mixed load: memory, handles and latencies have to stay flat"),
     "load": Entry("load", "1,000 clients, 1,000 watchers, and mixed load while nights go by (15 min)"),
     "serve": Entry("serve", "GetStatus against a bare grpc.aio server (1 min)"),
+    "security": Entry("security", "every method by callers that must not come in, TLS, floods: a table (1 min)"),
     "start": Entry("start", "time until the server answers, and its memory (20 s)"),
     "import": Entry("imports", "items a second of both import formats, and recalls meanwhile (2 min)"),
     "retention": Entry("retention", "facts still found after nights at 2, 5 and 10 to 1; needs --data (15 min)"),

@@ -44,6 +44,7 @@ ENTRIES = {
     "export": Entry("transfer", "write a space to a file"),
     "backup": Entry("backup", "copy the store while it is served, check or list such copies"),
     "config": Entry("config", "check, show or list the configuration"),
+    "token": Entry("token", "who may call: make, list and revoke bearer tokens"),
     "mcp": Entry("mcp", "tools for agents over the Model Context Protocol"),
     "errors": Entry("errors", "look an error up: when it comes, what to do"),
     "doctor": Entry("doctor", "check a store, also while it is served, and say how to mend it"),
@@ -55,6 +56,8 @@ USAGE = "usage: dreamsvc COMMAND [options]"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    # Read by gRPC when it is used first: it would write a line for every handshake that fails, of which we tell.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments in (["--version"], ["-V"]):
         print(f"dreamsvc {__version__}")

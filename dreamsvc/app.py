@@ -16,7 +16,7 @@ from dreamsvc.config_sources import Read, Sources
 from dreamsvc.dream.dreamers import Dreamers
 from dreamsvc.dream.scheduler import Scheduler
 from dreamsvc.dream.simulating import Graph, Simulating, read_graph
-from dreamsvc.errors import DreamsvcError
+from dreamsvc.errors import DreamsvcError, InvalidFields
 from dreamsvc.memory import backup, export, manifest, shelf
 from dreamsvc.memory import salvage as salvaging
 from dreamsvc.memory.backup import Restored
@@ -180,6 +180,9 @@ def serve(sources: Sources, read: Read) -> int:
     logs.set_up(read.config.telemetry.log_format, read.config.telemetry.log_level)
     try:
         app = App(read.config, sources=sources, read=read)
+    except InvalidFields:
+        # The command tells them field by field.
+        raise
     except DreamsvcError as error:
         print(f"dreamsvc: {error.message}", file=sys.stderr)
         return 1

@@ -20,6 +20,7 @@ from dreamsvc import contract, entropy, json_messages
 from dreamsvc.clock import from_timestamp, to_timestamp
 from dreamsvc.errors import InvalidFields, NotFound, StoreUnavailable, Violation, invalid
 from dreamsvc.v1.access_pb2 import StoredToken, TokensFile
+from dreamsvc.v1.config_pb2 import Config
 
 ADMIN = "admin"
 SCOPES = ("memory:read", "memory:write", "dream:read", "dream:control", ADMIN)
@@ -27,6 +28,7 @@ ALL_SPACES = "*"
 PREFIX = "dsvc_"
 _SHAPE = re.compile(r"dsvc_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 _SPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_PRIVATE = ":memory:"
 _NO_DIGEST = "0" * 64
 
 
@@ -37,9 +39,11 @@ class Made(NamedTuple):
     stored: StoredToken
 
 
-def default_path(store: str) -> Path:
-    """Where the tokens of a store lie unless the configuration says otherwise."""
-    return Path(f"{store}.tokens").expanduser()
+def path_of(config: Config) -> Path | None:
+    """Where the tokens lie; None where a store that is gone with the process has no place configured."""
+    if config.security.tokens_file:
+        return Path(config.security.tokens_file).expanduser()
+    return None if config.store.path == _PRIVATE else Path(f"{config.store.path}.tokens").expanduser()
 
 
 def make(*, name: str, scopes: Iterable[str], spaces: Iterable[str], now_us: int, expire_us: int | None) -> Made:

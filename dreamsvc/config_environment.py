@@ -17,9 +17,13 @@ PLAIN = {
     "DREAMS_ENABLED": "dream.enabled",
     "PARALLEL_DREAMS_ENABLED": "features.parallel_dreams_enabled",
 }
-# Variables of ours that are no keys: the service that commands call, the dreamer's compiled kernels, a directory that
-# tests and benchmarks read a model from.
-OTHERS = ("DREAMSVC_SERVER", "DREAMSVC_CACHE", "DREAMSVC_MINILM_DIR")
+# Variables of ours that are no keys: the service that commands call, and what they show it to be let in; the dreamer's
+# compiled kernels; a directory that tests and benchmarks read a model from.
+OTHERS = (
+    *("DREAMSVC_SERVER", "DREAMSVC_TOKEN", "DREAMSVC_TOKEN_FILE"),
+    *("DREAMSVC_TLS_CA", "DREAMSVC_TLS_CERT", "DREAMSVC_TLS_KEY"),
+    *("DREAMSVC_CACHE", "DREAMSVC_MINILM_DIR"),
+)
 # Kubernetes tells every pod of every service; one that is called dreamsvc, or dreamsvc-something, begins like ours.
 _KUBERNETES = re.compile(
     r"DREAMSVC_(?:[A-Z0-9_]+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?"

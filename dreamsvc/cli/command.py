@@ -61,6 +61,15 @@ def add_call_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_server_arguments(parser: argparse.ArgumentParser) -> None:
     """What every call of a server needs."""
+    add_identity_arguments(parser)
+    parser.add_argument(
+        "--timeout", metavar="TIME", type=duration_s, default=30.0, help="how long to wait for an answer (default: 30s)"
+    )
+    add_json_argument(parser)
+
+
+def add_identity_arguments(parser: argparse.ArgumentParser) -> None:
+    """Whom to call, who calls, and whom to trust; a token of the environment is read when it is needed."""
     parser.add_argument(
         "--server",
         metavar="HOST:PORT",
@@ -68,9 +77,20 @@ def add_server_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"the service (environment: DREAMSVC_SERVER; else {DEFAULT_SERVER})",
     )
     parser.add_argument(
-        "--timeout", metavar="TIME", type=duration_s, default=30.0, help="how long to wait for an answer (default: 30s)"
+        "--token",
+        metavar="TOKEN",
+        help="a bearer token; others on this machine see it here, but not in DREAMSVC_TOKEN or in --token-file",
     )
-    add_json_argument(parser)
+    parser.add_argument(
+        "--token-file", metavar="FILE", type=Path, help="a file with the token in it (environment: DREAMSVC_TOKEN_FILE)"
+    )
+    parser.add_argument("--tls", action="store_true", help="encrypt, and trust the roots of this system")
+    for name, what, variable in (
+        ("ca", "the roots to trust instead", "DREAMSVC_TLS_CA"),
+        ("cert", "a certificate of ours", "DREAMSVC_TLS_CERT"),
+        ("key", "its key", "DREAMSVC_TLS_KEY"),
+    ):
+        parser.add_argument(f"--tls-{name}", metavar="FILE", type=Path, help=f"{what}, PEM (environment: {variable})")
 
 
 def next_page(command: str, page_token: str, args: argparse.Namespace, filters: Mapping[str, Iterable[str]]) -> str:

@@ -1,7 +1,6 @@
 """`dreamsvc generate` and `simulate`: dreams that change nothing."""
 
 import argparse
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -12,12 +11,12 @@ from dreamsvc_client.files import chunks
 from dreamsvc.cli import diff_text, output, watching
 from dreamsvc.cli.call import calling
 from dreamsvc.cli.command import (
-    DEFAULT_SERVER,
     EXIT_FAILED,
     EXIT_NOTHING_TO_DREAM,
     EXIT_OK,
     Command,
     add_call_arguments,
+    add_identity_arguments,
     add_json_argument,
     count,
     duration_s,
@@ -87,12 +86,7 @@ def _simulate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", metavar="N", type=count, help="of the first dream; the others have the next ones")
     parser.add_argument("--budget", metavar="TIME", type=duration_s, help="for each dream (default: the server's)")
     # No space: none is touched. No timeout: it takes as long as its dreams.
-    parser.add_argument(
-        "--server",
-        metavar="HOST:PORT",
-        default=os.environ.get("DREAMSVC_SERVER") or DEFAULT_SERVER,
-        help=f"the service (environment: DREAMSVC_SERVER; else {DEFAULT_SERVER})",
-    )
+    add_identity_arguments(parser)
     parser.set_defaults(timeout=0.0)
     add_json_argument(parser)
 

@@ -3,8 +3,9 @@
 import argparse
 from importlib.util import find_spec
 
-from dreamsvc_client import Client
+from dreamsvc_client import CredentialsError
 
+from dreamsvc.cli.call import HOW_TO_SAY_WHO, client_for
 from dreamsvc.cli.command import EXIT_FAILED, EXIT_OK, Command, add_call_arguments
 from dreamsvc.cli.problems import print_problem
 
@@ -18,8 +19,12 @@ def _run(args: argparse.Namespace) -> int:
 
     from dreamsvc.cli.mcp_server import serve_stdio
 
-    with Client(args.server, timeout_s=args.timeout) as client:
-        anyio.run(serve_stdio, client, args.space)
+    try:
+        with client_for(args) as client:
+            anyio.run(serve_stdio, client, args.space)
+    except (CredentialsError, OSError) as error:
+        print_problem(str(error), as_json=args.json, hint=HOW_TO_SAY_WHO)
+        return EXIT_FAILED
     return EXIT_OK
 
 

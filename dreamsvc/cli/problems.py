@@ -43,6 +43,11 @@ def print_problem(
     print("\n".join(lines), file=sys.stderr)
 
 
+def print_notice(text: str) -> None:
+    """Prints what a person should know beside the result."""
+    print(text, file=sys.stderr)
+
+
 def print_dreamsvc_error(error: errors.DreamsvcError, *, as_json: bool) -> None:
     """Prints an error that was raised here and not by a server."""
     print_problem(

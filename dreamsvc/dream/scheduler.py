@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from google.protobuf import duration_pb2
 
-from dreamsvc import __version__
+from dreamsvc import __version__, calling
 from dreamsvc.clock import Clock, from_timestamp, to_timestamp
 from dreamsvc.config import InForce
 from dreamsvc.dream import estimates, neuromodulation, outcome, trigger
@@ -384,9 +384,12 @@ class Scheduler:
                 f'{which} in space "{space}"', metadata={"dream_id": night.dream.id} if night else None
             )
         if len(self._nights) >= self._config.dream.max_parallel:
-            others, most = ", ".join(self._nights.spaces), self._config.dream.max_parallel
+            # The spaces of others have no names for this caller.
+            others = ", ".join(filter(calling.current().sees, self._nights.spaces))
+            running, most = len(self._nights), self._config.dream.max_parallel
+            where = f" (in {others})" if others else ""
             return DreamInProgress(
-                f"{len(self._nights)} dreams run (in {others}), and at most {most} may ({self._config.parallel_key})",
+                f"{running} dreams run{where}, and at most {most} may ({self._config.parallel_key})",
                 metadata={"spaces": others},
                 retry_after_s=1,
             )

@@ -43,7 +43,7 @@ class Access:
         )
 
     def _take_up(self, config: Config, *, before: bool) -> None:
-        path = exposure.tokens_path(config)
+        path = bearer_tokens.path_of(config)
         # All of it or, where one of them cannot be had, nothing.
         watched = None if path is None else Watched([path], lambda: _tokens(path))
         issuer = IssuerTokens(config.security.jwt, self._clock) if config.security.jwt.issuer else None

@@ -55,22 +55,25 @@ class Admission:
         self, caller: Caller, method: Method, body: bytes, read: Callable[[bytes], Request]
     ) -> Request:
         """The message of a call, filled in and checked; raises TooLarge, NotFound, InvalidFields."""
-        most = self._config.server.max_message_bytes
-        if len(body) > most:
-            raise TooLarge(f"the request has {len(body)} bytes; at most {most} are allowed (server.max_message_bytes)")
-        request = read(body)
-        self.accept_part(caller, method, request)
+        request = self.accept_part(caller, method, body, read)
         contract.fill(request)
         contract.check(request)
         return request
 
-    def accept_part(self, caller: Caller, method: Method, request: Message) -> None:
-        """One message of a stream, which the service checks itself; raises NotFound for a space of others."""
+    def accept_part[Request: Message](
+        self, caller: Caller, method: Method, body: bytes, read: Callable[[bytes], Request]
+    ) -> Request:
+        """One message of a stream, whose contract the service looks at; raises TooLarge, NotFound, InvalidFields."""
+        most = self._config.server.max_message_bytes
+        if len(body) > most:
+            raise TooLarge(f"the request has {len(body)} bytes; at most {most} are allowed (server.max_message_bytes)")
+        request = read(body)
         if method.space is not None:
             space = method.space(request)
             caller.require_space(space)
             if space is not None:
                 logs.begin(Subject(space))
+        return request
 
     def recheck(self, caller: Caller) -> None:
         """For calls that last: raises Unauthenticated once the credentials hold no longer."""

@@ -2,14 +2,11 @@
 
 import ipaddress
 import socket
-from pathlib import Path
 
 from dreamsvc import bearer_tokens
-from dreamsvc.errors import DreamsvcError, InvalidFields, Violation
+from dreamsvc.errors import InvalidFields, Violation
 from dreamsvc.server import issuer_tokens, tls
 from dreamsvc.v1.config_pb2 import Config
-
-PRIVATE_STORE = ":memory:"
 
 
 def check(config: Config) -> None:
@@ -23,8 +20,13 @@ def check(config: Config) -> None:
             wrong += error.violations
     if security.auth == "certificate" and not security.tls.client_ca_file:
         wrong.append(Violation("security.tls.client_ca_file", 'is required with security.auth = "certificate"'))
+    try:
+        tokens = _tokens(config)
+    except InvalidFields as error:
+        wrong += error.violations
+        tokens = 1
     if beyond_loopback(config.server.host):
-        wrong += _beyond(config)
+        wrong += _beyond(config, tokens)
     if wrong:
         raise InvalidFields(wrong)
 
@@ -38,14 +40,13 @@ def beyond_loopback(host: str) -> bool:
     return not all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in found)
 
 
-def tokens_path(config: Config) -> Path | None:
-    """The file of tokens; None where a store that is gone with the process has no file configured."""
-    if config.security.tokens_file:
-        return Path(config.security.tokens_file).expanduser()
-    return None if config.store.path == PRIVATE_STORE else bearer_tokens.default_path(config.store.path)
+def _tokens(config: Config) -> int:
+    """How many there are; raises InvalidFields where nobody can tell."""
+    path = bearer_tokens.path_of(config)
+    return 0 if path is None else len(bearer_tokens.read(path).tokens)
 
 
-def _beyond(config: Config) -> list[Violation]:
+def _beyond(config: Config, tokens: int) -> list[Violation]:
     host, security = config.server.host, config.security
     told = f'"{host[:80]}" is not loopback, so others can reach it'
     wrong: list[Violation] = []
@@ -55,7 +56,7 @@ def _beyond(config: Config) -> list[Violation]:
         )
     if security.auth == "off":
         wrong.append(Violation("security.auth", f'is "off": server.host {told}, and needs credentials'))
-    elif not _has_credentials(config):
+    elif not tokens and not security.jwt.issuer and security.auth != "certificate":
         wrong.append(
             Violation(
                 "security.tokens_file",
@@ -65,15 +66,3 @@ def _beyond(config: Config) -> list[Violation]:
     if wrong:
         wrong.append(Violation("server.host", 'or serve loopback only, which is the default: "127.0.0.1"'))
     return wrong
-
-
-def _has_credentials(config: Config) -> bool:
-    """Whether anybody could ever call."""
-    if config.security.jwt.issuer or config.security.auth == "certificate":
-        return True
-    path = tokens_path(config)
-    try:
-        return path is not None and bool(bearer_tokens.read(path).tokens)
-    except DreamsvcError:
-        # Told when the tokens are read.
-        return True

@@ -137,10 +137,8 @@ def _server_stream(function: Callable[..., Any], method: Method, read: Read, adm
 def _client_stream(function: Callable[..., Any], method: Method, read: Read, admission: Admission) -> Handle:
     async def accepted(bodies: AsyncIterator[bytes], caller: Caller) -> AsyncGenerator[Message]:
         async for body in bodies:
-            request = read(body)
             admission.recheck(caller)
-            admission.accept_part(caller, method, request)
-            yield request
+            yield admission.accept_part(caller, method, body, read)
 
     async def handle(bodies: Any, context: Context) -> Any:
         call, incoming = _begin(context, admission)

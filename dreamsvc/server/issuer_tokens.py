@@ -39,7 +39,7 @@ type Keys = dict[str, Any]
 
 
 def check(config: JwtConfig) -> None:
-    """Raises InvalidFields naming all that is missing or not allowed; asks nobody else for anything."""
+    """Raises InvalidFields naming all that is missing or not allowed; fetches nothing."""
     if not config.issuer:
         given = [name for name in ("audience", "jwks") if getattr(config, name)]
         if given:
@@ -57,6 +57,8 @@ def check(config: JwtConfig) -> None:
         wrong.append(Violation(f"{PATH}.issuer", "needs PyJWT; pip install 'dreamsvc[jwt]'"))
     if wrong:
         raise InvalidFields(wrong)
+    if where.scheme not in ("http", "https"):
+        _keys(_file(config.jwks))
 
 
 class IssuerTokens:

@@ -10,8 +10,8 @@ from itertools import batched
 
 import numpy as np
 
+from dreamsvc import calling, entropy
 from dreamsvc import clock as clocks
-from dreamsvc import entropy
 from dreamsvc.clock import Clock, from_timestamp
 from dreamsvc.config import InForce
 from dreamsvc.dream.scheduler import Scheduler
@@ -153,6 +153,7 @@ class MemoryCalls:
 
     async def get_stats(self, request: GetStatsRequest) -> GetStatsResponse:
         answer = await asyncio.to_thread(self._store.stats, request.space)
+        answer.spaces[:] = filter(calling.current().sees, answer.spaces)
         answer.on_hold = self._scheduler.on_hold(request.space)
         return answer
 

@@ -28,6 +28,7 @@ ASKED_FOR = {
     "wakes": {"wakes", "p50_ms", "p95_ms", "p99_ms", "max_ms", "digest_mismatches"},
     "soak": {"minutes", "calls", "errors", "server_mb_per_hour", "dreamer_mb_per_hour", "handles_per_hour"},
     "load": {"unary_ratio_to_floor_64", "ok_pct_1000", "watchers", "events_missed", "kb_per_watcher"},
+    "security": {"cases", "wrong"},
     "serve": {"status_ratio_to_floor"},
     "start": {"p95_ms", "rss_mb"},
     "import": {"items_per_s"},

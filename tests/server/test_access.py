@@ -10,13 +10,15 @@ from dreamsvc import bearer_tokens, config
 from dreamsvc.errors import InvalidFields, NotFound, PermissionDenied, RateLimited, Unauthenticated
 from dreamsvc.server.access import Access
 from dreamsvc.server.callers import ANYBODY, method_of
-from dreamsvc.v1 import dream_service_pb2, memory_service_pb2
+from dreamsvc.v1 import admin_service_pb2, dream_service_pb2, memory_service_pb2
 from dreamsvc.v1.dream_service_pb2 import AbortRequest
 from dreamsvc.v1.memory_service_pb2 import ImportHeader, ImportRequest, RecallRequest
 from tests.server.calls_in import HOUR_US, ByHand, a_token, access_with, caller_of, incoming, settings
 
 DREAMS = dream_service_pb2.DESCRIPTOR.services_by_name["DreamService"].methods_by_name
 MEMORIES = memory_service_pb2.DESCRIPTOR.services_by_name["MemoryService"].methods_by_name
+
+ADMIN = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].methods_by_name
 
 
 def look(access: Access) -> None:
@@ -188,6 +190,14 @@ def test_a_space_of_others_is_as_if_it_were_not_there(tmp_path: Path) -> None:
         with pytest.raises(NotFound, match="there is no space"):
             limited.require_space(space)
     caller_of_new(access, tmp_path, "admin").require_space("any")
+
+
+def test_what_concerns_all_spaces_is_nothing_for_an_admin_of_some(tmp_path: Path) -> None:
+    access = access_with(settings(tmp_path, {"auth": "required"}))
+    reload = method_of(ADMIN["ReloadConfig"])
+    caller_of_new(access, tmp_path, "admin").require(reload)
+    with pytest.raises(PermissionDenied, match="concerns all spaces"):
+        caller_of_new(access, tmp_path, "admin", spaces=("mine",)).require(reload)
 
 
 def test_the_space_of_a_request_is_found_wherever_it_stands() -> None:

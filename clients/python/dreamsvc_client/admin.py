@@ -2,13 +2,14 @@
 
 from dreamsvc.v1 import admin_service_pb2, admin_service_pb2_grpc
 from dreamsvc_client.calls import Calls
+from dreamsvc_client.credentials import Credentials
 
 
 class AdminCalls(Calls):
     """Looks after the service itself."""
 
-    def __init__(self, target: str, timeout_s: float, attempts: int) -> None:
-        super().__init__(target, timeout_s, attempts)
+    def __init__(self, target: str, timeout_s: float, attempts: int, credentials: Credentials) -> None:
+        super().__init__(target, timeout_s, attempts, credentials)
         self._admin = admin_service_pb2_grpc.AdminServiceStub(self._channel)
 
     def config(self) -> admin_service_pb2.GetConfigResponse:

@@ -7,6 +7,7 @@ from typing import Self, TypeVar
 import grpc
 import tenacity
 
+from dreamsvc_client.credentials import Credentials, open_channel
 from dreamsvc_client.errors import DreamsvcCallError, from_rpc_error
 
 Request = TypeVar("Request")
@@ -27,11 +28,11 @@ CHANNEL_OPTIONS = (
 class Calls:
     """One channel to a server, and the way a call goes over it."""
 
-    def __init__(self, target: str, timeout_s: float, attempts: int) -> None:
+    def __init__(self, target: str, timeout_s: float, attempts: int, credentials: Credentials) -> None:
         self.target = target
         self._timeout_s = timeout_s
         self._attempts = attempts
-        self._channel = grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+        self._channel = open_channel(target, credentials, CHANNEL_OPTIONS)
 
     def __enter__(self) -> Self:
         return self

@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2
 from dreamsvc.v1 import blind_spot_pb2, dream_pb2, dream_service_pb2, dream_service_pb2_grpc, memory_pb2
 from dreamsvc_client import calls
 from dreamsvc_client.calls import Calls, new_request_id
+from dreamsvc_client.credentials import Credentials
 from dreamsvc_client.errors import DreamsvcCallError, from_rpc_error
 
 RECONNECT_ATTEMPTS = 8
@@ -18,8 +19,8 @@ RECONNECT_ATTEMPTS = 8
 class DreamCalls(Calls):
     """Starts, shows and ends dreams."""
 
-    def __init__(self, target: str, timeout_s: float, attempts: int) -> None:
-        super().__init__(target, timeout_s, attempts)
+    def __init__(self, target: str, timeout_s: float, attempts: int, credentials: Credentials) -> None:
+        super().__init__(target, timeout_s, attempts, credentials)
         self._dreams = dream_service_pb2_grpc.DreamServiceStub(self._channel)
 
     def trigger(

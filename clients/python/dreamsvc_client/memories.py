@@ -10,14 +10,15 @@ from google.protobuf import timestamp_pb2
 from dreamsvc.v1 import memory_pb2, memory_service_pb2, memory_service_pb2_grpc
 from dreamsvc_client import files
 from dreamsvc_client.calls import Calls, new_request_id
+from dreamsvc_client.credentials import Credentials
 from dreamsvc_client.errors import DreamsvcCallError, from_rpc_error
 
 
 class MemoryCalls(Calls):
     """Keeps memories and finds them again."""
 
-    def __init__(self, target: str, timeout_s: float, attempts: int) -> None:
-        super().__init__(target, timeout_s, attempts)
+    def __init__(self, target: str, timeout_s: float, attempts: int, credentials: Credentials) -> None:
+        super().__init__(target, timeout_s, attempts, credentials)
         self._memories = memory_service_pb2_grpc.MemoryServiceStub(self._channel)
 
     def remember(
