@@ -1,4 +1,4 @@
-"""Configuration files: a valid configuration comes of them, or the paths of what is wrong in them."""
+"""Configuration files and environments: a valid configuration comes of them, or the paths of what is wrong in them."""
 
 import shutil
 from typing import Any
@@ -9,11 +9,14 @@ from benchmarks.proof.fuzz_draws import CORPUS, TEXTS, Draws
 from benchmarks.proof.fuzz_parts import directory
 from benchmarks.proof.fuzz_watch import Broken, Watch
 from dreamsvc import config, contract
+from dreamsvc.config_environment import name_of
+from dreamsvc.config_sources import Sources
 from dreamsvc.errors import InvalidFields
 from dreamsvc.v1.config_pb2 import Config
 
 # As they stand in a file.
 VALUES = [*CORPUS["toml_values"], "9" * 20, "9" * 400, "0x" + "f" * 400]
+PLACES = list(contract.keys(Config.DESCRIPTOR).items())
 KEYS = CORPUS["toml_keys"]
 HUGE = ["9" * 5000, "0x" + "f" * 100_000, "[" * 100_000, "{a=" * 1000, "[" * 200 + "]" * 200, '"' + "x" * 5000 + '"']
 HUGE += ["{a=" * 200 + "1" + "}" * 200]
@@ -49,6 +52,18 @@ class TomlTarget:
             tables = {draws.choice(("dream", "server", "x")): _value(draws, 0) for _ in range(draws.randrange(3))}
             with watch.case("parse"):
                 watch.ended(_parse(tables))
+            sources = Sources(self._path if draws.maybe(0.5) else None, self._environment(draws))
+            with watch.case("read", repr(sources.environment).encode(errors="backslashreplace")):
+                watch.ended(_read(sources))
+
+    def _environment(self, draws: Draws) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for _ in range(draws.randrange(4)):
+            path, field = draws.choice(PLACES)
+            name = name_of(path) if draws.maybe(0.9) else f"DREAMSVC_{draws.text()[:20]}"
+            text = self._of(draws, field)
+            found[name] = text.strip('"') if draws.maybe(0.5) else text
+        return found
 
     def _file(self, draws: Draws) -> bytes:
         lines: list[str] = []
@@ -111,6 +126,13 @@ def _value(draws: Draws, depth: int) -> Any:
 def _load(path: Any) -> str:
     try:
         return _require_valid(config.load(path))
+    except InvalidFields as error:
+        return _require_paths(error)
+
+
+def _read(sources: Sources) -> str:
+    try:
+        return _require_valid(sources.read().config)
     except InvalidFields as error:
         return _require_paths(error)
 
