@@ -31,6 +31,7 @@ ENTRIES = {
     "simulate": Entry("generate", "dream over the memories of a file, and keep nothing"),
     "draw": Entry("draw", "a night as a picture"),
     "status": Entry("status", "what the service does now, and why it does not dream"),
+    "health": Entry("health", "what of the service does its work"),
     "stats": Entry("status", "what a space holds"),
     "recall": Entry("recall", "find memories"),
     "feedback": Entry("blindspot", "say which memories of a recall helped"),

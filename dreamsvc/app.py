@@ -91,9 +91,11 @@ class App:
             self.in_force,
             self.reloading,
         )
-        self.health = HealthOfAll(self.store, self.embedding, self._dreamers, self.in_force, self._clock)
+        self.health = HealthOfAll(
+            self.store, self.embedding, self._dreamers, self.in_force, self.reloading, self._clock
+        )
         self._why_not_ready = "starting"
-        admin = AdminCalls(self.in_force, self.reloading)
+        admin = AdminCalls(self.in_force, self.reloading, self.health)
         self._services = [(DREAM_SERVICE, dreams), (MEMORY_SERVICE, self._memory), (ADMIN_SERVICE, admin)]
         self._touching: asyncio.Task[None] | None = None
         self._purging: asyncio.Task[None] | None = None

@@ -265,7 +265,7 @@ def _undisturbed(config: InForce) -> InForce:
     alone.propose = False
     alone.trigger.cooldown_for_manual = False
     del alone.hold_spaces[:]
-    return InForce(Config(dream=alone, recall=config.recall, features=config.features))
+    return InForce(Config(dream=alone, recall=config.recall, features=config.features, telemetry=config.telemetry))
 
 
 def _add_edits(journal: Journal, dream: Dream, answer: SimulateResponse) -> None:

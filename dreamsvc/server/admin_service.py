@@ -2,10 +2,13 @@
 
 from dreamsvc.config import InForce
 from dreamsvc.reloading import Reloading
+from dreamsvc.server.health import HealthOfAll
 from dreamsvc.v1.admin_pb2 import ConfigReload
 from dreamsvc.v1.admin_service_pb2 import (
     GetConfigRequest,
     GetConfigResponse,
+    GetHealthRequest,
+    GetHealthResponse,
     ReloadConfigRequest,
     ReloadConfigResponse,
 )
@@ -14,9 +17,13 @@ from dreamsvc.v1.admin_service_pb2 import (
 class AdminCalls:
     """The methods of AdminService, by their names in snake case."""
 
-    def __init__(self, in_force: InForce, reloading: Reloading) -> None:
+    def __init__(self, in_force: InForce, reloading: Reloading, health: HealthOfAll) -> None:
         self._in_force = in_force
+        self._health = health
         self._reloading = reloading
+
+    async def get_health(self, _: GetHealthRequest) -> GetHealthResponse:
+        return GetHealthResponse(health=self._health.look())
 
     async def get_config(self, _: GetConfigRequest) -> GetConfigResponse:
         return GetConfigResponse(

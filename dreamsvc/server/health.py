@@ -9,6 +9,7 @@ from dreamsvc.config import InForce
 from dreamsvc.dream.dreamers import Dreamers
 from dreamsvc.memory.embedding import TextEmbedding
 from dreamsvc.memory.store import Store
+from dreamsvc.reloading import Reloading
 from dreamsvc.v1 import health_pb2
 from dreamsvc.v1.health_pb2 import Health, HealthState, Subsystem
 
@@ -17,7 +18,8 @@ PARTIAL = health_pb2.HEALTH_STATE_PARTIAL
 NOT_SERVING = health_pb2.HEALTH_STATE_NOT_SERVING
 DISABLED = health_pb2.HEALTH_STATE_DISABLED
 MEMORY, STORE, EMBEDDER, DREAMER, SIMULATOR = "memory", "store", "embedder", "dreamer", "simulator"
-SUBSYSTEMS = (MEMORY, STORE, EMBEDDER, DREAMER, SIMULATOR)
+CONFIGURATION = "configuration"
+SUBSYSTEMS = (MEMORY, STORE, EMBEDDER, DREAMER, SIMULATOR, CONFIGURATION)
 
 
 class _Found(NamedTuple):
@@ -33,12 +35,19 @@ class HealthOfAll:
     """Looks at each part and remembers since when it is as it is."""
 
     def __init__(
-        self, store: Store, embedding: TextEmbedding, dreamers: Dreamers, config: InForce, clock: Clock
+        self,
+        store: Store,
+        embedding: TextEmbedding,
+        dreamers: Dreamers,
+        config: InForce,
+        reloading: Reloading,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._embedding = embedding
         self._dreamers = dreamers
         self._config = config
+        self._reloading = reloading
         self._clock = clock
         self._closing = False
         began_us = clock.now_us()
@@ -84,6 +93,14 @@ class HealthOfAll:
         dreamer = self._of_dreamer()
         yield DREAMER, dreamer
         yield SIMULATOR, self._of_simulator(dreamer)
+        yield CONFIGURATION, self._of_configuration()
+
+    def _of_configuration(self) -> _Found:
+        last = self._reloading.last
+        if last is None or last.ok:
+            # New values that wait for a restart are told and trouble nobody.
+            return _Found(SERVING, self._reloading.notice)
+        return _Found(NOT_SERVING, self._reloading.notice, "mend it: it is read again by itself, or by `config reload`")
 
     def _of_store(self) -> _Found:
         trouble = self._store.database.trouble

@@ -24,28 +24,35 @@ _sym_db = _symbol_database.Default()
 
 from dreamsvc.v1 import admin_pb2 as dreamsvc_dot_v1_dot_admin__pb2
 from dreamsvc.v1 import config_pb2 as dreamsvc_dot_v1_dot_config__pb2
+from dreamsvc.v1 import health_pb2 as dreamsvc_dot_v1_dot_health__pb2
 from dreamsvc.v1 import options_pb2 as dreamsvc_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x64reamsvc/v1/admin_service.proto\x12\x0b\x64reamsvc.v1\x1a\x17\x64reamsvc/v1/admin.proto\x1a\x18\x64reamsvc/v1/config.proto\x1a\x19\x64reamsvc/v1/options.proto\"\x12\n\x10GetConfigRequest\"\xa2\x01\n\x11GetConfigResponse\x12#\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x13.dreamsvc.v1.Config\x12*\n\x07origins\x18\x02 \x03(\x0b\x32\x19.dreamsvc.v1.ConfigOrigin\x12\x0c\n\x04\x66ile\x18\x03 \x01(\t\x12.\n\x0blast_reload\x18\x04 \x01(\x0b\x32\x19.dreamsvc.v1.ConfigReload\",\n\x13ReloadConfigRequest\x12\x15\n\rvalidate_only\x18\x01 \x01(\x08\"A\n\x14ReloadConfigResponse\x12)\n\x06reload\x18\x01 \x01(\x0b\x32\x19.dreamsvc.v1.ConfigReload2\xde\x01\n\x0c\x41\x64minService\x12\x61\n\tGetConfig\x12\x1d.dreamsvc.v1.GetConfigRequest\x1a\x1e.dreamsvc.v1.GetConfigResponse\"\x15\x90\x02\x01\xfa\xe0\x18\x0e\n\x05\x61\x64min\x12\x05reads\x12k\n\x0cReloadConfig\x12 .dreamsvc.v1.ReloadConfigRequest\x1a!.dreamsvc.v1.ReloadConfigResponse\"\x16\x90\x02\x02\xfa\xe0\x18\x0f\n\x05\x61\x64min\x12\x06writesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x64reamsvc/v1/admin_service.proto\x12\x0b\x64reamsvc.v1\x1a\x17\x64reamsvc/v1/admin.proto\x1a\x18\x64reamsvc/v1/config.proto\x1a\x18\x64reamsvc/v1/health.proto\x1a\x19\x64reamsvc/v1/options.proto\"\x12\n\x10GetHealthRequest\"8\n\x11GetHealthResponse\x12#\n\x06health\x18\x01 \x01(\x0b\x32\x13.dreamsvc.v1.Health\"\x12\n\x10GetConfigRequest\"\xa2\x01\n\x11GetConfigResponse\x12#\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x13.dreamsvc.v1.Config\x12*\n\x07origins\x18\x02 \x03(\x0b\x32\x19.dreamsvc.v1.ConfigOrigin\x12\x0c\n\x04\x66ile\x18\x03 \x01(\t\x12.\n\x0blast_reload\x18\x04 \x01(\x0b\x32\x19.dreamsvc.v1.ConfigReload\",\n\x13ReloadConfigRequest\x12\x15\n\rvalidate_only\x18\x01 \x01(\x08\"A\n\x14ReloadConfigResponse\x12)\n\x06reload\x18\x01 \x01(\x0b\x32\x19.dreamsvc.v1.ConfigReload2\xc6\x02\n\x0c\x41\x64minService\x12\x66\n\tGetHealth\x12\x1d.dreamsvc.v1.GetHealthRequest\x1a\x1e.dreamsvc.v1.GetHealthResponse\"\x1a\x90\x02\x01\xfa\xe0\x18\x13\n\ndream:read\x12\x05reads\x12\x61\n\tGetConfig\x12\x1d.dreamsvc.v1.GetConfigRequest\x1a\x1e.dreamsvc.v1.GetConfigResponse\"\x15\x90\x02\x01\xfa\xe0\x18\x0e\n\x05\x61\x64min\x12\x05reads\x12k\n\x0cReloadConfig\x12 .dreamsvc.v1.ReloadConfigRequest\x1a!.dreamsvc.v1.ReloadConfigResponse\"\x16\x90\x02\x02\xfa\xe0\x18\x0f\n\x05\x61\x64min\x12\x06writesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'dreamsvc.v1.admin_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['GetHealth']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['GetHealth']._serialized_options = b'\220\002\001\372\340\030\023\n\ndream:read\022\005reads'
   _globals['_ADMINSERVICE'].methods_by_name['GetConfig']._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['GetConfig']._serialized_options = b'\220\002\001\372\340\030\016\n\005admin\022\005reads'
   _globals['_ADMINSERVICE'].methods_by_name['ReloadConfig']._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['ReloadConfig']._serialized_options = b'\220\002\002\372\340\030\017\n\005admin\022\006writes'
-  _globals['_GETCONFIGREQUEST']._serialized_start=126
-  _globals['_GETCONFIGREQUEST']._serialized_end=144
-  _globals['_GETCONFIGRESPONSE']._serialized_start=147
-  _globals['_GETCONFIGRESPONSE']._serialized_end=309
-  _globals['_RELOADCONFIGREQUEST']._serialized_start=311
-  _globals['_RELOADCONFIGREQUEST']._serialized_end=355
-  _globals['_RELOADCONFIGRESPONSE']._serialized_start=357
-  _globals['_RELOADCONFIGRESPONSE']._serialized_end=422
-  _globals['_ADMINSERVICE']._serialized_start=425
-  _globals['_ADMINSERVICE']._serialized_end=647
+  _globals['_GETHEALTHREQUEST']._serialized_start=152
+  _globals['_GETHEALTHREQUEST']._serialized_end=170
+  _globals['_GETHEALTHRESPONSE']._serialized_start=172
+  _globals['_GETHEALTHRESPONSE']._serialized_end=228
+  _globals['_GETCONFIGREQUEST']._serialized_start=230
+  _globals['_GETCONFIGREQUEST']._serialized_end=248
+  _globals['_GETCONFIGRESPONSE']._serialized_start=251
+  _globals['_GETCONFIGRESPONSE']._serialized_end=413
+  _globals['_RELOADCONFIGREQUEST']._serialized_start=415
+  _globals['_RELOADCONFIGREQUEST']._serialized_end=459
+  _globals['_RELOADCONFIGRESPONSE']._serialized_start=461
+  _globals['_RELOADCONFIGRESPONSE']._serialized_end=526
+  _globals['_ADMINSERVICE']._serialized_start=529
+  _globals['_ADMINSERVICE']._serialized_end=855
 # @@protoc_insertion_point(module_scope)

@@ -35,6 +35,11 @@ class AdminServiceStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.GetHealth = channel.unary_unary(
+                '/dreamsvc.v1.AdminService/GetHealth',
+                request_serializer=dreamsvc_dot_v1_dot_admin__service__pb2.GetHealthRequest.SerializeToString,
+                response_deserializer=dreamsvc_dot_v1_dot_admin__service__pb2.GetHealthResponse.FromString,
+                _registered_method=True)
         self.GetConfig = channel.unary_unary(
                 '/dreamsvc.v1.AdminService/GetConfig',
                 request_serializer=dreamsvc_dot_v1_dot_admin__service__pb2.GetConfigRequest.SerializeToString,
@@ -50,6 +55,13 @@ class AdminServiceStub:
 class AdminServiceServicer:
     """For those who run the service.
     """
+
+    def GetHealth(self, request, context):
+        """What of the service does its work, part by part (API-3). Without credentials there is standard gRPC health.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def GetConfig(self, request, context):
         """The configuration in force, where each value comes from, and how the last reload went. No secrets are in it: a
@@ -71,6 +83,11 @@ class AdminServiceServicer:
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'GetHealth': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetHealth,
+                    request_deserializer=dreamsvc_dot_v1_dot_admin__service__pb2.GetHealthRequest.FromString,
+                    response_serializer=dreamsvc_dot_v1_dot_admin__service__pb2.GetHealthResponse.SerializeToString,
+            ),
             'GetConfig': grpc.unary_unary_rpc_method_handler(
                     servicer.GetConfig,
                     request_deserializer=dreamsvc_dot_v1_dot_admin__service__pb2.GetConfigRequest.FromString,
@@ -92,6 +109,33 @@ def add_AdminServiceServicer_to_server(servicer, server):
 class AdminService:
     """For those who run the service.
     """
+
+    @staticmethod
+    def GetHealth(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dreamsvc.v1.AdminService/GetHealth',
+            dreamsvc_dot_v1_dot_admin__service__pb2.GetHealthRequest.SerializeToString,
+            dreamsvc_dot_v1_dot_admin__service__pb2.GetHealthResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def GetConfig(request,

@@ -33,6 +33,8 @@ class AdminServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AdminServiceAsyncStub: ...
+    GetHealth: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetHealthRequest, _admin_service_pb2.GetHealthResponse]
+    """What of the service does its work, part by part (API-3). Without credentials there is standard gRPC health."""
     GetConfig: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetConfigRequest, _admin_service_pb2.GetConfigResponse]
     """The configuration in force, where each value comes from, and how the last reload went. No secrets are in it: a
     configuration only names the files and variables that hold them.
@@ -48,6 +50,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """For those who run the service."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
+    GetHealth: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetHealthRequest, _admin_service_pb2.GetHealthResponse]  # type: ignore[assignment]
+    """What of the service does its work, part by part (API-3). Without credentials there is standard gRPC health."""
     GetConfig: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetConfigRequest, _admin_service_pb2.GetConfigResponse]  # type: ignore[assignment]
     """The configuration in force, where each value comes from, and how the last reload went. No secrets are in it: a
     configuration only names the files and variables that hold them.
@@ -60,6 +64,14 @@ class AdminServiceAsyncStub(AdminServiceStub):
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """For those who run the service."""
+
+    @_abc_1.abstractmethod
+    def GetHealth(
+        self,
+        request: _admin_service_pb2.GetHealthRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.GetHealthResponse, _abc.Awaitable[_admin_service_pb2.GetHealthResponse]]:
+        """What of the service does its work, part by part (API-3). Without credentials there is standard gRPC health."""
 
     @_abc_1.abstractmethod
     def GetConfig(

@@ -93,7 +93,9 @@ class Subsystem(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     HINT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """"memory" (queries), "store" (changes), "embedder", "dreamer", "simulator"."""
+    """"memory" (queries), "store" (changes), "embedder", "dreamer", "simulator", "configuration" (whether what was read
+    last is in force).
+    """
     state: Global___HealthState.ValueType
     message: _builtins.str
     """What is the matter, and what to do about it; empty where nothing is."""

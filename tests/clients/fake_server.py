@@ -102,7 +102,7 @@ _MEMORY_CALLS = (
     *("Remember", "Recall", "GetMemory", "ListMemories", "Forget", "Restore", "Unmerge"),
     *("Feedback", "Import", "Export", "GetStats"),
 )
-_ADMIN_CALLS = ("GetConfig", "ReloadConfig")
+_ADMIN_CALLS = ("GetHealth", "GetConfig", "ReloadConfig")
 _STREAMING = ("StreamStatus", "Export")
 
 

@@ -129,6 +129,7 @@ def test_every_method_answers(filling: InThread, space: str) -> None:
         "Import": iter([memories.ImportRequest(header=header), memories.ImportRequest(chunk=b"")]),
         "Export": memories.ExportRequest(space=space),
         "GetStats": memories.GetStatsRequest(space=space),
+        "GetHealth": admin.GetHealthRequest(),
         "GetConfig": admin.GetConfigRequest(),
         "ReloadConfig": admin.ReloadConfigRequest(),
     }

@@ -1,6 +1,6 @@
 """The calls of AdminService."""
 
-from dreamsvc.v1 import admin_service_pb2, admin_service_pb2_grpc
+from dreamsvc.v1 import admin_service_pb2, admin_service_pb2_grpc, health_pb2
 from dreamsvc_client.calls import Calls
 from dreamsvc_client.credentials import Credentials
 
@@ -11,6 +11,11 @@ class AdminCalls(Calls):
     def __init__(self, target: str, timeout_s: float, attempts: int, credentials: Credentials) -> None:
         super().__init__(target, timeout_s, attempts, credentials)
         self._admin = admin_service_pb2_grpc.AdminServiceStub(self._channel)
+
+    def health(self) -> health_pb2.Health:
+        """What of the service does its work, part by part."""
+        request = admin_service_pb2.GetHealthRequest()
+        return self._unary(self._admin.GetHealth, request, timeout_s=self._timeout_s).health
 
     def config(self) -> admin_service_pb2.GetConfigResponse:
         """The configuration in force, where its values come from, and how the last reload went."""
