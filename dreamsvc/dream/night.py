@@ -46,7 +46,7 @@ from dreamsvc.memory.sqlite import ChangeId
 from dreamsvc.memory.store import Store
 from dreamsvc.telemetry.observer import Observer
 from dreamsvc.v1 import dream_pb2
-from dreamsvc.v1.config_pb2 import DreamConfig, RecallConfig
+from dreamsvc.v1.config_pb2 import DreamConfig, RecallConfig, ResourcesConfig
 from dreamsvc.v1.dream_pb2 import Dream, Neuromodulators, WakeReason
 from dreamsvc.v1.dream_service_pb2 import StateChange
 
@@ -135,6 +135,14 @@ class Night:
         self._move(TRANSITIONING if plan.dream.phase == dream_pb2.DREAM_PHASE_REM else ENTERING_NREM)
 
     # ── waking ──────────────────────────────────────────────────────────────────
+
+    def allow(self, resources: ResourcesConfig) -> None:
+        """Says what it may take from now on; all else stays as it began."""
+        if resources != self._plan.config.resources:
+            config = DreamConfig()
+            config.CopyFrom(self._plan.config)
+            config.resources.CopyFrom(resources)
+            self._plan = self._plan._replace(config=config)
 
     def wake(self, reason: WakeReason.ValueType) -> None:
         """Ends the dreaming as soon as can be; returns at once. `awake` is set when it is done."""

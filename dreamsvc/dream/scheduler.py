@@ -108,7 +108,7 @@ class Scheduler:
         self._started_us = clock.now_us()
         self._device = ""
         self._closing = False
-        config.on_exchange(lambda _before, _now: self._wake_unwanted())
+        config.on_exchange(lambda _before, _now: self._follow())
 
     # ── start and end ───────────────────────────────────────────────────────────
 
@@ -219,8 +219,8 @@ class Scheduler:
                     self._observer,
                 )
                 self._nights.begin(request.space, night)
-                # It may have been switched off while the dream was written down.
-                self._wake_unwanted()
+                # The configuration may have changed while the dream was written down.
+                self._follow()
         finally:
             # An interrupted dream may have been given up on the way.
             self._nights.forget(request.space)
@@ -263,9 +263,10 @@ class Scheduler:
             self._nights.forget(request.space)
             return AbortResponse(dream=old.dream)
 
-    def _wake_unwanted(self) -> None:
-        """Ends the dreaming where the configuration allows it no more; what was dreamt is kept to go on from."""
+    def _follow(self) -> None:
+        """Has dreams take what the configuration allows now; where it allows none, they go on from there later."""
         for night in self._nights.running():
+            night.allow(self._config.dream.resources)
             if not self._config.dream.enabled or self.on_hold(night.dream.space):
                 night.wake(dream_pb2.WAKE_REASON_SWITCHED_OFF)
 

@@ -221,10 +221,13 @@ class Simulating:
         try:
             store = await asyncio.shield(opening)
             journal = Journal(store.database, self._clock, 0)
-            scheduler = Scheduler(store, journal, _undisturbed(self._config), self._clock)
+            own = _undisturbed(self._config)
+            scheduler = Scheduler(store, journal, own, self._clock)
+            stop = self._config.on_exchange(lambda _before, now: own.exchange(_with_resources(own.whole, now)))
             try:
                 yield _World(store, journal, scheduler)
             finally:
+                stop()
                 await _to_its_end(scheduler.close())
         finally:
             # A store that is still being opened would make files after they were removed.
@@ -266,6 +269,14 @@ def _undisturbed(config: InForce) -> InForce:
     alone.trigger.cooldown_for_manual = False
     del alone.hold_spaces[:]
     return InForce(Config(dream=alone, recall=config.recall, features=config.features, telemetry=config.telemetry))
+
+
+def _with_resources(own: Config, of: Config) -> Config:
+    """What it may take is what the service allows now; all else stays as it began."""
+    found = Config()
+    found.CopyFrom(own)
+    found.dream.resources.CopyFrom(of.dream.resources)
+    return found
 
 
 def _add_edits(journal: Journal, dream: Dream, answer: SimulateResponse) -> None:

@@ -70,7 +70,7 @@ class Dreaming:
     pause_s = 0.0
 
     def __init__(self, store: Store, journal: Journal, config: InForce, clock: Clock) -> None:
-        self.store, self.journal, self.config = store, journal, config.dream
+        self.store, self.journal, self.config, self.in_force = store, journal, config.dream, config
         self.requests: list[TriggerRequest] = []
         self.stats: list[GetStatsResponse] = []
         self.closed = False
@@ -315,6 +315,27 @@ def test_one_that_runs_is_ended_by_the_switch_and_the_next_one_runs_when_it_is_o
 
     asyncio.run(switched())
     assert asyncio.run(service().simulate(a_request())).dreams
+
+
+def test_what_it_may_take_follows_while_it_runs_and_nothing_else(dreaming: type[Dreaming]) -> None:
+    dreaming.pause_s = 0.05
+    held, changed = in_force(), config()
+    changed.dream.resources.max_gpu_usage = 0.77
+    changed.dream.nrem.batch_size = 77
+    simulating = Simulating(held, Spaces(), Spaces(), Clock())  # pyright: ignore
+
+    async def run() -> InForce:
+        work = asyncio.create_task(simulating.simulate(a_request(iterations=2)))
+        await dreaming.begun.wait()
+        held.exchange(changed)
+        await work
+        return dreaming.made[0].in_force
+
+    own = asyncio.run(run())
+    assert own.dream.resources.max_gpu_usage == 0.77
+    assert own.dream.nrem.batch_size != 77
+    held.exchange(config())
+    assert own.dream.resources.max_gpu_usage == 0.77, "it is over"
 
 
 def test_where_dreams_may_not_be_parallel_one_dream_is_as_many_as_may(dreaming: type[Dreaming]) -> None:

@@ -15,7 +15,18 @@ from dreamsvc.v1.admin_service_pb2 import GetConfigRequest, GetConfigResponse, R
 from dreamsvc.v1.dream_pb2 import Dream
 from dreamsvc.v1.dream_service_pb2 import GenerateRequest, SimulateRequest
 from dreamsvc.v1.memory_pb2 import Memory
-from tests.integration.served import AsProcess, Calls, Configured, Tables, a_memory, as_toml, merged, refused, until
+from tests.integration.served import (
+    BASE,
+    AsProcess,
+    Calls,
+    Configured,
+    Tables,
+    a_memory,
+    as_toml,
+    merged,
+    refused,
+    until,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -240,6 +251,20 @@ def test_dreams_that_are_switched_off_are_woken_and_go_on_when_they_are_on_again
     service.change()
     assert calls.trigger("default").dream.id == dream.id
     calls.abort("default", discard=True)
+
+
+def test_a_dream_that_runs_takes_what_is_allowed_now(tmp_path: Path) -> None:
+    slow: Tables = {"dream": {"resources": {"wake_latency_ms": 60_000.0}}}
+    with AsProcess(tmp_path / "memory.db", slow) as service:
+        calls = service.calls
+        calls.remember("default")
+        dream = calls.trigger("default").dream
+        until(lambda: calls.dream("default", dream.id).report.replays or None)
+        (tmp_path / "memory.toml").write_text(as_toml(BASE))
+        calls.call(calls.admin.ReloadConfig, ReloadConfigRequest())
+        os.kill(service.dreamer_pid(), signal.SIGSTOP)
+        # By what it began with it would be waited for, for most of a minute.
+        assert calls.abort("default").killed
 
 
 def test_a_space_that_is_put_on_hold_is_woken(service: Configured) -> None:
