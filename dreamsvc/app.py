@@ -192,9 +192,15 @@ def serve(sources: Sources, read: Read) -> int:
         return runner.run(_serve(app))
 
 
+def _log_forgotten(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An error that nobody waited for; asyncio's own line would show it with the values that it met."""
+    logger.error("%s", context["message"], exc_info=context.get("exception"))
+
+
 async def _serve(app: App) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_log_forgotten)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, app.reloading.ask, ConfigReload.CAUSE_SIGNAL)

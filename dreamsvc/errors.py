@@ -172,6 +172,26 @@ class RateLimited(DreamsvcError):
         self.limit = limit
 
 
+# What Python says in these is about the program or the machine; a ValueError or a KeyError shows the value.
+_ABOUT_NO_VALUE = (
+    OSError,
+    RuntimeError,
+    MemoryError,
+    ArithmeticError,
+    TypeError,
+    AttributeError,
+    NameError,
+    ImportError,
+)
+
+
+def told(error: BaseException) -> str:
+    """An error for logs and for others than who caused it: its kind, and its text where that holds no memory's text."""
+    kind = type(error)
+    ours = kind.__module__.partition(".")[0] in ("dreamsvc", "kernels")
+    return f"{kind.__name__}: {error}" if ours or isinstance(error, _ABOUT_NO_VALUE) else kind.__name__
+
+
 def reason_name(reason: ErrorReason.ValueType) -> str:
     """E.g. DREAM_IN_PROGRESS."""
     return ErrorReason.Name(reason).removeprefix(PREFIX)

@@ -38,7 +38,7 @@ MAY: dict[str, set[str]] = {
     "clock": {"v1"},
     "entropy": {"v1"},
     "gpu": {"v1"},
-    "telemetry": {"v1", "calling", "clock", "entropy"},
+    "telemetry": {"v1", "calling", "clock", "entropy", "errors"},
     "snapshot_files": {"v1"},
     "checkpoints": {"v1"},
     "json_messages": set(),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from dreamsvc import __version__, entropy, snapshot_files
+from dreamsvc import __version__, entropy, errors, snapshot_files
 from dreamsvc.clock import Clock
 from dreamsvc.dreamer import placement
 from dreamsvc.dreamer.throttle import Throttle
@@ -82,7 +82,7 @@ class Dreamer(DreamerServiceServicer):
             yield RunDreamResponse(
                 ended=Ended(
                     reason=dream_pb2.END_REASON_FAILED,
-                    message=f"{type(error).__name__}: {error}",
+                    message=errors.told(error),
                     unrecoverable=isinstance(error, snapshot_files.UnreadableSnapshot),
                 )
             )

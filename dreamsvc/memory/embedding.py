@@ -6,7 +6,7 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
-from dreamsvc import clock
+from dreamsvc import clock, errors
 from dreamsvc.errors import DreamsvcError
 from dreamsvc.memory.embedder import Embedder, EmbedderUnavailable, EmbeddingFailed
 from dreamsvc.memory.embedder_opening import open_embedder
@@ -100,7 +100,7 @@ class TextEmbedding:
                 continue
             except Exception as error:
                 # Whatever it is, the thread goes on and the status says so; a silent end would look like health.
-                self.notice = error.message if isinstance(error, DreamsvcError) else f"{type(error).__name__}: {error}"
+                self.notice = error.message if isinstance(error, DreamsvcError) else errors.told(error)
                 logger.exception("texts wait for vectors; trying again in %g s", RETRY_S)
                 self._closing.wait(RETRY_S)
                 continue

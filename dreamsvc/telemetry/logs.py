@@ -7,6 +7,7 @@ works on. No message holds text of a memory, a query, a prompt or a token (API-1
 import json
 import logging
 import sys
+import traceback
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,9 +15,11 @@ from typing import Any, NamedTuple, cast, override
 
 from dreamsvc import calling
 from dreamsvc.clock import iso
+from dreamsvc.errors import told
 
 TEXT_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _ORIGIN = "dreamsvc_origin"
+_MOST_CAUSES = 10
 
 
 class Subject(NamedTuple):
@@ -49,7 +52,7 @@ def about(subject: Subject) -> Generator[None]:
 def set_up(log_format: str, level: str, process: str = "serve") -> None:
     """Has everything of this process logged on standard error; log_format: "text" or "json"."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines(process) if log_format == "json" else logging.Formatter(TEXT_FORMAT))
+    handler.setFormatter(JsonLines(process) if log_format == "json" else TextLines(TEXT_FORMAT))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     set_level(level)
 
@@ -59,7 +62,25 @@ def set_level(level: str) -> None:
     logging.getLogger("dreamsvc").setLevel(level.upper())
 
 
-class JsonLines(logging.Formatter):
+class _Formatter(logging.Formatter):
+    """Tells where an exception came from, and not what its text says of the values that it met."""
+
+    @override
+    def formatException(self, ei: Any) -> str:
+        lines: list[str] = []
+        error: BaseException | None = ei[1]
+        while error is not None and len(lines) < _MOST_CAUSES:
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            lines.append(f"Traceback (most recent call last):\n{frames}{told(error)}")
+            error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        return "\n\nwhich came of:\n\n".join(lines)
+
+
+class TextLines(_Formatter):
+    """Lines for people."""
+
+
+class JsonLines(_Formatter):
     """One object a line: time, level, logger, message, and what it is about where that is known."""
 
     def __init__(self, process: str) -> None:

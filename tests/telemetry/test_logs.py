@@ -89,12 +89,30 @@ def test_what_a_task_is_about_is_nobody_elses_business(logger: logging.Logger, h
 
 def test_an_error_brings_its_traceback_in_the_same_line(logger: logging.Logger, heard: Heard) -> None:
     try:
-        raise KeyError("x")
-    except KeyError:
+        raise RuntimeError("no device")
+    except RuntimeError:
         logger.exception("failed")
     (line,) = heard.lines
     assert line["exception"].startswith("Traceback")
-    assert line["exception"].endswith("KeyError: 'x'")
+    assert "test_logs.py" in line["exception"]
+    assert line["exception"].endswith("RuntimeError: no device")
+
+
+@pytest.mark.parametrize("lines", [logs.JsonLines("serve"), logs.TextLines(logs.TEXT_FORMAT)])
+def test_an_error_does_not_bring_the_values_that_it_met(lines: logging.Formatter) -> None:
+    def fails(text: str) -> None:
+        try:
+            {}[text]  # pyright: ignore
+        except KeyError as error:
+            raise ValueError(f"could not read {text}") from error
+
+    try:
+        fails(" ".join(("of", "a", "memory")))
+    except ValueError as error:
+        record = logging.LogRecord("x", logging.ERROR, "", 0, "failed", (), (type(error), error, error.__traceback__))
+    told = lines.format(record)
+    assert "of a memory" not in told
+    assert told.index("ValueError") < told.index("which came of") < told.index("KeyError")
 
 
 def test_a_line_of_another_process_is_logged_as_its_own(logger: logging.Logger, heard: Heard) -> None:
