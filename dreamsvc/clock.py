@@ -1,7 +1,7 @@
 """The only importer of `time`: wall-clock time for people, monotonic time for durations."""
 
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import NewType
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -62,3 +62,27 @@ def from_iso(text: str) -> Micros:
         moment = moment.replace(tzinfo=UTC)
     delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
     return Micros((delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds)
+
+
+class UnknownZone(ValueError):
+    """A name that is no time zone of this machine."""
+
+
+def zone(name: str) -> tzinfo | None:
+    """A time zone by its IANA name, None (that of the machine) for ''; raises UnknownZone."""
+    if not name:
+        return None
+    # Not needed where no zone is configured, and then no part of a start.
+    from zoneinfo import ZoneInfo
+
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise UnknownZone(name) from error
+
+
+def utc_offset_s(us: int, where: tzinfo | None) -> int:
+    """Seconds that clocks on the wall are ahead of UTC at a time, in a zone or, for None, where this machine is."""
+    moment = datetime.fromtimestamp(us // 1_000_000, UTC).astimezone(where)
+    offset = moment.utcoffset()
+    return 0 if offset is None else offset.days * 86_400 + offset.seconds

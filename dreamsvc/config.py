@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from dreamsvc import contract, json_messages
+from dreamsvc import contract, json_messages, windows
 from dreamsvc.errors import InvalidFields, Violation
 from dreamsvc.v1.config_pb2 import (
     Config,
@@ -175,6 +175,8 @@ def parse(tables: Mapping[str, Any]) -> Config:
 def check(config: Config) -> None:
     """Raises InvalidFields for every key beyond its rule."""
     contract.check(config)
+    if wrong := windows.violations(config.dream):
+        raise InvalidFields(wrong)
 
 
 def _wrong_keys(tables: Mapping[str, Any], message: Descriptor, prefix: str) -> list[Violation]:
@@ -186,6 +188,8 @@ def _wrong_keys(tables: Mapping[str, Any], message: Descriptor, prefix: str) -> 
             near = difflib.get_close_matches(key, message.fields_by_name, n=1)
             hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(message.fields_by_name)}"
             found.append(Violation(f"{prefix}{key}", f"is unknown{hint}"))
+        elif field.message_type is not None and field.is_repeated:
+            found += _wrong_tables(value, field.message_type, f"{prefix}{key}")
         elif field.message_type is not None:
             if isinstance(value, Mapping):
                 found += _wrong_keys(cast("Mapping[str, Any]", value), field.message_type, f"{prefix}{key}.")
@@ -194,6 +198,14 @@ def _wrong_keys(tables: Mapping[str, Any], message: Descriptor, prefix: str) -> 
         elif mistake := type_mistake(field, value):
             found.append(Violation(f"{prefix}{key}", mistake))
     return found
+
+
+def _wrong_tables(value: Any, message: Descriptor, path: str) -> list[Violation]:
+    """Of a list of tables."""
+    tables = cast("list[Any]", value) if isinstance(value, list) else [value]
+    if not isinstance(value, list) or not all(isinstance(table, Mapping) for table in tables):
+        return [Violation(path, f"must be a list of tables, each [[{path}]]")]
+    return [wrong for i, table in enumerate(tables) for wrong in _wrong_keys(table, message, f"{path}[{i}].")]
 
 
 def type_mistake(field: FieldDescriptor, value: Any) -> str:

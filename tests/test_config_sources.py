@@ -30,6 +30,10 @@ VISIBLE = st.characters(min_codepoint=33, max_codepoint=126)
 def values(field: FieldDescriptor) -> st.SearchStrategy[Any]:
     """Values that the rule of a key allows."""
     rule: options_pb2.Rule = field.GetOptions().Extensions[options_pb2.rule]
+    if field.name == "windows":
+        return st.lists(st.sampled_from(["22:00-06:00", "Sat,Sun 00:00-24:00"]), max_size=3)
+    if field.name == "time_zone":
+        return st.sampled_from(["", "Europe/Berlin", "UTC"])
     if field.is_repeated:
         return st.lists(WORDS, max_size=3)
     match field.type:

@@ -66,6 +66,7 @@ class Chance:
         dream.trigger.automatic = random.random() < 0.95
         dream.trigger.idle_duration_minutes = random.choice((0.1, 1, 10))
         dream.trigger.cooldown_minutes = random.choice((0, 1, 30, 120))
+        dream.trigger.min_cycle_gap_minutes = random.choice((0, 0, 10, 60))
         dream.trigger.cooldown_for_manual = random.random() < 0.2
         dream.trigger.activity_threshold = random.choice((0.01, 10.0)) if random.random() < 0.3 else 0.15
         dream.resources.wake_latency_ms = random.choice((10, 100, 100, 1000))

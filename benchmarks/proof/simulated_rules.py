@@ -249,8 +249,9 @@ class Rules:
         return max(last_s + trigger.idle_duration_minutes * 60, calm_s, self._cool_s(told))
 
     def _cool_s(self, told: Told) -> float:
-        cooldown_s = self._config.trigger.cooldown_minutes * 60
-        return told.last_end_s + max(cooldown_s, AFTER_FAILURE_S if told.failed else 0.0)
+        trigger = self._config.trigger
+        rest_s = max(trigger.cooldown_minutes, trigger.min_cycle_gap_minutes) * 60
+        return told.last_end_s + max(rest_s, AFTER_FAILURE_S if told.failed else 0.0)
 
     def _unsure_s(self, told: Told) -> float:
         """Before the first call a space counts as idle since somebody looked at it for the first time."""
@@ -307,6 +308,7 @@ class Rules:
             "dreams start by Trigger only": not trigger.automatic,
             "nothing was remembered": not self.has_news(told) or bool(told.suspended and not told.calls_s),
             "the cooldown lasts": abs(cool_s - number) <= 1 + unsure_s,
+            "the least gap between dreams lasts": abs(cool_s - number) <= 1 + unsure_s,
             "activity is": self.activity(told) >= trigger.activity_threshold
             and abs(self.activity(told) - number) < 0.01,
             "idle for": abs(idle_s - number) <= 1 + unsure_s and idle_s < idle_for_s + unsure_s,

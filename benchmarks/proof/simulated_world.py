@@ -288,7 +288,7 @@ class World(Chance):
         trigger = scheduler.trigger
 
         async def tapped(request: Any, triggered_by: Any) -> Any:
-            if triggered_by != dream_pb2.TRIGGERED_BY_IDLE or self._crashed:
+            if triggered_by == dream_pb2.TRIGGERED_BY_REQUEST or self._crashed:
                 return await trigger(request, triggered_by)
             self.count["by themselves"] += 1
             self.rules.asked(request.space)

@@ -62,6 +62,7 @@ def _print_status(status: GetStatusResponse, stats: GetStatsResponse, proposal: 
             ("memories", _memories_text(stats)),
             ("on hold", _ON_HOLD if stats.on_hold else ""),
             ("activity", f"{status.activity:.3g} calls/s, idle for {output.seconds_text(status.idle_seconds)}"),
+            ("pressure", f"{status.memory_pressure:.2f} of what one night is meant for"),
             ("embedder", f"{status.embedder}{notice}"),
             ("configuration", status.config_notice),
             ("device", status.device),

@@ -42,6 +42,7 @@ def estimate(nodes: int, edges: int, dimension: int, last: Dream | None, config:
     novel = config.rem.max_new_edges or max(LEAST_NOVEL, round(nodes * NOVEL_SHARE))
     made += links + novel * config.rem.explore
     moved = edges if merges else 0
+    budget = min(config.nrem.duration_minutes + config.rem.duration_minutes, config.trigger.max_dream_minutes) * 60
     derived = nodes * EXPANSION_BYTES if config.linking.enabled else 0
     return EstimateDreamResponse(
         nodes=nodes,
@@ -51,6 +52,7 @@ def estimate(nodes: int, edges: int, dimension: int, last: Dream | None, config:
         snapshot_bytes=nodes * (NODE_BYTES + 2 * dimension + TEXT_BYTES) + edges * EDGE_BYTES,
         journal_bytes=(edges + made) * ROW_BYTES + (nodes * code if merges else replays * ROW_BYTES) + derived,
         memory_bytes=DREAMER_BYTES + nodes * (4 * dimension * 2 + NODE_BYTES) + edges * EDGE_BYTES * 4,
-        seconds=min(busy / share, (config.nrem.duration_minutes + config.rem.duration_minutes) * 60),
+        seconds=min(busy / share, budget),
         basis=basis,
+        budget_seconds=budget,
     )

@@ -30,6 +30,7 @@ from dreamsvc.dream.conversation import Conversation, Limits, Process, Source
 from dreamsvc.dream.ending import Ending
 from dreamsvc.dream.intake import Intake
 from dreamsvc.dream.recovery import Recovery
+from dreamsvc.dream.seen import UNKNOWN, seen_by
 from dreamsvc.dream.state import AWAKE, ENTERING_NREM, NREM, REM, TRANSITIONING, WAKING, follow
 from dreamsvc.dream.watch import Events
 from dreamsvc.dreamer.v1.dreamer_service_pb2 import (
@@ -99,9 +100,8 @@ class Night:
         self.over = asyncio.Event()
         self.discard = False
         self.woken: Woken | None = None
-        # Once it is over: nothing is left to dream of, since it came to an end and users had changed nothing meanwhile,
-        # when it was looked (by the monotonic clock).
-        self.all_dreamt = False
+        # Once it is over: what is left to dream of, and when that was looked up (by the monotonic clock).
+        self.seen = UNKNOWN
         self.looked_s = 0.0
         self._plan = plan
         self._store = store
@@ -223,7 +223,7 @@ class Night:
                 # Its snapshot is from its beginning.
                 self.looked_s = self._clock.monotonic()
                 with contextlib.suppress(DreamsvcError):
-                    self.all_dreamt = not await asyncio.wrap_future(self._journal.changed_since(self._plan.change))
+                    self.seen = await seen_by(self._plan.change, self.dream.space, self._store, self._journal)
             self._events.ended(self.sleep_state, self.dream)
             self.over.set()
 

@@ -23,6 +23,8 @@ class Nights:
         self._journal = journal
         # None while a dream begins there, or while work is done that a dream must not come between.
         self._nights: dict[str, Night | None] = {}
+        # Spaces whose night nobody asked for.
+        self._by_itself: set[str] = set()
         # What the store says of a space's last and interrupted dream, until the next night changes it.
         self._history: dict[str, tuple[Dream | None, Dream | None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -49,12 +51,19 @@ class Nights:
     def running(self) -> list[Night]:
         return [night for night in self._nights.values() if night is not None]
 
-    def begin(self, space: str, night: Night | None) -> None:
+    def begin(self, space: str, night: Night | None, *, by_itself: bool = False) -> None:
+        """night: None while it is written down. by_itself: nobody asked for it."""
         self._nights[space] = night
+        if by_itself:
+            self._by_itself.add(space)
+
+    def began_by_itself(self, space: str) -> bool:
+        return space in self._by_itself
 
     def end(self, space: str) -> None:
         """The space is free; what the store says of it is another now."""
         self._nights.pop(space, None)
+        self._by_itself.discard(space)
         self._history.pop(space, None)
 
     def forget(self, space: str) -> None:

@@ -12,6 +12,7 @@ from dreamsvc.config import InForce
 from dreamsvc.dream import outcome
 from dreamsvc.dream.account import Account
 from dreamsvc.dream.night import Plan
+from dreamsvc.dream.policies import Policies
 from dreamsvc.dream.recovery import Recovery
 from dreamsvc.errors import StoreCorrupt, StoreUnavailable
 from dreamsvc.memory.dreams import DreamRow
@@ -35,10 +36,11 @@ class Begin(NamedTuple):
 class Records:
     """The durable side of a dream's life, before, between and after its nights."""
 
-    def __init__(self, store: Store, journal: Journal, config: InForce, clock: Clock) -> None:
+    def __init__(self, store: Store, journal: Journal, config: InForce, policies: Policies, clock: Clock) -> None:
         self._store = store
         self._journal = journal
         self._config = config
+        self._policies = policies
         self._clock = clock
 
     async def recover(self) -> None:
@@ -215,6 +217,7 @@ class Records:
         dream.abort_on_query = request.abort_on_query
         if request.HasField("budget"):
             dream.budget_seconds = request.budget.seconds + request.budget.nanos / 1e9
+        dream.budget_seconds = min(dream.budget_seconds, longest_s(self._policies.config(dream.space)))
         response, ran = await asyncio.wrap_future(self._journal.resume_dream(request, plan.change, dream))
         return Begin(response, plan if ran else None)
 
@@ -246,7 +249,7 @@ class Records:
             state=Dream.STATE_RUNNING,
             triggered_by=triggered_by,
             seed=request.seed if request.HasField("seed") else entropy.seed(),
-            budget_seconds=budget_s,
+            budget_seconds=min(budget_s, longest_s(self._policies.config(request.space))),
             abort_on_query=request.abort_on_query,
             dry_run=request.dry_run,
             propose=request.propose if request.HasField("propose") else self._config.dream.propose,
@@ -262,3 +265,8 @@ def phase_seconds(phase: dream_pb2.DreamPhase.ValueType, config: DreamConfig) ->
     if phase != dream_pb2.DREAM_PHASE_NREM:
         minutes += config.rem.duration_minutes
     return minutes * 60
+
+
+def longest_s(config: DreamConfig) -> float:
+    """What a dream may take at most, all its pieces together."""
+    return config.trigger.max_dream_minutes * 60

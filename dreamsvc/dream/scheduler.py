@@ -9,6 +9,7 @@ import logging
 from typing import Any, NamedTuple
 
 from google.protobuf import duration_pb2
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from dreamsvc import __version__, calling
 from dreamsvc.clock import Clock, from_timestamp, to_timestamp
@@ -20,7 +21,9 @@ from dreamsvc.dream.dreamers import Dreamers
 from dreamsvc.dream.latency import WakeLatencies
 from dreamsvc.dream.night import Night, Woken
 from dreamsvc.dream.nights import RESTING, Nights, heard_of
+from dreamsvc.dream.policies import Policies
 from dreamsvc.dream.records import Records
+from dreamsvc.dream.seen import seen_by
 from dreamsvc.dream.situations import Situations
 from dreamsvc.dream.state import AWAKE
 from dreamsvc.dream.trigger import Situation
@@ -91,11 +94,12 @@ class Scheduler:
         self._journal = journal
         self._config = config
         self._clock = clock
-        self._records = Records(store, journal, config, clock)
+        self._policies = Policies(config)
+        self._records = Records(store, journal, config, self._policies, clock)
         self._nights = Nights(store, journal)
-        self._situations = Situations(config, clock)
+        self._situations = Situations(store, config, self._policies, clock)
         self.verdicts = Verdicts(store, journal, self._records, self._nights, self._situations, clock)
-        self._choosing = Choosing(store, config, self)
+        self._choosing = Choosing(store, self._policies, self)
         self._dreamers = dreamers or Dreamers(config)
         self._events: dict[str, Events] = {}
         # From which the events of this run are numbered.
@@ -124,10 +128,11 @@ class Scheduler:
                 self._situations.note_proposed(space, proposed.dream.id)
             if last is not None:
                 failed = last.dream.state == Dream.STATE_FAILED
-                changed = failed or await asyncio.wrap_future(self._journal.changed_since(last.change))
-                all_dreamt = suspended is None and not changed
+                seen = await seen_by(last.change, space, self._store, self._journal)
+                if suspended is not None:
+                    seen = seen._replace(all_dreamt=False)
                 end_us = from_timestamp(last.dream.end_time)
-                self._situations.note_earlier_end(space, end_us, failed=failed, all_dreamt=all_dreamt)
+                self._situations.note_earlier_end(space, end_us, seen, failed=failed)
         self._keep_task(asyncio.create_task(self._choosing.run()))
 
     async def _take_event_numbers(self) -> int:
@@ -218,7 +223,8 @@ class Scheduler:
                     self._note_wake,
                     self._observer,
                 )
-                self._nights.begin(request.space, night)
+                by_itself = triggered_by != dream_pb2.TRIGGERED_BY_REQUEST
+                self._nights.begin(request.space, night, by_itself=by_itself)
                 # The configuration may have changed while the dream was written down.
                 self._follow()
         finally:
@@ -267,7 +273,7 @@ class Scheduler:
         """Has dreams take what the configuration allows now; where it allows none, they go on from there later."""
         for night in self._nights.running():
             night.allow(self._config.dream.resources)
-            if not self._config.dream.enabled or self.on_hold(night.dream.space):
+            if self._policies.disabled_by(night.dream.space) or self.on_hold(night.dream.space):
                 night.wake(dream_pb2.WAKE_REASON_SWITCHED_OFF)
 
     def on_hold(self, space: str) -> bool:
@@ -279,7 +285,19 @@ class Scheduler:
         last, _ = await self._nights.history(space)
         # One phase takes less than the full cycle that is asked about.
         whole = last if last is not None and last.phase == dream_pb2.DREAM_PHASE_FULL_CYCLE else None
-        return estimates.estimate(graph.n, graph.m, graph.dense.dimension, whole, self._config.dream)
+        config = self._policies.config(space)
+        answer = estimates.estimate(graph.n, graph.m, graph.dense.dimension, whole, config)
+        decision = trigger.decide(self.situation(space), config)
+        answer.why_not_dreaming = decision.why_not
+        if (eligible := self._wall_time(decision.eligible_s)) is not None:
+            answer.next_eligible_time.CopyFrom(eligible)
+        return answer
+
+    def _wall_time(self, at_s: float | None) -> Timestamp | None:
+        """A time of the monotonic clock as people know it."""
+        if at_s is None:
+            return None
+        return to_timestamp(self._clock.now_us() + int((at_s - self._clock.monotonic()) * 1e6))
 
     async def dream(self, space: str, dream_id: str) -> Dream:
         """A dream as it is now; raises NotFound."""
@@ -307,7 +325,8 @@ class Scheduler:
         last, suspended = await self._nights.history(space)
         # Nothing waits from here on: all that is said is of one moment.
         situation = self.situation(space)
-        decision = trigger.decide(situation, self._config.dream)
+        config = self._policies.config(space)
+        decision = trigger.decide(situation, config)
         night = self._nights.of(space)
         active = None
         if night is not None:
@@ -319,7 +338,7 @@ class Scheduler:
                     suspended = night.dream
                 case _:
                     last, suspended = night.dream, None
-        cooldown = trigger.rested_at(situation, self._config.dream) - situation.now_s
+        cooldown = trigger.rested_at(situation, config) - situation.now_s
         answer = GetStatusResponse(
             version=__version__,
             space=space,
@@ -335,18 +354,18 @@ class Scheduler:
             wake_latency=self._latencies.summary(),
             start_time=to_timestamp(self._started_us),
             neuromodulators=self._neuromodulators(night),
+            memory_pressure=situation.pressure,
+            in_window=situation.opens(situation.now_s) <= situation.now_s,
+            next_eligible_time=self._wall_time(decision.eligible_s),
         )
         if cooldown > 0:
             answer.cooldown_remaining.CopyFrom(duration_pb2.Duration(seconds=int(cooldown)))
-        if decision.eligible_s is not None:
-            in_us = int((decision.eligible_s - situation.now_s) * 1e6)
-            answer.next_eligible_time.CopyFrom(to_timestamp(self._clock.now_us() + in_us))
         return answer
 
     def vital_signs(self, space: str) -> VitalSigns:
         """What the status tells, in numbers, without a look at the store."""
         situation, night = self.situation(space), self._nights.of(space)
-        cooldown_s = trigger.rested_at(situation, self._config.dream) - situation.now_s
+        cooldown_s = trigger.rested_at(situation, self._policies.config(space)) - situation.now_s
         return VitalSigns(
             sleep_state=night.sleep_state if night else AWAKE,
             news=situation.news,
@@ -372,8 +391,8 @@ class Scheduler:
         """Why a Trigger would be refused now."""
         if self._closing:
             return ShuttingDown("the service is shutting down")
-        if not self._config.dream.enabled:
-            return Disabled("dreaming is switched off (dream.enabled)")
+        if key := self._policies.disabled_by(space):
+            return Disabled(f"dreaming is switched off ({key})")
         if space in self._config.dream.hold_spaces:
             return OnHold(f'space "{space}" is on hold (dream.hold_spaces)')
         if waiting := self._situations.proposed(space):
@@ -394,9 +413,9 @@ class Scheduler:
                 metadata={"spaces": others},
                 retry_after_s=1,
             )
-        if manual and self._config.dream.trigger.cooldown_for_manual:
+        if manual and self._policies.config(space).trigger.cooldown_for_manual:
             situation = self.situation(space)
-            left = trigger.cooldown_ends(situation, self._config.dream) - situation.now_s
+            left = trigger.cooldown_ends(situation, self._policies.config(space)) - situation.now_s
             if left > 0:
                 return DreamCooldown(f"the cooldown lasts {left:.0f} s more", retry_after_s=left)
         return None
@@ -405,11 +424,17 @@ class Scheduler:
         """What a decision about a space looks at now."""
         return self._situations.of(space, dreaming=space in self._nights, others=self._nights.others(space))
 
-    async def lull(self, space: str) -> str:
+    async def lull(self, space: str, by: dream_pb2.TriggeredBy.ValueType) -> str:
         """Lets a space sleep that is due, and gives the dream's id; raises DreamsvcError."""
         request = TriggerRequest(space=space, abort_on_query=True)
-        answer, _ = await self.trigger(request, dream_pb2.TRIGGERED_BY_IDLE)
+        answer, _ = await self.trigger(request, by)
         return answer.dream.id
+
+    def wake_for_window(self, space: str) -> None:
+        """Wakes a dream that began by itself, since its time window is over; one that was asked for goes on."""
+        night = self._nights.of(space)
+        if night is not None and self._nights.began_by_itself(space):
+            night.wake(dream_pb2.WAKE_REASON_WINDOW_CLOSED)
 
     async def _run(self, space: str, night: Night) -> None:
         with logs.about(Subject(space, night.dream.id)):
@@ -420,7 +445,9 @@ class Scheduler:
         self._device = night.dream.report.device or self._device
         if night.dream.state in (*RESTING, Dream.STATE_PROPOSED) and not night.dream.dry_run:
             failed = night.dream.state == Dream.STATE_FAILED
-            self._situations.note_end(space, night.looked_s, failed=failed, all_dreamt=night.all_dreamt)
+            self._situations.note_end(space, night.looked_s, night.seen, failed=failed)
+        if not night.dream.dry_run:
+            self._situations.note_awake(space)
         self._nights.end(space)
         self._observer.night_over(night.dream)
 

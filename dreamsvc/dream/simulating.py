@@ -268,6 +268,7 @@ def _undisturbed(config: InForce) -> InForce:
     alone.propose = False
     alone.trigger.cooldown_for_manual = False
     del alone.hold_spaces[:]
+    del alone.spaces[:]
     return InForce(Config(dream=alone, recall=config.recall, features=config.features, telemetry=config.telemetry))
 
 

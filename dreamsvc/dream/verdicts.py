@@ -6,6 +6,7 @@ from dreamsvc import snapshot_files
 from dreamsvc.clock import Clock
 from dreamsvc.dream.nights import Nights
 from dreamsvc.dream.records import Records
+from dreamsvc.dream.seen import seen_by
 from dreamsvc.dream.situations import Situations
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.store import Store
@@ -55,8 +56,8 @@ class Verdicts:
             await self._records.finish(row)
             answer.dream.CopyFrom(row.dream)
             looked_s = self._clock.monotonic()
-            changed = await asyncio.wrap_future(self._journal.changed_since(row.change))
-            self._situations.note_end(request.space, looked_s, failed=False, all_dreamt=not changed)
+            seen = await seen_by(row.change, request.space, self._store, self._journal)
+            self._situations.note_end(request.space, looked_s, seen, failed=False)
         else:
             answer.dream.CopyFrom(await self._dream(request.space, request.dream_id))
         return answer

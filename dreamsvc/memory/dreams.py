@@ -158,3 +158,16 @@ def user_changes_since(connection: Connection, change: ChangeId) -> int:
         (change,),
     ).fetchone()
     return int(row[0]) if row is not None else 0
+
+
+def newest_node_known(connection: Connection, change: ChangeId) -> int:
+    """The newest memory that was in a dream's space when it began, of those that no user changed since; 0 for none.
+
+    What is newer came since, but for the few at the border that were changed.
+    """
+    row = connection.execute(
+        "SELECT n.id FROM changes c JOIN nodes n ON n.space = c.space WHERE c.id = ? AND n.user_seq <= c.base_seq"
+        " ORDER BY n.id DESC LIMIT 1",
+        (change,),
+    ).fetchone()
+    return int(row[0]) if row is not None else 0

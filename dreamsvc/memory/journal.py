@@ -184,6 +184,10 @@ class Journal:
         """Whether users changed anything in a dream's space since it began; looked up behind what they have queued."""
         return self._database.write(lambda connection: dreams.user_changes_since(connection, change) > 0)
 
+    def newest_node_known(self, change: ChangeId) -> int:
+        """The newest memory that a dream can have known when it began; 0 for none."""
+        return self._database.read(lambda connection: dreams.newest_node_known(connection, change))
+
     def stage_dream(
         self, change: ChangeId, parts: Sequence[Operations], checkpoint: Checkpoint | None, dream: Dream
     ) -> Future[None]:

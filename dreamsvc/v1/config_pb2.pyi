@@ -136,6 +136,7 @@ class DreamConfig(_message.Message):
     TUNER_FIELD_NUMBER: _builtins.int
     NEUROMODULATION_FIELD_NUMBER: _builtins.int
     FAULT_FIELD_NUMBER: _builtins.int
+    SPACES_FIELD_NUMBER: _builtins.int
     enabled: _builtins.bool
     """False: no dream starts, by itself or by Trigger."""
     max_parallel: _builtins.int
@@ -174,6 +175,10 @@ class DreamConfig(_message.Message):
     def neuromodulation(self) -> Global___NeuromodulationConfig: ...
     @_builtins.property
     def fault(self) -> Global___FaultConfig: ...
+    @_builtins.property
+    def spaces(self) -> _containers.RepeatedCompositeFieldContainer[Global___SpacePolicy]:
+        """Spaces that dream by rules of their own, one table [[dream.spaces]] each."""
+
     def __init__(
         self,
         *,
@@ -195,10 +200,11 @@ class DreamConfig(_message.Message):
         tuner: Global___TunerConfig | None = ...,
         neuromodulation: Global___NeuromodulationConfig | None = ...,
         fault: Global___FaultConfig | None = ...,
+        spaces: _abc.Iterable[Global___SpacePolicy] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_max_parallel", b"_max_parallel", "_propose", b"_propose", "consolidation", b"consolidation", "enabled", b"enabled", "fault", b"fault", "linking", b"linking", "max_parallel", b"max_parallel", "neuromodulation", b"neuromodulation", "nrem", b"nrem", "propose", b"propose", "quality", b"quality", "redundancy", b"redundancy", "rem", b"rem", "resources", b"resources", "schema", b"schema", "shortcuts", b"shortcuts", "src", b"src", "trigger", b"trigger", "tuner", b"tuner"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_max_parallel", b"_max_parallel", "_propose", b"_propose", "consolidation", b"consolidation", "enabled", b"enabled", "fault", b"fault", "hold_spaces", b"hold_spaces", "linking", b"linking", "max_parallel", b"max_parallel", "neuromodulation", b"neuromodulation", "nrem", b"nrem", "propose", b"propose", "quality", b"quality", "redundancy", b"redundancy", "rem", b"rem", "resources", b"resources", "schema", b"schema", "shortcuts", b"shortcuts", "src", b"src", "trigger", b"trigger", "tuner", b"tuner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_max_parallel", b"_max_parallel", "_propose", b"_propose", "consolidation", b"consolidation", "enabled", b"enabled", "fault", b"fault", "hold_spaces", b"hold_spaces", "linking", b"linking", "max_parallel", b"max_parallel", "neuromodulation", b"neuromodulation", "nrem", b"nrem", "propose", b"propose", "quality", b"quality", "redundancy", b"redundancy", "rem", b"rem", "resources", b"resources", "schema", b"schema", "shortcuts", b"shortcuts", "spaces", b"spaces", "src", b"src", "trigger", b"trigger", "tuner", b"tuner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
@@ -271,6 +277,12 @@ class TriggerConfig(_message.Message):
     IDLE_DURATION_MINUTES_FIELD_NUMBER: _builtins.int
     COOLDOWN_MINUTES_FIELD_NUMBER: _builtins.int
     COOLDOWN_FOR_MANUAL_FIELD_NUMBER: _builtins.int
+    MEMORY_PRESSURE_THRESHOLD_FIELD_NUMBER: _builtins.int
+    MEMORY_CAPACITY_FIELD_NUMBER: _builtins.int
+    MIN_CYCLE_GAP_MINUTES_FIELD_NUMBER: _builtins.int
+    MAX_DREAM_MINUTES_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
     automatic: _builtins.bool
     """False: dreams start by Trigger only."""
     activity_threshold: _builtins.float
@@ -281,6 +293,25 @@ class TriggerConfig(_message.Message):
     """Least time between the end of a dream and the next automatic one."""
     cooldown_for_manual: _builtins.bool
     """True: a Trigger inside the cooldown is refused with DREAM_COOLDOWN."""
+    memory_pressure_threshold: _builtins.float
+    """Memory pressure above which a dream starts without waiting for idle_duration_minutes and cooldown_minutes, ten
+    seconds after the last call at the earliest. Pressure is the memories that came since the last night began, over
+    memory_capacity.
+    """
+    memory_capacity: _builtins.int
+    """New memories that one night is meant for."""
+    min_cycle_gap_minutes: _builtins.float
+    """Least time between the end of a dream and the next automatic one, memory pressure or not."""
+    max_dream_minutes: _builtins.float
+    """Longest time that one dream goes on, all its pieces together."""
+    time_zone: _builtins.str
+    """IANA name of the zone of these times, e.g. "Europe/Berlin"; empty: that of the machine."""
+    @_builtins.property
+    def windows(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Dreams start by themselves in these times only, and what then still dreams is woken at their end, to go on in the
+        next: e.g. ["22:00-06:00", "Sat,Sun 00:00-24:00"]. Empty: at any time.
+        """
+
     def __init__(
         self,
         *,
@@ -289,10 +320,16 @@ class TriggerConfig(_message.Message):
         idle_duration_minutes: _builtins.float | None = ...,
         cooldown_minutes: _builtins.float | None = ...,
         cooldown_for_manual: _builtins.bool | None = ...,
+        memory_pressure_threshold: _builtins.float | None = ...,
+        memory_capacity: _builtins.int | None = ...,
+        min_cycle_gap_minutes: _builtins.float | None = ...,
+        max_dream_minutes: _builtins.float | None = ...,
+        windows: _abc.Iterable[_builtins.str] | None = ...,
+        time_zone: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_activity_threshold", b"_activity_threshold", "_automatic", b"_automatic", "_cooldown_for_manual", b"_cooldown_for_manual", "_cooldown_minutes", b"_cooldown_minutes", "_idle_duration_minutes", b"_idle_duration_minutes", "activity_threshold", b"activity_threshold", "automatic", b"automatic", "cooldown_for_manual", b"cooldown_for_manual", "cooldown_minutes", b"cooldown_minutes", "idle_duration_minutes", b"idle_duration_minutes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_activity_threshold", b"_activity_threshold", "_automatic", b"_automatic", "_cooldown_for_manual", b"_cooldown_for_manual", "_cooldown_minutes", b"_cooldown_minutes", "_idle_duration_minutes", b"_idle_duration_minutes", "_max_dream_minutes", b"_max_dream_minutes", "_memory_capacity", b"_memory_capacity", "_memory_pressure_threshold", b"_memory_pressure_threshold", "_min_cycle_gap_minutes", b"_min_cycle_gap_minutes", "_time_zone", b"_time_zone", "activity_threshold", b"activity_threshold", "automatic", b"automatic", "cooldown_for_manual", b"cooldown_for_manual", "cooldown_minutes", b"cooldown_minutes", "idle_duration_minutes", b"idle_duration_minutes", "max_dream_minutes", b"max_dream_minutes", "memory_capacity", b"memory_capacity", "memory_pressure_threshold", b"memory_pressure_threshold", "min_cycle_gap_minutes", b"min_cycle_gap_minutes", "time_zone", b"time_zone"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_activity_threshold", b"_activity_threshold", "_automatic", b"_automatic", "_cooldown_for_manual", b"_cooldown_for_manual", "_cooldown_minutes", b"_cooldown_minutes", "_idle_duration_minutes", b"_idle_duration_minutes", "activity_threshold", b"activity_threshold", "automatic", b"automatic", "cooldown_for_manual", b"cooldown_for_manual", "cooldown_minutes", b"cooldown_minutes", "idle_duration_minutes", b"idle_duration_minutes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_activity_threshold", b"_activity_threshold", "_automatic", b"_automatic", "_cooldown_for_manual", b"_cooldown_for_manual", "_cooldown_minutes", b"_cooldown_minutes", "_idle_duration_minutes", b"_idle_duration_minutes", "_max_dream_minutes", b"_max_dream_minutes", "_memory_capacity", b"_memory_capacity", "_memory_pressure_threshold", b"_memory_pressure_threshold", "_min_cycle_gap_minutes", b"_min_cycle_gap_minutes", "_time_zone", b"_time_zone", "activity_threshold", b"activity_threshold", "automatic", b"automatic", "cooldown_for_manual", b"cooldown_for_manual", "cooldown_minutes", b"cooldown_minutes", "idle_duration_minutes", b"idle_duration_minutes", "max_dream_minutes", b"max_dream_minutes", "memory_capacity", b"memory_capacity", "memory_pressure_threshold", b"memory_pressure_threshold", "min_cycle_gap_minutes", b"min_cycle_gap_minutes", "time_zone", b"time_zone", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__activity_threshold: _TypeAlias = _typing.Literal["activity_threshold"]  # noqa: Y015
     _WhichOneofArgType__activity_threshold: _TypeAlias = _typing.Literal["_activity_threshold", b"_activity_threshold"]  # noqa: Y015
@@ -304,6 +341,16 @@ class TriggerConfig(_message.Message):
     _WhichOneofArgType__cooldown_minutes: _TypeAlias = _typing.Literal["_cooldown_minutes", b"_cooldown_minutes"]  # noqa: Y015
     _WhichOneofReturnType__idle_duration_minutes: _TypeAlias = _typing.Literal["idle_duration_minutes"]  # noqa: Y015
     _WhichOneofArgType__idle_duration_minutes: _TypeAlias = _typing.Literal["_idle_duration_minutes", b"_idle_duration_minutes"]  # noqa: Y015
+    _WhichOneofReturnType__max_dream_minutes: _TypeAlias = _typing.Literal["max_dream_minutes"]  # noqa: Y015
+    _WhichOneofArgType__max_dream_minutes: _TypeAlias = _typing.Literal["_max_dream_minutes", b"_max_dream_minutes"]  # noqa: Y015
+    _WhichOneofReturnType__memory_capacity: _TypeAlias = _typing.Literal["memory_capacity"]  # noqa: Y015
+    _WhichOneofArgType__memory_capacity: _TypeAlias = _typing.Literal["_memory_capacity", b"_memory_capacity"]  # noqa: Y015
+    _WhichOneofReturnType__memory_pressure_threshold: _TypeAlias = _typing.Literal["memory_pressure_threshold"]  # noqa: Y015
+    _WhichOneofArgType__memory_pressure_threshold: _TypeAlias = _typing.Literal["_memory_pressure_threshold", b"_memory_pressure_threshold"]  # noqa: Y015
+    _WhichOneofReturnType__min_cycle_gap_minutes: _TypeAlias = _typing.Literal["min_cycle_gap_minutes"]  # noqa: Y015
+    _WhichOneofArgType__min_cycle_gap_minutes: _TypeAlias = _typing.Literal["_min_cycle_gap_minutes", b"_min_cycle_gap_minutes"]  # noqa: Y015
+    _WhichOneofReturnType__time_zone: _TypeAlias = _typing.Literal["time_zone"]  # noqa: Y015
+    _WhichOneofArgType__time_zone: _TypeAlias = _typing.Literal["_time_zone", b"_time_zone"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__activity_threshold) -> _WhichOneofReturnType__activity_threshold | None: ...
     @_typing.overload
@@ -314,8 +361,123 @@ class TriggerConfig(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cooldown_minutes) -> _WhichOneofReturnType__cooldown_minutes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__idle_duration_minutes) -> _WhichOneofReturnType__idle_duration_minutes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_dream_minutes) -> _WhichOneofReturnType__max_dream_minutes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_capacity) -> _WhichOneofReturnType__memory_capacity | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_pressure_threshold) -> _WhichOneofReturnType__memory_pressure_threshold | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_cycle_gap_minutes) -> _WhichOneofReturnType__min_cycle_gap_minutes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__time_zone) -> _WhichOneofReturnType__time_zone | None: ...
 
 Global___TriggerConfig: _TypeAlias = TriggerConfig  # noqa: Y015
+
+@_typing.final
+class SpacePolicy(_message.Message):
+    """What holds for one space instead of [dream.trigger]; what is not set is as there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACE_FIELD_NUMBER: _builtins.int
+    ENABLED_FIELD_NUMBER: _builtins.int
+    AUTOMATIC_FIELD_NUMBER: _builtins.int
+    ACTIVITY_THRESHOLD_FIELD_NUMBER: _builtins.int
+    IDLE_DURATION_MINUTES_FIELD_NUMBER: _builtins.int
+    COOLDOWN_MINUTES_FIELD_NUMBER: _builtins.int
+    MEMORY_PRESSURE_THRESHOLD_FIELD_NUMBER: _builtins.int
+    MEMORY_CAPACITY_FIELD_NUMBER: _builtins.int
+    MIN_CYCLE_GAP_MINUTES_FIELD_NUMBER: _builtins.int
+    MAX_DREAM_MINUTES_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    space: _builtins.str
+    enabled: _builtins.bool
+    """False: no dream starts in it, by itself or by Trigger."""
+    automatic: _builtins.bool
+    activity_threshold: _builtins.float
+    idle_duration_minutes: _builtins.float
+    cooldown_minutes: _builtins.float
+    memory_pressure_threshold: _builtins.float
+    memory_capacity: _builtins.int
+    min_cycle_gap_minutes: _builtins.float
+    max_dream_minutes: _builtins.float
+    time_zone: _builtins.str
+    priority: _builtins.int
+    """Of spaces that are due at the same time the one with the highest priority dreams first; one that waited ten minutes
+    longer counts as if its priority were higher by 1, so that none waits for ever.
+    """
+    @_builtins.property
+    def windows(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        space: _builtins.str = ...,
+        enabled: _builtins.bool | None = ...,
+        automatic: _builtins.bool | None = ...,
+        activity_threshold: _builtins.float | None = ...,
+        idle_duration_minutes: _builtins.float | None = ...,
+        cooldown_minutes: _builtins.float | None = ...,
+        memory_pressure_threshold: _builtins.float | None = ...,
+        memory_capacity: _builtins.int | None = ...,
+        min_cycle_gap_minutes: _builtins.float | None = ...,
+        max_dream_minutes: _builtins.float | None = ...,
+        windows: _abc.Iterable[_builtins.str] | None = ...,
+        time_zone: _builtins.str | None = ...,
+        priority: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_activity_threshold", b"_activity_threshold", "_automatic", b"_automatic", "_cooldown_minutes", b"_cooldown_minutes", "_enabled", b"_enabled", "_idle_duration_minutes", b"_idle_duration_minutes", "_max_dream_minutes", b"_max_dream_minutes", "_memory_capacity", b"_memory_capacity", "_memory_pressure_threshold", b"_memory_pressure_threshold", "_min_cycle_gap_minutes", b"_min_cycle_gap_minutes", "_priority", b"_priority", "_time_zone", b"_time_zone", "activity_threshold", b"activity_threshold", "automatic", b"automatic", "cooldown_minutes", b"cooldown_minutes", "enabled", b"enabled", "idle_duration_minutes", b"idle_duration_minutes", "max_dream_minutes", b"max_dream_minutes", "memory_capacity", b"memory_capacity", "memory_pressure_threshold", b"memory_pressure_threshold", "min_cycle_gap_minutes", b"min_cycle_gap_minutes", "priority", b"priority", "time_zone", b"time_zone"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_activity_threshold", b"_activity_threshold", "_automatic", b"_automatic", "_cooldown_minutes", b"_cooldown_minutes", "_enabled", b"_enabled", "_idle_duration_minutes", b"_idle_duration_minutes", "_max_dream_minutes", b"_max_dream_minutes", "_memory_capacity", b"_memory_capacity", "_memory_pressure_threshold", b"_memory_pressure_threshold", "_min_cycle_gap_minutes", b"_min_cycle_gap_minutes", "_priority", b"_priority", "_time_zone", b"_time_zone", "activity_threshold", b"activity_threshold", "automatic", b"automatic", "cooldown_minutes", b"cooldown_minutes", "enabled", b"enabled", "idle_duration_minutes", b"idle_duration_minutes", "max_dream_minutes", b"max_dream_minutes", "memory_capacity", b"memory_capacity", "memory_pressure_threshold", b"memory_pressure_threshold", "min_cycle_gap_minutes", b"min_cycle_gap_minutes", "priority", b"priority", "space", b"space", "time_zone", b"time_zone", "windows", b"windows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__activity_threshold: _TypeAlias = _typing.Literal["activity_threshold"]  # noqa: Y015
+    _WhichOneofArgType__activity_threshold: _TypeAlias = _typing.Literal["_activity_threshold", b"_activity_threshold"]  # noqa: Y015
+    _WhichOneofReturnType__automatic: _TypeAlias = _typing.Literal["automatic"]  # noqa: Y015
+    _WhichOneofArgType__automatic: _TypeAlias = _typing.Literal["_automatic", b"_automatic"]  # noqa: Y015
+    _WhichOneofReturnType__cooldown_minutes: _TypeAlias = _typing.Literal["cooldown_minutes"]  # noqa: Y015
+    _WhichOneofArgType__cooldown_minutes: _TypeAlias = _typing.Literal["_cooldown_minutes", b"_cooldown_minutes"]  # noqa: Y015
+    _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
+    _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__idle_duration_minutes: _TypeAlias = _typing.Literal["idle_duration_minutes"]  # noqa: Y015
+    _WhichOneofArgType__idle_duration_minutes: _TypeAlias = _typing.Literal["_idle_duration_minutes", b"_idle_duration_minutes"]  # noqa: Y015
+    _WhichOneofReturnType__max_dream_minutes: _TypeAlias = _typing.Literal["max_dream_minutes"]  # noqa: Y015
+    _WhichOneofArgType__max_dream_minutes: _TypeAlias = _typing.Literal["_max_dream_minutes", b"_max_dream_minutes"]  # noqa: Y015
+    _WhichOneofReturnType__memory_capacity: _TypeAlias = _typing.Literal["memory_capacity"]  # noqa: Y015
+    _WhichOneofArgType__memory_capacity: _TypeAlias = _typing.Literal["_memory_capacity", b"_memory_capacity"]  # noqa: Y015
+    _WhichOneofReturnType__memory_pressure_threshold: _TypeAlias = _typing.Literal["memory_pressure_threshold"]  # noqa: Y015
+    _WhichOneofArgType__memory_pressure_threshold: _TypeAlias = _typing.Literal["_memory_pressure_threshold", b"_memory_pressure_threshold"]  # noqa: Y015
+    _WhichOneofReturnType__min_cycle_gap_minutes: _TypeAlias = _typing.Literal["min_cycle_gap_minutes"]  # noqa: Y015
+    _WhichOneofArgType__min_cycle_gap_minutes: _TypeAlias = _typing.Literal["_min_cycle_gap_minutes", b"_min_cycle_gap_minutes"]  # noqa: Y015
+    _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
+    _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
+    _WhichOneofReturnType__time_zone: _TypeAlias = _typing.Literal["time_zone"]  # noqa: Y015
+    _WhichOneofArgType__time_zone: _TypeAlias = _typing.Literal["_time_zone", b"_time_zone"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__activity_threshold) -> _WhichOneofReturnType__activity_threshold | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__automatic) -> _WhichOneofReturnType__automatic | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cooldown_minutes) -> _WhichOneofReturnType__cooldown_minutes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__idle_duration_minutes) -> _WhichOneofReturnType__idle_duration_minutes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_dream_minutes) -> _WhichOneofReturnType__max_dream_minutes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_capacity) -> _WhichOneofReturnType__memory_capacity | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_pressure_threshold) -> _WhichOneofReturnType__memory_pressure_threshold | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_cycle_gap_minutes) -> _WhichOneofReturnType__min_cycle_gap_minutes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__priority) -> _WhichOneofReturnType__priority | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__time_zone) -> _WhichOneofReturnType__time_zone | None: ...
+
+Global___SpacePolicy: _TypeAlias = SpacePolicy  # noqa: Y015
 
 @_typing.final
 class NremConfig(_message.Message):

@@ -116,6 +116,8 @@ class _WakeReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WakeReason
     WAKE_REASON_MANUAL_ABORT: _WakeReason.ValueType  # 4
     WAKE_REASON_ERROR: _WakeReason.ValueType  # 5
     WAKE_REASON_SHUTDOWN: _WakeReason.ValueType  # 6
+    WAKE_REASON_WINDOW_CLOSED: _WakeReason.ValueType  # 7
+    """It had begun by itself, and its time window is over (dream.trigger.windows)."""
     WAKE_REASON_SWITCHED_OFF: _WakeReason.ValueType  # 10
     """The configuration allows it no more: dream.enabled, or dream.hold_spaces."""
 
@@ -128,6 +130,8 @@ WAKE_REASON_CYCLE_COMPLETE: WakeReason.ValueType  # 3
 WAKE_REASON_MANUAL_ABORT: WakeReason.ValueType  # 4
 WAKE_REASON_ERROR: WakeReason.ValueType  # 5
 WAKE_REASON_SHUTDOWN: WakeReason.ValueType  # 6
+WAKE_REASON_WINDOW_CLOSED: WakeReason.ValueType  # 7
+"""It had begun by itself, and its time window is over (dream.trigger.windows)."""
 WAKE_REASON_SWITCHED_OFF: WakeReason.ValueType  # 10
 """The configuration allows it no more: dream.enabled, or dream.hold_spaces."""
 Global___WakeReason: _TypeAlias = WakeReason  # noqa: Y015
@@ -170,12 +174,14 @@ class _TriggeredByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Triggered
     TRIGGERED_BY_UNSPECIFIED: _TriggeredBy.ValueType  # 0
     TRIGGERED_BY_REQUEST: _TriggeredBy.ValueType  # 1
     TRIGGERED_BY_IDLE: _TriggeredBy.ValueType  # 2
+    TRIGGERED_BY_MEMORY_PRESSURE: _TriggeredBy.ValueType  # 3
 
 class TriggeredBy(_TriggeredBy, metaclass=_TriggeredByEnumTypeWrapper): ...
 
 TRIGGERED_BY_UNSPECIFIED: TriggeredBy.ValueType  # 0
 TRIGGERED_BY_REQUEST: TriggeredBy.ValueType  # 1
 TRIGGERED_BY_IDLE: TriggeredBy.ValueType  # 2
+TRIGGERED_BY_MEMORY_PRESSURE: TriggeredBy.ValueType  # 3
 Global___TriggeredBy: _TypeAlias = TriggeredBy  # noqa: Y015
 
 class _MergeStage:

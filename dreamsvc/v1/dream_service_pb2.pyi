@@ -592,6 +592,9 @@ class EstimateDreamResponse(_message.Message):
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
     BASIS_FIELD_NUMBER: _builtins.int
+    WHY_NOT_DREAMING_FIELD_NUMBER: _builtins.int
+    NEXT_ELIGIBLE_TIME_FIELD_NUMBER: _builtins.int
+    BUDGET_SECONDS_FIELD_NUMBER: _builtins.int
     nodes: _builtins.int
     """Memories that a dream may read, and the most it may change."""
     nodes_touched: _builtins.int
@@ -605,6 +608,12 @@ class EstimateDreamResponse(_message.Message):
     """Wall-clock seconds at the configured share of the device."""
     basis: _builtins.str
     """Where the seconds come from: "the last dream" or "rates of a 2-core machine"."""
+    why_not_dreaming: _builtins.str
+    """As in GetStatus: why none dreams now, and when one can start by itself."""
+    budget_seconds: _builtins.float
+    """Most seconds that a dream may take, as configured."""
+    @_builtins.property
+    def next_eligible_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -617,10 +626,13 @@ class EstimateDreamResponse(_message.Message):
         memory_bytes: _builtins.int = ...,
         seconds: _builtins.float = ...,
         basis: _builtins.str = ...,
+        why_not_dreaming: _builtins.str = ...,
+        next_eligible_time: _timestamp_pb2.Timestamp | None = ...,
+        budget_seconds: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["next_eligible_time", b"next_eligible_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "edges", b"edges", "edges_touched", b"edges_touched", "journal_bytes", b"journal_bytes", "memory_bytes", b"memory_bytes", "nodes", b"nodes", "nodes_touched", b"nodes_touched", "seconds", b"seconds", "snapshot_bytes", b"snapshot_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "budget_seconds", b"budget_seconds", "edges", b"edges", "edges_touched", b"edges_touched", "journal_bytes", b"journal_bytes", "memory_bytes", b"memory_bytes", "next_eligible_time", b"next_eligible_time", "nodes", b"nodes", "nodes_touched", b"nodes_touched", "seconds", b"seconds", "snapshot_bytes", b"snapshot_bytes", "why_not_dreaming", b"why_not_dreaming"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -920,6 +932,8 @@ class GetStatusResponse(_message.Message):
     WAKE_LATENCY_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     NEUROMODULATORS_FIELD_NUMBER: _builtins.int
+    MEMORY_PRESSURE_FIELD_NUMBER: _builtins.int
+    IN_WINDOW_FIELD_NUMBER: _builtins.int
     CONFIG_NOTICE_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     space: _builtins.str
@@ -935,6 +949,10 @@ class GetStatusResponse(_message.Message):
     embedder_notice: _builtins.str
     device: _builtins.str
     """Where the last dream ran; empty before the first."""
+    memory_pressure: _builtins.float
+    """Memories that came since the last night began, over dream.trigger.memory_capacity."""
+    in_window: _builtins.bool
+    """Whether the space's time windows are open now (dream.trigger.windows)."""
     config_notice: _builtins.str
     """What of the configuration that was read last is not in force: it was rejected, or waits for a restart."""
     @_builtins.property
@@ -978,11 +996,13 @@ class GetStatusResponse(_message.Message):
         wake_latency: Global___WakeLatency | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         neuromodulators: _dream_pb2.Neuromodulators | None = ...,
+        memory_pressure: _builtins.float = ...,
+        in_window: _builtins.bool = ...,
         config_notice: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["active_dream", b"active_dream", "cooldown_remaining", b"cooldown_remaining", "last_dream", b"last_dream", "neuromodulators", b"neuromodulators", "next_eligible_time", b"next_eligible_time", "start_time", b"start_time", "suspended_dream", b"suspended_dream", "wake_latency", b"wake_latency"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_dream", b"active_dream", "activity", b"activity", "config_notice", b"config_notice", "cooldown_remaining", b"cooldown_remaining", "device", b"device", "dream_available", b"dream_available", "embedder", b"embedder", "embedder_notice", b"embedder_notice", "idle_seconds", b"idle_seconds", "last_dream", b"last_dream", "neuromodulators", b"neuromodulators", "next_eligible_time", b"next_eligible_time", "sleep_state", b"sleep_state", "space", b"space", "start_time", b"start_time", "suspended_dream", b"suspended_dream", "version", b"version", "wake_latency", b"wake_latency", "why_not_dreaming", b"why_not_dreaming"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_dream", b"active_dream", "activity", b"activity", "config_notice", b"config_notice", "cooldown_remaining", b"cooldown_remaining", "device", b"device", "dream_available", b"dream_available", "embedder", b"embedder", "embedder_notice", b"embedder_notice", "idle_seconds", b"idle_seconds", "in_window", b"in_window", "last_dream", b"last_dream", "memory_pressure", b"memory_pressure", "neuromodulators", b"neuromodulators", "next_eligible_time", b"next_eligible_time", "sleep_state", b"sleep_state", "space", b"space", "start_time", b"start_time", "suspended_dream", b"suspended_dream", "version", b"version", "wake_latency", b"wake_latency", "why_not_dreaming", b"why_not_dreaming"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

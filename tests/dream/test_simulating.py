@@ -174,6 +174,7 @@ def test_nothing_of_the_services_settings_keeps_it_from_dreaming(dreaming: type[
     settings.dream.propose = settings.dream.trigger.cooldown_for_manual = True
     settings.dream.max_parallel = 3
     settings.dream.hold_spaces.append(simulating.SPACE)
+    settings.dream.spaces.add(space=simulating.SPACE, enabled=False)
     kept = Config.FromString(settings.SerializeToString())
     asyncio.run(service(settings=settings).simulate(a_request()))
     own = dreaming.made[0].config
@@ -183,6 +184,7 @@ def test_nothing_of_the_services_settings_keeps_it_from_dreaming(dreaming: type[
         1,
         [],
     )
+    assert not own.spaces
     assert own.nrem == settings.dream.nrem
     assert settings == kept
 

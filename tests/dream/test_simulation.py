@@ -86,6 +86,7 @@ def quick(**trigger_fields: object) -> Config:
     config = defaults()
     config.dream.trigger.idle_duration_minutes = 0.1
     config.dream.trigger.cooldown_minutes = 1
+    config.dream.trigger.min_cycle_gap_minutes = 0
     config.dream.fault.recovery_strategy = "abort"
     for name, value in trigger_fields.items():
         setattr(config.dream.trigger, name, value)

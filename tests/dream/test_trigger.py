@@ -2,6 +2,8 @@
 
 import math
 import random
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,6 +18,7 @@ from dreamsvc.dream.trigger import (
     decide,
     end_of_earlier_run_s,
 )
+from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.config_pb2 import DreamConfig
 
 CONFIG = config.defaults().dream
@@ -240,3 +243,63 @@ def test_over_weeks_of_sleep_jumps_and_restarts_it_dreams_once_for_what_was_told
     weeks.passes(DAY)
     assert weeks.dreams == before + 1, "it dreamed again, and nothing was told"
     assert before > 20
+
+
+# ── memory pressure, the least gap, and time windows ────────────────────────────
+
+
+def opening_at(opens_s: float) -> Callable[[float], float]:
+    return lambda at_s: max(at_s, opens_s)
+
+
+@pytest.mark.parametrize(
+    ("changes", "config_", "kind", "why"),
+    [
+        ({"pressure": 0.81, "last_call_s": 3595.0}, CONFIG, "idle", "idle for 5 s of 10 s at memory pressure 0.81"),
+        (
+            {"pressure": 2.0, "last_end_s": 3000.0, "last_call_s": 3100.0},
+            changed(min_cycle_gap_minutes=20),
+            "gap",
+            "the least gap between dreams lasts 600 s more at memory pressure 2.00",
+        ),
+        ({"pressure": 2.0, "last_awake_s": 3400.0, "last_call_s": 3300.0, "activity": 1.0}, CONFIG, "activity", "1.00"),
+        ({"last_end_s": 3500.0}, changed(cooldown_minutes=1), "gap", "the least gap between dreams lasts 500 s more"),
+        ({"last_end_s": 3500.0, "failed": True}, changed(cooldown_minutes=20), "cooldown", "lasts 1100 s more"),
+        ({"opens": opening_at(4600.0)}, CONFIG, "window", "outside the time windows for 1000 s more"),
+        ({"opens": opening_at(math.inf)}, CONFIG, "window", "outside the time windows (dream.trigger.windows)"),
+        ({"busy": "others use 84 % of the CPU"}, CONFIG, "busy", "others use 84 % of the CPU"),
+    ],
+)
+def test_why_a_dream_does_not_start_is_told_in_each_case(
+    changes: dict[str, Any], config_: DreamConfig, kind: str, why: str
+) -> None:
+    decision = decide(situation(**changes), config_)
+    assert (decision.start, decision.kind) == (False, kind)
+    assert why in decision.why_not
+
+
+def test_memory_pressure_is_above_its_threshold_and_tells_that_it_was_the_cause() -> None:
+    busy = {"activity": 1.0, "last_call_s": 3590.0, "last_end_s": 3600.0 - 10 * MINUTE}
+    assert not decide(situation(pressure=0.8, **busy), CONFIG).start
+    decision = decide(situation(pressure=0.81, **busy), CONFIG)
+    assert (decision.start, decision.triggered_by) == (True, dream_pb2.TRIGGERED_BY_MEMORY_PRESSURE)
+    assert decide(situation(pressure=5.0), CONFIG).triggered_by == dream_pb2.TRIGGERED_BY_MEMORY_PRESSURE
+    assert decide(situation(), CONFIG).triggered_by == dream_pb2.TRIGGERED_BY_IDLE
+
+
+def test_the_time_that_is_told_lies_in_a_window_after_all_else_is_over() -> None:
+    def daily(at_s: float) -> float:
+        """Open in the first 100 s of each 1000."""
+        return at_s if at_s % 1000 < 100 else (at_s // 1000 + 1) * 1000
+
+    decision = decide(situation(last_call_s=3595.0, opens=daily), CONFIG)
+    # Idle at 4195, and the next window after that.
+    assert (decision.kind, decision.eligible_s) == ("idle", 5000.0)
+    assert decide(situation(now_s=5000.0, last_call_s=3595.0, opens=daily), CONFIG).start
+
+
+def test_a_busy_machine_is_waited_for_only_for_as_long_as_it_is_told() -> None:
+    busy = situation(busy="others use 84 % of the CPU", busy_until_s=4000.0)
+    assert decide(busy, CONFIG).eligible_s == 4000.0
+    assert decide(busy._replace(now_s=4000.0), CONFIG).start
+    assert decide(situation(busy="others use 84 % of the GPU"), CONFIG).eligible_s is None

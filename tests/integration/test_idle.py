@@ -8,8 +8,9 @@ import pytest
 
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.dream_pb2 import Dream
-from dreamsvc.v1.dream_service_pb2 import ListDreamsRequest
-from tests.integration.served import Calls, InThread, Tables, a_memory, refused, until
+from dreamsvc.v1.dream_service_pb2 import EstimateDreamRequest, ListDreamsRequest
+from dreamsvc.v1.memory_service_pb2 import GetStatsRequest, ListMemoriesRequest
+from tests.integration.served import CONVERGE, Calls, InThread, Tables, a_memory, refused, until
 
 pytestmark = pytest.mark.integration
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.integration
 def idle(**changes: object) -> Tables:
     """Idle after 0.6 s."""
     trigger = {"automatic": True, "activity_threshold": 1000.0, "idle_duration_minutes": 0.01, "cooldown_minutes": 0.0}
-    return {"dream": {"trigger": trigger | changes}}
+    return {"dream": {"trigger": trigger | {"min_cycle_gap_minutes": 0.0} | changes}}
 
 
 def active(calls: Calls) -> Dream | None:
@@ -115,3 +116,68 @@ def test_what_is_switched_off_is_refused_and_says_where(equal_store: Callable[[s
         assert not status.dream_available
         assert "switched off" in status.why_not_dreaming
         calls.close()
+
+
+def test_outside_its_windows_a_space_sleeps_on_request_only_and_all_say_the_same_time(
+    equal_store: Callable[[str], Path],
+) -> None:
+    now = time.gmtime()
+    # From the hour after next on, and not now.
+    begin = (now.tm_hour + 2) % 24
+    hours = f"{begin:02}:00-{(begin + 1) % 24 or 24:02}:00"
+    with InThread(equal_store("windows"), idle(windows=[hours], time_zone="UTC"), CONVERGE) as service:
+        calls = service.calls
+        until(lambda: calls.status("default").why_not_dreaming.startswith("outside the time windows"))
+        status = calls.status("default")
+        assert not status.in_window
+        assert status.dream_available
+        told = time.gmtime(status.next_eligible_time.seconds + status.next_eligible_time.nanos / 1e9 + 0.5)
+        assert (told.tm_hour, told.tm_min, told.tm_sec) == (begin, 0, 0)
+        estimate = calls.dreams.EstimateDream(EstimateDreamRequest(space="default"))
+        assert estimate.why_not_dreaming.startswith("outside the time windows")
+        assert abs(estimate.next_eligible_time.seconds - status.next_eligible_time.seconds) <= 1
+        time.sleep(1.5)
+        assert dreams_of(calls) == []
+        assert calls.trigger("default", blocking=True).dream.state == Dream.STATE_SUCCEEDED
+
+
+def test_memory_pressure_has_a_space_sleep_before_it_was_idle_for_long_enough(
+    equal_store: Callable[[str], Path],
+) -> None:
+    pressed = idle(idle_duration_minutes=60.0, memory_capacity=200)
+    with InThread(equal_store("pressed"), pressed, CONVERGE) as service:
+        calls = service.calls
+        calls.recall("default")
+        status = calls.status("default")
+        assert status.memory_pressure == 1.0
+        assert status.why_not_dreaming.startswith("idle for")
+        assert status.why_not_dreaming.endswith("of 10 s at memory pressure 1.00")
+        dream = until(lambda: active(calls))
+        assert dream.triggered_by == dream_pb2.TRIGGERED_BY_MEMORY_PRESSURE
+        calls.ended("default", dream.id)
+        assert calls.status("default").memory_pressure == 0.0
+
+
+def test_calls_that_only_look_are_no_activity(equal_store: Callable[[str], Path]) -> None:
+    with InThread(equal_store("looked_at")) as service:
+        calls = service.calls
+        calls.recall("default")
+        before = calls.status("default")
+        for _ in range(5):
+            calls.status("default")
+            calls.dreams.ListDreams(ListDreamsRequest(space="default"))
+            calls.dreams.EstimateDream(EstimateDreamRequest(space="default"))
+            calls.memories.GetStats(GetStatsRequest(space="default"))
+            calls.memories.ListMemories(ListMemoriesRequest(space="default"))
+        after = calls.status("default")
+        assert 0 < after.activity <= before.activity
+        assert after.idle_seconds > before.idle_seconds
+
+
+def test_a_space_that_its_own_table_switches_off_refuses_and_says_where(equal_store: Callable[[str], Path]) -> None:
+    off: Tables = {"dream": {"spaces": [{"space": "default", "enabled": False}]}}
+    with InThread(equal_store("off_here"), off) as service:
+        refusal = refused(lambda: service.calls.trigger("default"))
+        assert refusal.reason == "DISABLED"
+        assert 'dream.spaces "default" enabled' in refusal.message
+        assert 'dream.spaces "default" enabled' in service.calls.status("default").why_not_dreaming
