@@ -8,6 +8,8 @@ import pytest
 from dreamsvc_client import Client, DreamsvcCallError, calls
 from google.rpc import code_pb2
 
+from dreamsvc.v1.admin_pb2 import ConfigOrigin, ConfigReload
+from dreamsvc.v1.admin_service_pb2 import GetConfigResponse, ReloadConfigResponse
 from dreamsvc.v1.blind_spot_pb2 import BlindSpot, BlindSpotEnd
 from dreamsvc.v1.dream_pb2 import Dream
 from dreamsvc.v1.dream_service_pb2 import (
@@ -144,7 +146,11 @@ def test_what_the_readme_shows_runs(fake: FakeServer, caller: Client, capsys: py
     fake.answers("Feedback", FeedbackResponse(pairs=1))
     fake.answers("Generate", GenerateResponse(output="What came by.", trace=[GenerateStep(how="HAS edge")]))
     fake.answers("Simulate", SimulateResponse(dreams=[dream], edits_total=12))
-    assert len(BLOCKS) == 7
+    origin = ConfigOrigin(path="dream.nrem.batch_size", name="/etc/dreamsvc.toml")
+    fake.answers("GetConfig", GetConfigResponse(file="/etc/dreamsvc.toml", origins=[origin]))
+    waits = ConfigReload(ok=True, changed=["recall.similar"], needs_restart=["server.port"])
+    fake.answers("ReloadConfig", ReloadConfigResponse(reload=waits))
+    assert len(BLOCKS) == 8
     # The first opens a client of its own and closes it; the rest goes on with one that is open.
     names: dict[str, object] = {}
     for block in BLOCKS:
@@ -160,6 +166,8 @@ def test_what_the_readme_shows_runs(fake: FakeServer, caller: Client, capsys: py
     assert "pairs that the next dream strengthens: 1" in printed
     assert "What came by. ['HAS edge']" in printed
     assert "12 edits; [0]" in printed
+    assert "/etc/dreamsvc.toml 0 [('dream.nrem.batch_size', '/etc/dreamsvc.toml')]" in printed
+    assert "would change ['recall.similar'] and leave for a restart ['server.port']" in printed
     assert (fake.sent("Feedback")[0].recall_id, list(fake.sent("Feedback")[0].used_ids)) == ("r7", ["m"])
     assert [edge.type for edge in fake.sent("Simulate")[0].edges] == ["NEEDS"]
     assert {name for name, _ in fake.requests} == fake.scripts.keys()
