@@ -79,7 +79,7 @@ def test_on_a_full_disk_recalls_go_on_changes_are_refused_with_a_hint_and_all_re
         error = server.refuses_to_remember()
         assert (error.reason, error.code.name) == ("STORE_UNAVAILABLE", "UNAVAILABLE")
         assert "free space" in error.message
-        assert "Reads go on" in error.hint
+        assert "reads go on" in error.hint
         assert server.recalls("before the trouble")
         assert refused(lambda: server.calls.trigger(SPACE)).reason == "STORE_UNAVAILABLE"
         until(lambda: server.health() == NOT_SERVING)

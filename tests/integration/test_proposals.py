@@ -306,7 +306,7 @@ def test_a_space_on_hold_is_neither_dreamt_of_nor_purged(served: InThread, calls
     assert refused(lambda: calls.trigger("held")).reason == "ON_HOLD"
     assert "on hold" in calls.status("held").why_not_dreaming
     calls.call(calls.memories.Forget, ForgetRequest(space="held", ids=["river-glows"]))
-    held = list(served.app._config.dream.hold_spaces)
+    held = list(served.app.in_force.dream.hold_spaces)
     while served.app.store.purge_next(0, held).result(10).total:
         pass
     assert memory(calls, "held", "river-glows").text == "the river glows softly"

@@ -74,6 +74,9 @@ def states(events: list[StreamStatusResponse]) -> list[int]:
     """What it went through, each once in a row."""
     found: list[int] = []
     for event in events:
+        # A heartbeat tells of no state.
+        if event.HasField("heartbeat"):
+            continue
         if not found or found[-1] != event.sleep_state:
             found.append(event.sleep_state)
     return found
