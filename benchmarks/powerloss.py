@@ -26,7 +26,7 @@ from benchmarks.proof.faulty_disk import Disk, installed
 from benchmarks.proof.life import ACTS, Ledger, Life, verify
 from benchmarks.proof.power import Moment, Recorder, tear, write_image
 from dreamsvc.errors import DreamsvcError
-from dreamsvc.memory import backup, sqlite
+from dreamsvc.memory import backup, database
 from dreamsvc.memory.doctor import examine
 
 SEED = 6
@@ -167,7 +167,7 @@ def _backups(disk: Disk, home: Path, count: int) -> tuple[int, list[str]]:
 def _busy_checkpoints() -> Iterator[None]:
     """The log is moved into the database as soon as nobody writes for a moment: that is where syncs matter most."""
     changes: dict[str, Any] = {"QUIET_S": 0.002, "CHECKPOINT_PAGES": 20}
-    with mock.patch.multiple(sqlite, **changes):
+    with mock.patch.multiple(database, **changes):
         yield
 
 

@@ -14,6 +14,7 @@ from benchmarks.proof.jumping_clock import SECOND
 from dreamsvc import contract
 from dreamsvc.clock import Clock
 from dreamsvc.config import InForce, defaults
+from dreamsvc.dream.policies import Policies
 from dreamsvc.dream.records import Records
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.store import Store
@@ -37,7 +38,8 @@ class Opened:
         self.journal = Journal(self.store.database, self.clock, 86_400 * SECOND)
         settings = defaults()
         self.config = settings.dream
-        self.records = Records(self.store, self.journal, InForce(settings), self.clock)
+        in_force = InForce(settings)
+        self.records = Records(self.store, self.journal, in_force, Policies(in_force), self.clock)
         self._loop = asyncio.new_event_loop()
         # No more is done at once than one thing.
         self._threads = ThreadPoolExecutor(1)

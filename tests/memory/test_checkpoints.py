@@ -10,6 +10,7 @@ import pytest
 
 from dreamsvc import checkpoints, snapshot_files
 from dreamsvc.config import InForce, defaults
+from dreamsvc.dream.policies import Policies
 from dreamsvc.dream.records import Records
 from dreamsvc.dreamer.v1.dreamer_service_pb2 import Checkpoint
 from dreamsvc.memory.doctor import examine
@@ -38,7 +39,8 @@ def keep(room: Any, made: Any, **fields: Any) -> None:
 
 
 def records(room: Any) -> Records:
-    return Records(room.store, room.journal, InForce(defaults()), room.clock)
+    in_force = InForce(defaults())
+    return Records(room.store, room.journal, in_force, Policies(in_force), room.clock)
 
 
 def trigger(room: Any) -> Any:
