@@ -37,7 +37,7 @@ demo: $(STAMP) ## Import a real memory, dream, wake, resume, report (writes buil
 test: $(STAMP) ## Run all tests
 	@$(PYTHON) -m pytest
 
-check: $(STAMP) ## Format, lint, types, protos, tests
+check: $(STAMP) ## Format, lint, types, protos, known vulnerabilities, tests
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m pyright
@@ -45,6 +45,7 @@ check: $(STAMP) ## Format, lint, types, protos, tests
 	.venv/bin/buf lint
 	@tag=$$(git tag --list 'v*' --sort=-version:refname | head -n 1); \
 	if [ -n "$$tag" ]; then .venv/bin/buf breaking --against ".git#tag=$$tag"; else echo "buf breaking: no release tag yet"; fi
+	$(PYTHON) tests/audit.py
 	$(PYTHON) -m pytest
 
 format: $(STAMP) ## Format code and protos
