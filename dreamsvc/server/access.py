@@ -65,8 +65,8 @@ class Access:
     async def watch(self) -> None:
         """Reads again what has changed, for as long as the service runs."""
         while True:
-            await asyncio.sleep(LOOK_S)
             await self.look()
+            await asyncio.sleep(LOOK_S)
 
     async def look(self) -> None:
         watched, issuer = self._watched, self._issuer

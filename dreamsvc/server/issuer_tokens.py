@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import math
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -58,7 +59,7 @@ def check(config: JwtConfig) -> None:
     if wrong:
         raise InvalidFields(wrong)
     if where.scheme not in ("http", "https"):
-        _keys(_file(config.jwks))
+        _require_keys(_file(config.jwks))
 
 
 class IssuerTokens:
@@ -71,8 +72,9 @@ class IssuerTokens:
         self._clock = clock
         self._algorithms = list(config.algorithms) or list(BY_DEFAULT)
         self._remote = urlsplit(config.jwks).scheme in ("http", "https")
-        self._keys: Keys = {} if self._remote else _keys(_file(config.jwks))
-        self._fetched_s = -LOOK_AGAIN_S if self._remote else clock.monotonic()
+        # None yet: PyJWT takes 70 ms and 15 MB to import, which a start does not wait for.
+        self._keys: Keys = {}
+        self._fetched_s = -math.inf
         self._fetching = asyncio.Lock()
         # By digest of the token, the newest last: whose it is, and until when that is known.
         self._known: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
@@ -86,7 +88,12 @@ class IssuerTokens:
 
     async def verified(self, text: str) -> Caller | None:
         """Whose a token is, or None; why, without the token, is in the log."""
-        # Only here, since it is an extra and takes 60 ms.
+        if not self._keys:
+            await self.refresh(LOOK_AGAIN_S)
+            if not self._keys:
+                logger.info("a token of the issuer was refused: there are no keys")
+                return None
+        # Imported with the first keys, in a thread.
         import jwt
 
         try:
@@ -152,6 +159,17 @@ class IssuerTokens:
         until_us = int((float(claims["exp"]) + self._config.leeway_seconds) * 1e6)
         spaces = _words(claims.get(self._config.spaces_claim))
         return caller(subject, f"issuer:{subject}", scopes, spaces, until_us=until_us)
+
+
+def _require_keys(content: bytes) -> None:
+    """Raises InvalidFields for what is no JWKS; whether each key is one shows when they are taken up."""
+    try:
+        whole: Any = json.loads(content)
+        kinds = [key["kty"] for key in whole["keys"]]
+    except (ValueError, TypeError, KeyError) as error:
+        raise invalid(f"{PATH}.jwks", f"is no set of keys (JWKS): {type(error).__name__}") from error
+    if not set(kinds) & {"RSA", "EC", "OKP"}:
+        raise invalid(f"{PATH}.jwks", "has no public key (RSA, EC or OKP)")
 
 
 def _words(claim: object) -> list[str]:

@@ -207,6 +207,7 @@ def test_a_file_of_keys_that_gets_damaged_changes_nothing(
     clock: ByHand, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     tokens = issuer(clock, file)
+    asyncio.run(tokens.refresh())
     file.write_text("{")
     clock.passed_s += 300
     asyncio.run(tokens.refresh())
