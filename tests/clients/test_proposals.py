@@ -32,7 +32,13 @@ from dreamsvc.v1.dream_service_pb2 import (
     TriggerResponse,
 )
 from dreamsvc.v1.memory_pb2 import Hit, Memory
-from dreamsvc.v1.memory_service_pb2 import FeedbackResponse, RecallResponse, RememberResponse, UnmergeResponse
+from dreamsvc.v1.memory_service_pb2 import (
+    FeedbackResponse,
+    GetStatsResponse,
+    RecallResponse,
+    RememberResponse,
+    UnmergeResponse,
+)
 from tests.clients.fake_server import FakeServer, Refusal, unavailable
 
 README = (Path(__file__).resolve().parent.parent.parent / "clients/python/README.md").read_text()
@@ -150,12 +156,15 @@ def test_what_the_readme_shows_runs(fake: FakeServer, caller: Client, capsys: py
     fake.answers("GetConfig", GetConfigResponse(file="/etc/dreamsvc.toml", origins=[origin]))
     waits = ConfigReload(ok=True, changed=["recall.similar"], needs_restart=["server.port"])
     fake.answers("ReloadConfig", ReloadConfigResponse(reload=waits))
-    assert len(BLOCKS) == 8
+    fake.answers("GetStats", GetStatsResponse(memories=12_345))
+    assert len(BLOCKS) == 9
     # The first opens a client of its own and closes it; the rest goes on with one that is open.
     names: dict[str, object] = {}
     for block in BLOCKS:
         names["client"] = caller
-        exec(block.replace("127.0.0.1:50051", fake.target), names)
+        # There is no TLS here.
+        here = block.replace("127.0.0.1:50051", fake.target).replace(', tls_ca=Path("ca.pem")', "")
+        exec(here.replace("memory.example.com:50051", fake.target), names)
     printed = capsys.readouterr().out
     assert "(out of date) the VPN" in printed
     assert "at most 3 s and 0 memories changed, by the last dream" in printed
@@ -166,6 +175,7 @@ def test_what_the_readme_shows_runs(fake: FakeServer, caller: Client, capsys: py
     assert "pairs that the next dream strengthens: 1" in printed
     assert "What came by. ['HAS edge']" in printed
     assert "12 edits; [0]" in printed
+    assert "12345" in printed
     assert "/etc/dreamsvc.toml 0 [('dream.nrem.batch_size', '/etc/dreamsvc.toml')]" in printed
     assert "would change ['recall.similar'] and leave for a restart ['server.port']" in printed
     assert (fake.sent("Feedback")[0].recall_id, list(fake.sent("Feedback")[0].used_ids)) == ("r7", ["m"])
