@@ -182,3 +182,16 @@ def test_a_token_leaves_this_machine_over_tls_only() -> None:
         Client("192.0.2.1:50051", credentials=Credentials(token="dsvc_x"))
     for target in ("localhost:1", "127.0.0.1:1", "[::1]:1", "unix:/tmp/x", "dns:///localhost:1"):
         Client(target, credentials=Credentials(token="dsvc_x")).close()
+
+
+def test_a_request_id_of_somebody_else_replays_nothing_of_theirs(tmp_path: Path, tokens: Tokens) -> None:
+    mine, theirs = tokens.make("mine", spaces=("mine",)), tokens.make("theirs", spaces=("theirs",))
+    with InThread(tmp_path / "memory.db") as service, client(service, mine) as me, client(service, theirs) as they:
+        first = they.remember([Memory(text="theirs")], space="theirs", request_id="r1")
+        own = me.remember([Memory(text="mine")], space="mine", request_id="r1")
+        assert set(own.ids).isdisjoint(first.ids)
+        assert me.remember([Memory(text="mine")], space="mine", request_id="r1") == own
+        stolen = refused(lambda: me.remember([Memory(text="theirs")], space="theirs", request_id="r1"))
+        assert stolen.reason == "NOT_FOUND"
+        guessed = refused(lambda: me.remember([Memory(text="other")], space="theirs", request_id="r1"))
+        assert (guessed.reason, guessed.message) == (stolen.reason, stolen.message)
