@@ -1,6 +1,7 @@
 """What every call passes, in its order."""
 
 import asyncio
+import contextvars
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,16 @@ def entered(admission: Admission, call: Incoming, method: Any = RECALL) -> tuple
     return asyncio.run(enter())
 
 
+def accepted(admission: Admission, *call: Any) -> Any:
+    """As in the task of a call: what it notes of itself is gone with it."""
+    return contextvars.copy_context().run(admission.accept, *call)
+
+
 def test_a_request_is_filled_in_before_it_is_checked(tmp_path: Path) -> None:
     admission = Admission(settings(tmp_path), ByHand())
-    assert admission.accept(ANYBODY, TRIGGER, b"", TriggerRequest.FromString).space == "default"
+    assert accepted(admission, ANYBODY, TRIGGER, b"", TriggerRequest.FromString).space == "default"
     with pytest.raises(InvalidFields):
-        admission.accept(ANYBODY, TRIGGER, TriggerRequest(space="?").SerializeToString(), TriggerRequest.FromString)
+        accepted(admission, ANYBODY, TRIGGER, TriggerRequest(space="?").SerializeToString(), TriggerRequest.FromString)
 
 
 def test_what_is_too_large_is_refused_with_its_size_and_the_limit_and_is_not_read(tmp_path: Path) -> None:
@@ -46,10 +52,10 @@ def test_what_is_too_large_is_refused_with_its_size_and_the_limit_and_is_not_rea
         raise AssertionError("it was read")
 
     with pytest.raises(TooLarge, match=r"65537 bytes; at most 65536 .*server.max_message_bytes"):
-        admission.accept(ANYBODY, RECALL, b"x" * 65537, read)
+        accepted(admission, ANYBODY, RECALL, b"x" * 65537, read)
     body = RecallRequest(text="x" * 65532).SerializeToString()
     assert len(body) == 65536
-    admission.accept(ANYBODY, RECALL, body, RecallRequest.FromString)
+    accepted(admission, ANYBODY, RECALL, body, RecallRequest.FromString)
 
 
 def test_the_task_knows_the_trace_and_the_caller(tmp_path: Path) -> None:
@@ -80,7 +86,7 @@ def test_the_space_comes_before_the_contract(tmp_path: Path) -> None:
     caller, _ = entered(admission, incoming(token))
     body = RecallRequest(space="theirs", limit=100_000).SerializeToString()
     with pytest.raises(NotFound, match='there is no space "theirs"'):
-        admission.accept(caller, RECALL, body, RecallRequest.FromString)
+        accepted(admission, caller, RECALL, body, RecallRequest.FromString)
 
 
 def test_a_caller_has_a_bucket_for_each_kind_of_call_and_a_wake_takes_from_none(tmp_path: Path) -> None:
