@@ -136,7 +136,7 @@ def copied(ground: Ground, name: str, stack: contextlib.ExitStack, flip: Flip | 
     """A store of its own, with a flip if there is one."""
     place = ground.home / f"flipped-{name}"
     shutil.rmtree(place, ignore_errors=True)
-    own = {STORE, f"{STORE}-wal"} if flip is None else {STORE, f"{STORE}-wal", flip.file}
+    own = {STORE, f"{STORE}-wal", f"{STORE}.lock"} | (set() if flip is None else {flip.file})
     with_backup = flip is not None and flip.target == "backup"
     for folder, _, names in os.walk(ground.home / name):
         there = folder.replace(str(ground.home / name), str(place), 1)

@@ -94,8 +94,9 @@ def _is_in(database: Path, frames: NDArray[np.uint8], heads: Words) -> bool:
     """Whether a database file holds all pages of some frames as the last of them have them."""
     last = {int(page): row for row, page in enumerate(heads[:, PAGE].tolist())}
     page_bytes = frames.shape[1] - FRAME_HEADER
-    if 0 in last:
-        # No page has that number: a bit of it is wrong.
+    held_pages = database.stat().st_size // page_bytes
+    if not all(0 < page <= held_pages for page in last):
+        # Not there yet, or a number with a wrong bit.
         return False
     with database.open("rb") as file:
         for page, row in last.items():

@@ -57,7 +57,7 @@ def test_without_checksums_of_pages_a_flipped_text_would_be_served(
     data = (tmp_path / "closed" / flips.STORE).read_bytes()
     at = data.index(flips.LONG.encode())
     verdict = flips.judge(ground, Flip("database", flips.STORE, (8 * at,)))
-    assert verdict.how == "silent"
+    assert verdict.how == "silent", verdict
     assert "export" in verdict.why
 
 

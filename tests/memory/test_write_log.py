@@ -81,6 +81,8 @@ def test_a_flipped_bit_is_found_wherever_it_is(logged: Logged, data: st.DataObje
 def test_a_flipped_bit_that_makes_a_frame_one_of_no_page_is_found(logged: Logged) -> None:
     # The first frame is of page 1, and there is no page 0.
     assert logged.flipped(8 * (HEADER + 3)).damage
+    # Nor is there one so far behind the end that no file could hold it.
+    assert logged.flipped(8 * HEADER + 7).damage
 
 
 @pytest.mark.parametrize("byte", [*range(24), 24, 8191])
