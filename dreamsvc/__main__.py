@@ -21,7 +21,7 @@ ENTRIES = {
     "dream": Entry("dream", "start a dream, or go on with an interrupted one"),
     "abort": Entry("dream", "wake a space"),
     "revert": Entry("dream", "take a dream back"),
-    "dreams": Entry("dream", "list the nights, or show one"),
+    "dreams": Entry("history", "list the nights, show one, or how they went over time"),
     "estimate": Entry("proposals", "what a dream would touch and take"),
     "diff": Entry("proposals", "every edit of a dream, to read"),
     "approve": Entry("proposals", "apply a dream that waits"),

@@ -150,6 +150,9 @@ class App:
                 held = self.in_force.dream.hold_spaces
                 more = (await asyncio.wrap_future(self.store.purge_next(restore_us, held))).total > 0
                 if not more:
+                    kept = self.in_force.dream.history.max_entries
+                    more = await asyncio.wrap_future(self.journal.prune(kept, held)) > 0
+                if not more:
                     await asyncio.wrap_future(self.store.keep_time())
             except DreamsvcError as error:
                 logger.warning("the purge goes on later: %s", error.message)

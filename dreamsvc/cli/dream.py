@@ -1,4 +1,4 @@
-"""`dreamsvc dream`, `abort`, `revert` and `dreams`."""
+"""`dreamsvc dream`, `abort` and `revert`."""
 
 import argparse
 import sys
@@ -7,7 +7,7 @@ from dreamsvc_client import Client
 
 from dreamsvc.cli import output, watching
 from dreamsvc.cli.call import calling
-from dreamsvc.cli.command import EXIT_INTERRUPTED, EXIT_OK, Command, add_call_arguments, count, duration_s, next_page
+from dreamsvc.cli.command import EXIT_INTERRUPTED, EXIT_OK, Command, add_call_arguments, count, duration_s
 from dreamsvc.cli.output import counted
 from dreamsvc.v1.dream_pb2 import (
     DREAM_PHASE_FULL_CYCLE,
@@ -148,62 +148,6 @@ def _revert_text(answer: RevertResponse) -> str:
     return f"dream {answer.dream.id} is taken back: {restored}{gone}"
 
 
-STATES = {name.removeprefix("STATE_").lower(): number for name, number in Dream.State.items() if number}
-
-
-def _dreams_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dream", metavar="DREAM", nargs="?", help="show this one with its report")
-    parser.add_argument("--state", choices=STATES, action="append", help="only dreams in this state; may be repeated")
-    parser.add_argument("--limit", metavar="N", type=count, default=20, help="how many (default: 20)")
-    parser.add_argument("--page-token", default="", help="where the list before ended")
-    add_call_arguments(parser)
-
-
-def _dreams(client: Client, args: argparse.Namespace) -> int:
-    if args.dream:
-        dream = client.dream(args.dream, args.space)
-        if args.json:
-            output.print_json(dream)
-        else:
-            watching.print_dream(dream)
-        return EXIT_OK
-    page = client.dreams(
-        args.space,
-        page_size=args.limit,
-        page_token=args.page_token,
-        states=[STATES[name] for name in args.state or ()],
-    )
-    if args.json:
-        output.print_json(page)
-        return EXIT_OK
-    if not page.dreams:
-        print("no dreams")
-        return EXIT_OK
-    listed = output.table(
-        *("dream", "started (UTC)", "state", ">ratio", ">replayed"),
-        *(">stronger", ">weaker", ">pruned", ">links", ">finds", ">time"),
-    )
-    for dream in page.dreams:
-        report = dream.report
-        listed.add_row(
-            dream.id,
-            output.time_text(dream.start_time)[:16],
-            watching.state_word(dream) + (" (dry run)" if dream.dry_run else ""),
-            output.ratio_text(report.compression.nodes_before, report.compression.nodes_after),
-            f"{report.nodes_replayed:,}",
-            f"{report.edges_strengthened:,}",
-            f"{report.edges_weakened:,}",
-            f"{report.edges_pruned:,}",
-            f"{report.exploration.linking.links:,}",
-            f"{report.exploration.verified:,}",
-            output.seconds_text(report.seconds),
-        )
-    output.console().print(listed)
-    if page.next_page_token:
-        print(next_page("dreams", page.next_page_token, args, {"--state": args.state or ()}))
-    return EXIT_OK
-
-
 COMMANDS = {
     "dream": Command(
         description="Starts a dream, or goes on with an interrupted one. Queries are answered all the while.",
@@ -233,16 +177,5 @@ COMMANDS = {
         """,
         add_arguments=_revert_arguments,
         run=calling(_revert),
-    ),
-    "dreams": Command(
-        description="Lists the nights of a space, the newest first, or shows one with its report.",
-        examples="""
-            dreams --limit 5
-            dreams --state suspended --state failed
-            dreams --state proposed
-            dreams 01890a5d-ac96-774b-bcce-b302099a8057 --json
-        """,
-        add_arguments=_dreams_arguments,
-        run=calling(_dreams),
     ),
 }

@@ -63,13 +63,24 @@ def latest(connection: Connection, space: Space, states: Sequence[int]) -> Dream
     return None if row is None else _read(row)
 
 
-def page(connection: Connection, space: Space, states: Sequence[int], before: int | None, size: int) -> list[DreamRow]:
-    """Up to `size` dreams, the newest first, older than row `before`."""
+def page(
+    connection: Connection,
+    space: Space,
+    states: Sequence[int],
+    times: tuple[int, int],
+    before: int | None,
+    size: int,
+) -> list[DreamRow]:
+    """Up to `size` dreams, the newest first, older than row `before`; times: when they began, from, to, 0 for any."""
     where = "c.space = ?"
     values: list[int] = [space.id]
     if states:
         where += f" AND d.state IN ({','.join('?' * len(states))})"
         values += states
+    for operator, time_us in zip((">=", "<"), times, strict=True):
+        if time_us:
+            where += f" AND d.now_us {operator} ?"
+            values.append(time_us)
     if before is not None:
         where += " AND d.change < ?"
         values.append(before)

@@ -8,11 +8,11 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError, Message
 
 from dreamsvc import entropy
-from dreamsvc.clock import Clock, to_timestamp
+from dreamsvc.clock import Clock, from_timestamp, to_timestamp
 from dreamsvc.dreamer.v1.dreamer_service_pb2 import Checkpoint
 from dreamsvc.dreamer.v1.operations_pb2 import Operations
 from dreamsvc.errors import ChangedLater, StoreCorrupt
-from dreamsvc.memory import diff, dreams, operations, paging, requests, revert, spaces, standing, statistics
+from dreamsvc.memory import diff, dreams, history, operations, paging, requests, revert, spaces, standing, statistics
 from dreamsvc.memory.database import Database, Priority
 from dreamsvc.memory.dreams import DreamRow
 from dreamsvc.memory.explored import Explored, explored
@@ -372,18 +372,26 @@ class Journal:
     def latest(self, name: str, states: Sequence[int]) -> DreamRow | None:
         return self._database.read(lambda c: dreams.latest(c, spaces.find(c, name), states))
 
+    def prune(self, keep: int, held: Sequence[str]) -> Future[int]:
+        """Drops a slice of the records of old dreams, behind all user writes; how many it were."""
+        now_us = self._clock.now_us()
+        return self._database.write(
+            lambda connection: history.prune_next(connection, keep, held, now_us), priority=Priority.BACKGROUND
+        )
+
     def count_states(self) -> tuple[dict[int, int], int]:
         """Dreams of all spaces by state, and checkpoints that they can go on from."""
         return self._database.read(dreams.count_states)
 
     def list_dreams(self, request: ListDreamsRequest) -> ListDreamsResponse:
         """Raises NotFound for the space, InvalidFields for a page token of another query."""
-        scope = paging.scope("dreams", request.space, *request.states)
+        times = from_timestamp(request.after), from_timestamp(request.before)
+        scope = paging.scope("dreams", request.space, *times, *request.states)
         before = paging.read(request.page_token, scope)
 
         def run(connection: Connection) -> ListDreamsResponse:
             space = spaces.find(connection, request.space)
-            found = dreams.page(connection, space, request.states, before or None, request.page_size + 1)
+            found = dreams.page(connection, space, request.states, times, before or None, request.page_size + 1)
             shown = found[: request.page_size]
             return ListDreamsResponse(
                 dreams=[row.dream for row in shown],

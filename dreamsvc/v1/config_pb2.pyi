@@ -137,6 +137,7 @@ class DreamConfig(_message.Message):
     NEUROMODULATION_FIELD_NUMBER: _builtins.int
     FAULT_FIELD_NUMBER: _builtins.int
     SPACES_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
     enabled: _builtins.bool
     """False: no dream starts, by itself or by Trigger."""
     max_parallel: _builtins.int
@@ -179,6 +180,8 @@ class DreamConfig(_message.Message):
     def spaces(self) -> _containers.RepeatedCompositeFieldContainer[Global___SpacePolicy]:
         """Spaces that dream by rules of their own, one table [[dream.spaces]] each."""
 
+    @_builtins.property
+    def history(self) -> Global___HistoryConfig: ...
     def __init__(
         self,
         *,
@@ -201,10 +204,11 @@ class DreamConfig(_message.Message):
         neuromodulation: Global___NeuromodulationConfig | None = ...,
         fault: Global___FaultConfig | None = ...,
         spaces: _abc.Iterable[Global___SpacePolicy] | None = ...,
+        history: Global___HistoryConfig | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_max_parallel", b"_max_parallel", "_propose", b"_propose", "consolidation", b"consolidation", "enabled", b"enabled", "fault", b"fault", "linking", b"linking", "max_parallel", b"max_parallel", "neuromodulation", b"neuromodulation", "nrem", b"nrem", "propose", b"propose", "quality", b"quality", "redundancy", b"redundancy", "rem", b"rem", "resources", b"resources", "schema", b"schema", "shortcuts", b"shortcuts", "src", b"src", "trigger", b"trigger", "tuner", b"tuner"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_max_parallel", b"_max_parallel", "_propose", b"_propose", "consolidation", b"consolidation", "enabled", b"enabled", "fault", b"fault", "history", b"history", "linking", b"linking", "max_parallel", b"max_parallel", "neuromodulation", b"neuromodulation", "nrem", b"nrem", "propose", b"propose", "quality", b"quality", "redundancy", b"redundancy", "rem", b"rem", "resources", b"resources", "schema", b"schema", "shortcuts", b"shortcuts", "src", b"src", "trigger", b"trigger", "tuner", b"tuner"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_max_parallel", b"_max_parallel", "_propose", b"_propose", "consolidation", b"consolidation", "enabled", b"enabled", "fault", b"fault", "hold_spaces", b"hold_spaces", "linking", b"linking", "max_parallel", b"max_parallel", "neuromodulation", b"neuromodulation", "nrem", b"nrem", "propose", b"propose", "quality", b"quality", "redundancy", b"redundancy", "rem", b"rem", "resources", b"resources", "schema", b"schema", "shortcuts", b"shortcuts", "spaces", b"spaces", "src", b"src", "trigger", b"trigger", "tuner", b"tuner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_max_parallel", b"_max_parallel", "_propose", b"_propose", "consolidation", b"consolidation", "enabled", b"enabled", "fault", b"fault", "history", b"history", "hold_spaces", b"hold_spaces", "linking", b"linking", "max_parallel", b"max_parallel", "neuromodulation", b"neuromodulation", "nrem", b"nrem", "propose", b"propose", "quality", b"quality", "redundancy", b"redundancy", "rem", b"rem", "resources", b"resources", "schema", b"schema", "shortcuts", b"shortcuts", "spaces", b"spaces", "src", b"src", "trigger", b"trigger", "tuner", b"tuner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
@@ -220,6 +224,30 @@ class DreamConfig(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__propose) -> _WhichOneofReturnType__propose | None: ...
 
 Global___DreamConfig: _TypeAlias = DreamConfig  # noqa: Y015
+
+@_typing.final
+class HistoryConfig(_message.Message):
+    """Which dreams are still known (REQ-DREAM-029)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_ENTRIES_FIELD_NUMBER: _builtins.int
+    max_entries: _builtins.int
+    """Of each space; older ones go once they cannot be taken back any more (store.restore_days)."""
+    def __init__(
+        self,
+        *,
+        max_entries: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_entries", b"_max_entries", "max_entries", b"max_entries"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_entries", b"_max_entries", "max_entries", b"max_entries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_entries: _TypeAlias = _typing.Literal["max_entries"]  # noqa: Y015
+    _WhichOneofArgType__max_entries: _TypeAlias = _typing.Literal["_max_entries", b"_max_entries"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_entries) -> _WhichOneofReturnType__max_entries | None: ...
+
+Global___HistoryConfig: _TypeAlias = HistoryConfig  # noqa: Y015
 
 @_typing.final
 class FaultConfig(_message.Message):

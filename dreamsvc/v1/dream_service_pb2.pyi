@@ -452,6 +452,8 @@ class ListDreamsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     STATES_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
     space: _builtins.str
     page_size: _builtins.int
     page_token: _builtins.str
@@ -459,6 +461,12 @@ class ListDreamsRequest(_message.Message):
     def states(self) -> _containers.RepeatedScalarFieldContainer[_dream_pb2.Dream.State.ValueType]:
         """Only dreams in one of these states."""
 
+    @_builtins.property
+    def after(self) -> _timestamp_pb2.Timestamp:
+        """Only dreams that began at or after this, and before that."""
+
+    @_builtins.property
+    def before(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -466,10 +474,12 @@ class ListDreamsRequest(_message.Message):
         page_size: _builtins.int | None = ...,
         page_token: _builtins.str = ...,
         states: _abc.Iterable[_dream_pb2.Dream.State.ValueType] | None = ...,
+        after: _timestamp_pb2.Timestamp | None = ...,
+        before: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_page_size", b"_page_size", "page_size", b"page_size"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_page_size", b"_page_size", "after", b"after", "before", b"before", "page_size", b"page_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_page_size", b"_page_size", "page_size", b"page_size", "page_token", b"page_token", "space", b"space", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_page_size", b"_page_size", "after", b"after", "before", b"before", "page_size", b"page_size", "page_token", b"page_token", "space", b"space", "states", b"states"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__page_size: _TypeAlias = _typing.Literal["page_size"]  # noqa: Y015
     _WhichOneofArgType__page_size: _TypeAlias = _typing.Literal["_page_size", b"_page_size"]  # noqa: Y015

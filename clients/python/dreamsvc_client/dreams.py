@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import grpc
 from google.protobuf import duration_pb2
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from dreamsvc.v1 import blind_spot_pb2, dream_pb2, dream_service_pb2, dream_service_pb2_grpc, memory_pb2
 from dreamsvc_client import calls
@@ -151,10 +152,12 @@ class DreamCalls(Calls):
         page_size: int | None = None,
         page_token: str = "",
         states: Iterable[dream_pb2.Dream.State.ValueType] = (),
+        after: Timestamp | None = None,
+        before: Timestamp | None = None,
     ) -> dream_service_pb2.ListDreamsResponse:
-        """One page, the newest first."""
+        """One page, the newest first; of those that began at or after a moment, and before another."""
         request = dream_service_pb2.ListDreamsRequest(
-            space=space, page_size=page_size, page_token=page_token, states=states
+            space=space, page_size=page_size, page_token=page_token, states=states, after=after, before=before
         )
         return self._unary(self._dreams.ListDreams, request, timeout_s=self._timeout_s)
 

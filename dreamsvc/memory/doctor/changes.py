@@ -144,7 +144,9 @@ def records(place: Place) -> Said:
             yield Problem(f"dream {dream_id} is {name} and its change {change} is {state}", mend)
         elif told in _WAITING:
             yield Note(f"dream {dream_id} {_WAITING[told]}")
-    query = "SELECT id FROM changes WHERE kind = 'dream' AND id NOT IN (SELECT change FROM dreams)"
+    query = (
+        "SELECT id FROM changes WHERE kind = 'dream' AND purged_us IS NULL AND id NOT IN (SELECT change FROM dreams)"
+    )
     for (change,) in place.connection.execute(query):
         yield Problem(f"change {change} is a dream without a record", CHANGED_OUTSIDE)
 
