@@ -77,8 +77,10 @@ class App:
             self.store, self.journal, self.in_force, self._clock, self._dreamers, self._measuring.observer()
         )
         self.embedding = TextEmbedding(self.store, config.embedder)
-        importing = Importing(self.store, self.journal, self.scheduler, self.embedding)
-        self._memory = MemoryCalls(self.store, self.scheduler, self.embedding, importing, self.in_force, self._clock)
+        self._importing = Importing(self.store, self.journal, self.scheduler, self.embedding)
+        self._memory = MemoryCalls(
+            self.store, self.scheduler, self.embedding, self._importing, self.in_force, self._clock
+        )
         generating = Generating(self.store, self.embedding, self.in_force)
         self._simulating = Simulating(self.in_force, self.store, self.scheduler, self._clock)
         dreams = DreamCalls(
@@ -135,6 +137,7 @@ class App:
         await self.scheduler.close()
         await self._simulating.close()
         await self._door.stop()
+        self._importing.close()
         for task in (self._touching, self._purging, self._looking):
             if task is not None:
                 task.cancel()

@@ -42,8 +42,8 @@ class Service:
         self.dreamers = ScriptedDreamers(stage)
         self.scheduler = Scheduler(self.store, self.journal, in_force, clock, self.dreamers)
         embedding = TextEmbedding(self.store, config.embedder)
-        importing = Importing(self.store, self.journal, self.scheduler, embedding)
-        self.memory = MemoryCalls(self.store, self.scheduler, embedding, importing, in_force, clock)
+        self._importing = Importing(self.store, self.journal, self.scheduler, embedding)
+        self.memory = MemoryCalls(self.store, self.scheduler, embedding, self._importing, in_force, clock)
         generating = Generating(self.store, embedding, in_force)
         simulating = Simulating(in_force, self.store, self.scheduler, clock)
         self.dreams = DreamCalls(
@@ -68,6 +68,7 @@ class Service:
     async def stop(self) -> None:
         """As `App.stop` does it."""
         await self.scheduler.close()
+        self._importing.close()
         for task in self._beside:
             task.cancel()
         await self.memory.flush_touches()

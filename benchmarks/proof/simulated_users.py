@@ -11,6 +11,8 @@ from google.protobuf import duration_pb2
 from benchmarks.proof.ledger import Call, Expected
 from benchmarks.proof.simulated_calls import Calls, filled
 from benchmarks.proof.simulated_rules import EPSILON_S
+from dreamsvc.errors import StoreUnavailable
+from dreamsvc.server.importing import KEPT
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.dream_pb2 import Dream
 from dreamsvc.v1.dream_service_pb2 import (
@@ -191,8 +193,19 @@ class Users(Calls):
         in_flight, service = Call(states, None), world.service
         world.promises.ledger.calls.append(in_flight)
         world.rules.called(space)
-        answer = await self._call(header, lambda _: service.memory.import_(file()))
-        if world.alive(service):
+        kept = False
+
+        async def sent(_: Any) -> Any:
+            nonlocal kept
+            try:
+                return await service.memory.import_(file())
+            except StoreUnavailable as error:
+                kept = KEPT in error.metadata
+                raise
+
+        answer = await self._call(header, sent)
+        # What is kept is stored when the disk allows it, or by the next start.
+        if world.alive(service) and not kept:
             self._happened(header, in_flight, answer)
 
     async def forget(self) -> None:

@@ -1,12 +1,14 @@
 """An import from its first chunk to its report: read, staged, sealed, folded; all of it or nothing."""
 
 import asyncio
+import contextlib
+import logging
 from collections.abc import AsyncIterator, Iterator
 
 from dreamsvc import clock as clocks
 from dreamsvc import contract
 from dreamsvc.dream.scheduler import Scheduler
-from dreamsvc.errors import EmbedderMismatch, ImportMalformed, NotFound, invalid
+from dreamsvc.errors import EmbedderMismatch, ImportMalformed, NotFound, StoreUnavailable, invalid
 from dreamsvc.memory import remember
 from dreamsvc.memory.embedding import TextEmbedding
 from dreamsvc.memory.foresight import Foresight
@@ -18,7 +20,12 @@ from dreamsvc.memory.store import Store
 from dreamsvc.v1 import memory_pb2
 from dreamsvc.v1.memory_service_pb2 import ImportHeader, ImportRequest, ImportResponse, RememberRequest
 
+logger = logging.getLogger(__name__)
 SHOWN_LINES = 10
+# How often a disk in trouble is tried again.
+GO_ON_S = 1.0
+# In the metadata of an error: what was sent is safe, and need not be sent again.
+KEPT = "kept"
 
 
 class Importing:
@@ -29,9 +36,13 @@ class Importing:
         self._journal = journal
         self._scheduler = scheduler
         self._embedding = embedding
+        self._later: set[asyncio.Task[None]] = set()
 
     async def run(self, requests: AsyncIterator[ImportRequest]) -> ImportResponse:
-        """Raises InvalidFields, ImportMalformed, EmbedderMismatch, RequestIdConflict; nothing is stored then."""
+        """Raises InvalidFields, ImportMalformed, EmbedderMismatch, RequestIdConflict; nothing is stored then.
+
+        Raises StoreUnavailable too; with the metadata KEPT the file is stored as soon as the disk takes it.
+        """
         began = clocks.precise_s()
         header = await _header(requests)
         if not header.dry_run and header.request_id:
@@ -71,9 +82,35 @@ class Importing:
         await asyncio.shield(asyncio.ensure_future(self._fold(change, space, reader)))
 
     async def _fold(self, change: ChangeId, space: Space, reader: LineReader) -> None:
-        while (stored := await asyncio.wrap_future(self._store.fold_next(change, space.name))) is not None:
-            _count(reader, stored)
+        try:
+            while (stored := await asyncio.wrap_future(self._store.fold_next(change, space.name))) is not None:
+                _count(reader, stored)
+        except StoreUnavailable as error:
+            task = asyncio.create_task(self._go_on(change, space))
+            self._later.add(task)
+            task.add_done_callback(self._later.discard)
+            raise StoreUnavailable(
+                f"the file is kept, and what of it is not stored yet follows once the store takes changes"
+                f" ({error.message})",
+                metadata={KEPT: "true"},
+            ) from error
         reader.report.to_embed = await asyncio.to_thread(self._store.count_waiting, space.name)
+
+    async def _go_on(self, change: ChangeId, space: Space) -> None:
+        """Folds what a disk in trouble was in the way of; where the service ends before, the next start does it."""
+        while True:
+            await asyncio.sleep(GO_ON_S)
+            with contextlib.suppress(StoreUnavailable):
+                while await asyncio.wrap_future(self._store.fold_next(change, space.name)) is not None:
+                    pass
+                logger.info('an import into space "%s" that had to wait for the disk is stored', space.name)
+                self._embedding.wake()
+                return
+
+    def close(self) -> None:
+        """Leaves what waits for the disk to the next start."""
+        for task in self._later:
+            task.cancel()
 
     async def _rehearse(self, header: ImportHeader, reader: LineReader, requests: AsyncIterator[ImportRequest]) -> None:
         reader.report.dry_run = True

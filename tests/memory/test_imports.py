@@ -1,8 +1,11 @@
 """Lines into parts: what is read, what is refused with its number and why, however the bytes are cut."""
 
+import asyncio
 import base64
 import itertools
 import json
+from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -10,11 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dreamsvc.errors import StoreUnavailable
 from dreamsvc.memory import imports
 from dreamsvc.memory.imports import LineReader
+from dreamsvc.server import importing
 from dreamsvc.v1 import memory_pb2
 from dreamsvc.v1.memory_pb2 import Edge, Memory
-from dreamsvc.v1.memory_service_pb2 import RememberRequest
+from dreamsvc.v1.memory_service_pb2 import ImportHeader, ImportRequest, RememberRequest
 
 OWN, MCP = memory_pb2.IMPORT_FORMAT_DREAMSVC_JSONL, memory_pb2.IMPORT_FORMAT_MCP_MEMORY
 X = "0190a000-0000-7000-8000-00000000000a"
@@ -393,3 +398,37 @@ def test_names_of_any_length_have_keys_that_fit() -> None:
     assert reader.report.malformed == 0
     assert all(len(m.key.encode()) <= 1024 for m in parts[0].memories)
     assert len(parts[1].edges) == 3
+
+
+def test_a_file_that_is_sealed_when_the_disk_fails_is_kept_and_stored_later(
+    room: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(importing, "GO_ON_S", 0.01)
+    fold, tries = room.store.fold_next, itertools.count()
+
+    def failing(*arguments: Any) -> Any:
+        if next(tries) < 3:
+            failed: Future[Any] = Future()
+            failed.set_exception(StoreUnavailable("the disk is full"))
+            return failed
+        return fold(*arguments)
+
+    monkeypatch.setattr(room.store, "fold_next", failing)
+
+    async def run() -> None:
+        async def requests() -> AsyncIterator[ImportRequest]:
+            yield ImportRequest(header=ImportHeader(space="default", format=OWN))
+            yield ImportRequest(chunk=b'{"type": "memory", "key": "a", "text": "kept"}\n')
+
+        files = room.importing()
+        with pytest.raises(StoreUnavailable, match="the file is kept") as told:
+            await files.run(requests())
+        assert importing.KEPT in told.value.metadata
+        while not room.rows("SELECT 1 FROM nodes WHERE key = 'a'"):
+            await asyncio.sleep(0.01)
+        while "is stored" not in caplog.text:
+            await asyncio.sleep(0.01)
+        files.close()
+
+    with caplog.at_level("INFO"):
+        asyncio.run(asyncio.wait_for(run(), 20))
