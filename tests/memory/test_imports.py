@@ -424,10 +424,9 @@ def test_a_file_that_is_sealed_when_the_disk_fails_is_kept_and_stored_later(
         with pytest.raises(StoreUnavailable, match="the file is kept") as told:
             await files.run(requests())
         assert importing.KEPT in told.value.metadata
-        while not room.rows("SELECT 1 FROM nodes WHERE key = 'a'"):
-            await asyncio.sleep(0.01)
-        while "is stored" not in caplog.text:
-            await asyncio.sleep(0.01)
+        await asyncio.wait(set(files._later))
+        assert room.rows("SELECT text FROM nodes WHERE key = 'a'") == [("kept",)]
+        assert "is stored" in caplog.text
         files.close()
 
     with caplog.at_level("INFO"):
