@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dreamsvc.clock import Clock
 from dreamsvc.config import InForce
@@ -37,14 +37,14 @@ from dreamsvc.server.dream_service import DreamCalls
 from dreamsvc.server.grpc_server import ADMIN_SERVICE, DREAM_SERVICE, MEMORY_SERVICE, GrpcDoor
 from dreamsvc.server.health import SERVING, HealthOfAll
 from dreamsvc.server.importing import Importing
-from dreamsvc.server.measuring import Measuring
 from dreamsvc.server.memory_service import MemoryCalls
-from dreamsvc.server.vital_signs import Vitals
 from dreamsvc.telemetry import logs
-from dreamsvc.telemetry.counts import Counts
 from dreamsvc.v1.admin_pb2 import ConfigReload
 from dreamsvc.v1.config_pb2 import Config
 from dreamsvc.v1.memory_service_pb2 import ExportSummary
+
+if TYPE_CHECKING:
+    from dreamsvc.server.measuring import Measuring
 
 logger = logging.getLogger(__name__)
 US_PER_DAY = 86_400_000_000
@@ -71,11 +71,10 @@ class App:
         self.store = Store(config.store, self._clock)
         self.journal = Journal(self.store.database, self.store.clock, _keep_requests_us(config))
         self.in_force.on_exchange(lambda _before, now: self._keep_requests(now))
-        self._measuring = Measuring(self.in_force, self._clock)
+        self._measuring = _measuring(self.in_force, self._clock)
+        observer = self._measuring.observer() if self._measuring is not None else None
         self._dreamers = Dreamers(self.in_force)
-        self.scheduler = Scheduler(
-            self.store, self.journal, self.in_force, self._clock, self._dreamers, self._measuring.observer()
-        )
+        self.scheduler = Scheduler(self.store, self.journal, self.in_force, self._clock, self._dreamers, observer)
         self.embedding = TextEmbedding(self.store, config.embedder)
         self._importing = Importing(self.store, self.journal, self.scheduler, self.embedding)
         self._memory = MemoryCalls(
@@ -107,8 +106,11 @@ class App:
 
     async def start(self) -> int:
         """Serves, and gives the port; raises OSError where it is taken."""
-        self._door = GrpcDoor(self.in_force, self._services, self.admission, self._measuring.listeners())
-        await self._measuring.start(self._vitals, lambda: self._why_not_ready)
+        listeners = self._measuring.listeners() if self._measuring is not None else ()
+        self._door = GrpcDoor(self.in_force, self._services, self.admission, listeners)
+        if self._measuring is not None:
+            looked_up = (self.store, self.journal, self.scheduler, self._dreamers, self.health.look)
+            await self._measuring.start(*looked_up, lambda: self._why_not_ready)
         await self.scheduler.start()
         await self._tell_of_health()
         port = await self._door.start()
@@ -120,11 +122,6 @@ class App:
         self._looking = asyncio.create_task(self.admission.access.watch())
         self._rereading = asyncio.create_task(self.reloading.watch())
         return port
-
-    def _vitals(self, counts: Counts) -> Vitals:
-        return Vitals(
-            *(self.store, self.journal, self.scheduler, self._dreamers, self.health.look, counts, self._clock)
-        )
 
     async def stop(self) -> None:
         """Drains: health says so, streams get their last word, the dream its checkpoint, writes their commit."""
@@ -142,7 +139,8 @@ class App:
             if task is not None:
                 task.cancel()
         await self._memory.flush_touches()
-        await self._measuring.stop()
+        if self._measuring is not None:
+            await self._measuring.stop()
         await asyncio.to_thread(self.close)
 
     async def _purge(self) -> None:
@@ -178,6 +176,15 @@ class App:
     def close(self) -> None:
         self.embedding.close()
         self.store.close()
+
+
+def _measuring(config: InForce, clock: Clock) -> "Measuring | None":
+    """None where nothing is measured; then the start has no time to spare for its modules."""
+    if not config.telemetry.metrics_port and not config.telemetry.traces_endpoint:
+        return None
+    from dreamsvc.server.measuring import Measuring
+
+    return Measuring(config, clock)
 
 
 def serve(sources: Sources, read: Read) -> int:

@@ -176,5 +176,5 @@ def test_the_process_that_serves_imports_nothing_that_only_dreams_or_only_shows(
     code = "import sys, dreamsvc.app; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     heavy = {"jax", "jaxlib", "optax", "scipy", "rich", "matplotlib", "wordllama", "tokenizers", "safetensors"}
-    heavy |= {"httpx", "kernels"}
+    heavy |= {"httpx", "kernels", "prometheus_client", "opentelemetry"}
     assert not heavy & set(loaded)

@@ -23,7 +23,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from dreamsvc import clock, snapshot_files
+from dreamsvc import clock, errors, snapshot_files
 from dreamsvc.clock import Clock
 from dreamsvc.dream import neuromodulation
 from dreamsvc.dream.conversation import Conversation, Limits, Process, Source
@@ -210,7 +210,7 @@ class Night:
         except Exception as error:
             logger.exception("dream %s failed", self.dream.id)
             await self._intake.given_up()
-            why = error.message if isinstance(error, DreamsvcError) else f"{type(error).__name__}: {error}"
+            why = error.message if isinstance(error, DreamsvcError) else errors.told(error)
             await self._ending.fail(why)
         finally:
             if not self.awake.is_set():

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 from dreamsvc import __version__, entropy
 from dreamsvc.clock import Clock
 from dreamsvc.config import InForce
+from dreamsvc.dream.dreamers import Dreamers
+from dreamsvc.dream.scheduler import Scheduler
 from dreamsvc.errors import invalid
+from dreamsvc.memory.journal import Journal
+from dreamsvc.memory.store import Store
 from dreamsvc.server.call_counts import CallCounts
 from dreamsvc.server.call_spans import CallSpans
 from dreamsvc.server.monitoring import MonitoringDoor
@@ -17,6 +21,7 @@ from dreamsvc.telemetry.counts import Counts, Spaces
 from dreamsvc.telemetry.night_spans import NightSpans
 from dreamsvc.telemetry.observer import Observer, Observers
 from dreamsvc.telemetry.tracing import Tracing, installed
+from dreamsvc.v1.health_pb2 import Health
 
 if TYPE_CHECKING:
     from dreamsvc.telemetry.exposition import Exposition
@@ -61,13 +66,21 @@ class Measuring:
             found.append(CallSpans(self.tracing, lambda: self._in_force.telemetry.traces_sample_ratio))
         return found
 
-    async def start(self, vitals_of: Callable[[Counts], Vitals], why_not_ready: Callable[[], str]) -> None:
-        """Raises InvalidFields where the port is taken."""
+    async def start(
+        self,
+        store: Store,
+        journal: Journal,
+        scheduler: Scheduler,
+        dreamers: Dreamers,
+        look: Callable[[], Health],
+        why_not_ready: Callable[[], str],
+    ) -> None:
+        """look: at the health; why_not_ready: '' where it is. Raises InvalidFields where the port is taken."""
         if self.tracing is not None:
             self.tracing.start()
         if self.counts is None:
             return
-        self._vitals = vitals_of(self.counts)
+        self._vitals = Vitals(*(store, journal, scheduler, dreamers, look, self.counts, self._clock))
         self._door = MonitoringDoor(self._config.metrics_host, self._config.metrics_port, self._scrape, why_not_ready)
         await self._door.start()
 

@@ -188,6 +188,6 @@ def test_a_collector_that_is_away_keeps_nobody_waiting() -> None:
 
 
 def test_without_an_endpoint_nothing_of_it_is_there(converging: InThread, quick_space: str) -> None:
-    assert converging.app._measuring.tracing is None
+    assert converging.app._measuring is None
     assert converging.calls.call(converging.calls.dreams.GetStatus, GetStatusRequest(space=quick_space)).space
     refused(lambda: converging.calls.call(converging.calls.dreams.GetDream, GetDreamRequest(space=quick_space)))
