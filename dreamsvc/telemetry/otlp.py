@@ -1,5 +1,6 @@
 """The only importer of OpenTelemetry: sends spans to a collector, in batches and in the background."""
 
+import logging
 from typing import override
 
 from opentelemetry import trace
@@ -11,10 +12,14 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
+from dreamsvc import clock
 from dreamsvc.telemetry.spans import Span, SpanId
 
 TIMEOUT_S = 5.0
 DELAY_MS = 1000.0
+# A collector that is away is told of so often, and not with every batch.
+SAY_EVERY_S = 60.0
+EXPORTER = "opentelemetry.exporter.otlp.proto.grpc.exporter"
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _KINDS = {kind.name: kind for kind in SpanKind}
 
@@ -24,6 +29,7 @@ class OtlpSender:
 
     def __init__(self, endpoint: str, service: str, version: str, instance: str) -> None:
         """Headers and certificates come from OpenTelemetry's own environment variables."""
+        logging.getLogger(EXPORTER).addFilter(Seldom())
         self._ids = _GivenIds()
         self._provider = TracerProvider(
             # Who is traced was decided before.
@@ -64,6 +70,22 @@ class OtlpSender:
     def close(self) -> None:
         """Sends what is queued, and ends; waits for the collector."""
         self._provider.shutdown()
+
+
+class Seldom(logging.Filter):
+    """Lets an error through once a minute, and warnings of tries that are made again not at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next_s = 0.0
+
+    @override
+    def filter(self, record: logging.LogRecord) -> bool:
+        now_s = clock.precise_s()
+        if record.levelno < logging.ERROR or now_s < self._next_s:
+            return False
+        self._next_s = now_s + SAY_EVERY_S
+        return True
 
 
 class _GivenIds(IdGenerator):

@@ -1,5 +1,6 @@
 """Traces through both processes, as a collector gets them."""
 
+import logging
 import threading
 from collections.abc import Iterator
 from concurrent import futures
@@ -7,9 +8,11 @@ from typing import Any
 
 import grpc
 import pytest
+from opentelemetry.exporter.otlp.proto.grpc import exporter
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from dreamsvc.telemetry import otlp
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.dream_pb2 import Dream
 from dreamsvc.v1.dream_service_pb2 import GetDreamRequest, GetStatusRequest, TriggerRequest
@@ -185,6 +188,21 @@ def test_a_collector_that_is_away_keeps_nobody_waiting() -> None:
         assert service.calls.recall("default").hits
         dream = service.calls.trigger("default").dream
         assert service.calls.ended("default", dream.id).state == Dream.STATE_SUCCEEDED
+
+
+def test_a_collector_that_is_away_is_told_of_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = [100.0]
+    monkeypatch.setattr("dreamsvc.clock.precise_s", lambda: now_s[0])
+    seldom = otlp.Seldom()
+
+    def passes(level: int) -> bool:
+        return bool(seldom.filter(logging.LogRecord(otlp.EXPORTER, level, "", 0, "away", (), None)))
+
+    assert [passes(logging.WARNING), passes(logging.ERROR), passes(logging.ERROR)] == [False, True, False]
+    now_s[0] += otlp.SAY_EVERY_S
+    assert passes(logging.ERROR)
+    # The name is that of the logger which says it.
+    assert exporter.logger.name == otlp.EXPORTER
 
 
 def test_without_an_endpoint_nothing_of_it_is_there(converging: InThread, quick_space: str) -> None:
