@@ -203,6 +203,27 @@ def test_rules_have_what_a_person_who_is_woken_needs() -> None:
         assert {"summary", "description"} <= rule["annotations"].keys(), rule["alert"]
 
 
+def test_expressions_are_whole() -> None:
+    for where, text in expressions():
+        for opened, closed in ("()", "[]", "{}"):
+            assert text.count(opened) == text.count(closed), where
+        assert text.count('"') % 2 == 0, where
+
+
+def test_panels_lie_beside_each_other_and_each_has_a_place_of_its_own() -> None:
+    taken: set[tuple[int, int]] = set()
+    panels = DASHBOARD["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    for panel in panels:
+        x, y, width, height = (panel["gridPos"][key] for key in "xywh")
+        cells = {(x + i, y + j) for i in range(width) for j in range(height)}
+        assert x + width <= 24, panel["title"]
+        assert not taken & cells, panel["title"]
+        taken |= cells
+        refs = [target["refId"] for target in panel.get("targets", ())]
+        assert len(set(refs)) == len(refs), panel["title"]
+
+
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 def test_promtool_takes_the_rules() -> None:
     subprocess.run(["promtool", "check", "rules", str(MONITORING / "alerts.yml")], check=True, capture_output=True)
