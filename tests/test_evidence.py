@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dreamsvc.evidence import Change, Conflict, Kind, change, conflict, same_text, signature
@@ -548,6 +548,7 @@ _TEXTS = st.one_of(st.text(max_size=200), st.lists(st.sampled_from(_ODDITIES.spl
 
 
 @given(_TEXTS, _TEXTS)
+@example("000E:0000¼", "ONE:0000#000E")
 @settings(max_examples=500, deadline=None)
 def test_no_text_is_too_strange(left: str, right: str) -> None:
     assert_symmetric(left, right)

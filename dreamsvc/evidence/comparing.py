@@ -136,8 +136,17 @@ class _Difference:
     @cached_property
     def common(self) -> tuple[order.Text, order.Text]:
         """The content words of both, each in its own order, in the left text's variants."""
+        # "one" for "1" is content as the number is, on whichever side it stands.
+        counted = {"one": "1"} if ("one", "1") in self.variants or ("1", "one") in self.variants else {}
+
+        def spelled(words: Iterable[str]) -> list[str]:
+            return [counted.get(word, word) for word in words]
+
         renamed = [self.renamed.get(word, word) for word in self.b.words]
-        return _without(self.a, self.a.words, self.left), _without(self.b, renamed, self.right)
+        return (
+            _without(self.a, spelled(self.a.words), spelled(self.left)),
+            _without(self.b, spelled(renamed), spelled(self.right)),
+        )
 
     @cached_property
     def is_close(self) -> bool:

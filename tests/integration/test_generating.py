@@ -60,7 +60,7 @@ def spaces_of(calls: Calls) -> tuple[list[str], int]:
 
 def test_simulate_dreams_over_the_graph_and_leaves_no_trace(converging: InThread) -> None:
     calls = converging.calls
-    before, files, dreamers = spaces_of(calls), left_behind(), dreamers_of(os.getpid())
+    before, files, dreamers = spaces_of(calls), left_behind(), set(dreamers_of(os.getpid()))
     answer = simulate(calls, a_graph(seed=7, iterations=2))
     assert [dream.seed for dream in answer.dreams] == [7, 8]
     assert {dream.state for dream in answer.dreams} <= {Dream.STATE_SUCCEEDED, Dream.STATE_SKIPPED}
@@ -82,7 +82,8 @@ def test_simulate_dreams_over_the_graph_and_leaves_no_trace(converging: InThread
     assert answer.edges == 240 - pruned + made
     assert spaces_of(calls) == before
     assert left_behind() == files
-    until(lambda: dreamers_of(os.getpid()) == dreamers)
+    # Dreamers of other tests may be on their way out.
+    until(lambda: set(dreamers_of(os.getpid())) <= dreamers)
 
 
 def test_simulate_of_one_graph_and_seed_is_the_same_twice(converging: InThread) -> None:
