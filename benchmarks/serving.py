@@ -76,6 +76,10 @@ class Server:
         self._reader.join(END_S)
         self._said.close()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def resident_mb(self, pid: int | None = None) -> float:
         """Its resident memory in MB (10^6 bytes), without its children; or that of one of them, NaN where it ended."""
         try:

@@ -14,6 +14,8 @@ from dreamsvc.clock import Clock
 from dreamsvc.config import InForce
 from dreamsvc.config_sources import Read, Sources
 from dreamsvc.dream.dreamers import Dreamers
+from dreamsvc.dream.governor import Governor
+from dreamsvc.dream.meters import ThisMachine
 from dreamsvc.dream.scheduler import Scheduler
 from dreamsvc.dream.simulating import Graph, Simulating, read_graph
 from dreamsvc.errors import DreamsvcError, InvalidFields
@@ -73,8 +75,11 @@ class App:
         self.in_force.on_exchange(lambda _before, now: self._keep_requests(now))
         self._measuring = _measuring(self.in_force, self._clock)
         observer = self._measuring.observer() if self._measuring is not None else None
-        self._dreamers = Dreamers(self.in_force)
-        self.scheduler = Scheduler(self.store, self.journal, self.in_force, self._clock, self._dreamers, observer)
+        governor = Governor(self.in_force, ThisMachine())
+        self._dreamers = Dreamers(self.in_force, governor)
+        self.scheduler = Scheduler(
+            self.store, self.journal, self.in_force, self._clock, self._dreamers, observer, governor
+        )
         self.embedding = TextEmbedding(self.store, config.embedder)
         self._importing = Importing(self.store, self.journal, self.scheduler, self.embedding)
         self._memory = MemoryCalls(

@@ -50,6 +50,7 @@ class _Played:
     def __init__(self, script: Sequence[RunDreamResponse]) -> None:
         self._left = list(script)
         self.alive, self.was_warm = True, False
+        self.meter = None
         self.stub = self
         self.heard = 0
 

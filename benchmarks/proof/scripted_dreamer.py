@@ -22,6 +22,7 @@ from benchmarks.proof.dream_script import READ, Script
 from dreamsvc import checkpoints, config
 from dreamsvc.config import InForce
 from dreamsvc.dream.dreamers import Dreamers
+from dreamsvc.dream.governor import Governor
 from dreamsvc.dreamer.v1.dreamer_service_pb2 import (
     Checkpoint,
     Ended,
@@ -69,11 +70,27 @@ class Stage(Protocol):
     def nonsense(self) -> RunDreamResponse: ...
 
 
+class Unmeasured:
+    """A machine that tells nothing of itself."""
+
+    cores = 2.0
+
+    def cpu_busy_s(self) -> float | None:
+        return None
+
+    def memory_bytes(self) -> int | None:
+        return None
+
+    def gpu(self) -> None:
+        return None
+
+
 class ScriptedDreamers(Dreamers):
     """The real lending of dreamer processes, with processes that are played."""
 
     def __init__(self, stage: Stage) -> None:
-        super().__init__(InForce(config.defaults()))
+        in_force = InForce(config.defaults())
+        super().__init__(in_force, Governor(in_force, Unmeasured()))
         self._stage = stage
 
     async def _spawn(self) -> Any:
@@ -97,6 +114,8 @@ class Played:
     def __init__(self, pid: int, stage: Stage) -> None:
         self.pid = pid
         self.was_warm = False
+        # Nothing measures it.
+        self.meter = None
         self._stage = stage
         self._gone = asyncio.Event()
         # Its connection is broken, which a kill does at once and a funeral only after a while.

@@ -9,10 +9,11 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.proof.scripted_dreamer import ScriptedDreamers, Stage
+from benchmarks.proof.scripted_dreamer import ScriptedDreamers, Stage, Unmeasured
 from benchmarks.proof.virtual_time import Moments, VirtualClock, VirtualDatabase, VirtualLoop
 from dreamsvc.app import PURGE_EVERY_S, PURGE_PAUSE_S, US_PER_DAY
 from dreamsvc.config import InForce
+from dreamsvc.dream.governor import Governor
 from dreamsvc.dream.scheduler import Scheduler
 from dreamsvc.dream.simulating import Simulating
 from dreamsvc.errors import DreamsvcError
@@ -40,7 +41,8 @@ class Service:
         self.journal = Journal(self.store.database, self.store.clock, int(config.store.request_id_hours * HOUR_US))
         in_force = InForce(config)
         self.dreamers = ScriptedDreamers(stage)
-        self.scheduler = Scheduler(self.store, self.journal, in_force, clock, self.dreamers)
+        governor = Governor(in_force, Unmeasured())
+        self.scheduler = Scheduler(self.store, self.journal, in_force, clock, self.dreamers, governor=governor)
         embedding = TextEmbedding(self.store, config.embedder)
         self._importing = Importing(self.store, self.journal, self.scheduler, embedding)
         self.memory = MemoryCalls(self.store, self.scheduler, embedding, self._importing, in_force, clock)

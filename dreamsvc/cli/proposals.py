@@ -133,6 +133,11 @@ def print_estimate(estimate: EstimateDreamResponse) -> None:
             ("snapshot", f"{output.bytes_text(estimate.snapshot_bytes)} on the disk"),
             ("journal", f"at most {output.bytes_text(estimate.journal_bytes)} on the disk"),
             ("memory", f"at most {output.bytes_text(estimate.memory_bytes)}, of the process that dreams"),
+            ("why not now", estimate.why_not_dreaming),
+            (
+                "by itself from",
+                output.time_text(estimate.next_eligible_time) if estimate.HasField("next_eligible_time") else "",
+            ),
         ]
     )
 

@@ -56,6 +56,7 @@ def _print_status(status: GetStatusResponse, stats: GetStatsResponse, proposal: 
                 output.time_text(status.next_eligible_time) if status.next_eligible_time.seconds else "",
             ),
             ("cooldown", output.seconds_text(cooldown) if cooldown else ""),
+            ("one by one", status.parallel_notice),
             ("suspended", _dream_text(status.suspended_dream) if status.HasField("suspended_dream") else ""),
             ("proposal", _proposal_text(proposal) if proposal else ""),
             ("last dream", _dream_text(status.last_dream) if status.HasField("last_dream") else "none"),

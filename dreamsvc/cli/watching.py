@@ -14,7 +14,7 @@ from rich.text import Text
 
 from dreamsvc.cli import output, report_tables
 from dreamsvc.cli.command import EXIT_DREAM_BROKEN_OFF, EXIT_FAILED, EXIT_NOTHING_TO_DREAM, EXIT_OK
-from dreamsvc.v1.dream_pb2 import Dream, DreamPhase, DreamReport, EndReason, SleepState, SubPhase, WakeReason
+from dreamsvc.v1.dream_pb2 import Dream, DreamPhase, DreamReport, EndReason, Share, SleepState, SubPhase, WakeReason
 from dreamsvc.v1.dream_service_pb2 import Closing, StateChange, StreamStatusResponse
 
 STOPPED_WATCHING = (
@@ -75,6 +75,7 @@ def progress_text(dream: Dream) -> str:
         counted if progress.done or progress.total else "",
         f"{progress.fraction * 100:.0f} %",
         f"{output.seconds_text(progress.eta_seconds)} left" if progress.HasField("eta_seconds") else "",
+        f"paused: {output.plain(progress.paused)}" if progress.paused else "",
     ]
     return ", ".join(part for part in parts if part)
 
@@ -135,6 +136,7 @@ def report_table(report: DreamReport) -> Table:
         ("wakes", f"{report.wakes:,}" + (f", the last in {report.wake_latency_ms:.1f} ms" if report.wakes else "")),
         ("time", output.seconds_text(report.seconds)),
         ("  device busy", f"{output.seconds_text(report.busy_seconds)} ({report.busy_share * 100:.0f} %)"),
+        *_share_rows(report.share),
         ("device", output.plain(report.device)),
         ("operations", f"{report.operations:,}"),
         ("journal", report.journal_digest[:16]),
@@ -142,6 +144,21 @@ def report_table(report: DreamReport) -> Table:
     for label, value in rows:
         made.add_row(label, value)
     return made
+
+
+def _share_rows(share: Share) -> list[tuple[str, str]]:
+    """What of the machine a dream took, where that was measured."""
+    if not share.seconds:
+        return []
+    device = "the GPU" if share.device == "gpu" else "all cores"
+    taken = f"{share.mean:.1%} on average, {share.max_second:.1%} in a second at most, of {share.limit:.0%}"
+    counts = f"{share.throttles:,} / {share.holds:,} / {share.pauses:,}"
+    paused = f", for {output.seconds_text(share.paused_seconds)}" if share.pauses else ""
+    return [
+        (f"  of {device}", taken),
+        ("  slowed / held / paused", counts + paused),
+        ("  memory at most", output.bytes_text(share.max_memory_bytes)),
+    ]
 
 
 def change_text(change: StateChange) -> str:

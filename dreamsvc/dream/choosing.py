@@ -8,8 +8,10 @@ import asyncio
 import logging
 from typing import Protocol
 
+from dreamsvc.clock import Clock
 from dreamsvc.dream import trigger
 from dreamsvc.dream.policies import Policies
+from dreamsvc.dream.room import Room
 from dreamsvc.dream.trigger import Decision, Kind, Situation
 from dreamsvc.errors import DreamsvcError
 from dreamsvc.memory.store import Store
@@ -24,6 +26,11 @@ A_PRIORITY_S = 600.0
 class Lulling(Protocol):
     """Whoever lets a space sleep."""
 
+    @property
+    def on_gpu(self) -> bool:
+        """Dreams run on a GPU, as far as is known."""
+        ...
+
     def situation(self, space: str) -> Situation: ...
     async def lull(self, space: str, by: TriggeredBy.ValueType) -> str:
         """Starts a dream that nobody asked for, and gives its id; raises DreamsvcError."""
@@ -37,8 +44,10 @@ class Lulling(Protocol):
 class Choosing:
     """Decides for each space; where it decides otherwise than before, the log says so with all that it looked at."""
 
-    def __init__(self, store: Store, policies: Policies, lulling: Lulling) -> None:
+    def __init__(self, store: Store, policies: Policies, lulling: Lulling, room: Room, clock: Clock) -> None:
         self._store = store
+        self._room = room
+        self._clock = clock
         self._policies = policies
         self._lulling = lulling
         self._said: dict[str, Kind] = {}
@@ -55,11 +64,17 @@ class Choosing:
     async def look_around(self) -> None:
         due: list[tuple[float, str]] = []
         for space in self._store.space_names():
-            decision = self._decide(space)
-            if decision.start:
+            decision = self._decide(space, say=False)
+            if decision.kind in ("starts", "busy"):
                 due.append((decision.due_s - A_PRIORITY_S * self._policies.priority(space), space))
-            elif decision.kind == "dreaming" and self._is_outside(space):
+                continue
+            self._say(space, decision)
+            if decision.kind == "dreaming" and self._is_outside(space):
                 self._lulling.wake_for_window(space)
+        if due:
+            await self._room.look(self._clock.monotonic(), on_gpu=self._lulling.on_gpu)
+        else:
+            self._room.forget()
         for _, space in sorted(due):
             # One that was due may be so no more: those before it sleep now.
             decision = self._decide(space)
@@ -81,13 +96,16 @@ class Choosing:
         situation = self._lulling.situation(space)
         return situation.opens(situation.now_s) > situation.now_s
 
-    def _decide(self, space: str) -> Decision:
-        situation = self._lulling.situation(space)
-        decision = trigger.decide(situation, self._policies.config(space))
+    def _decide(self, space: str, *, say: bool = True) -> Decision:
+        decision = trigger.decide(self._lulling.situation(space), self._policies.config(space))
+        if say:
+            self._say(space, decision)
+        return decision
+
+    def _say(self, space: str, decision: Decision) -> None:
         if self._said.get(space) != decision.kind:
             self._said[space] = decision.kind
-            logger.info("%s", told(space, situation, decision))
-        return decision
+            logger.info("%s", told(space, self._lulling.situation(space), decision))
 
 
 def told(space: str, situation: Situation, decision: Decision) -> str:

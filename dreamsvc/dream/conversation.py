@@ -8,12 +8,21 @@ from typing import Any, NamedTuple, Protocol
 import grpc
 import grpc.aio
 
-from dreamsvc.dreamer.v1.dreamer_service_pb2 import Ended, RunDreamRequest, RunDreamResponse, Start, Stop
+from dreamsvc.dream.meters import Meter
+from dreamsvc.dreamer.v1.dreamer_service_pb2 import (
+    Allowance,
+    Ended,
+    RunDreamRequest,
+    RunDreamResponse,
+    Start,
+    Stop,
+)
 from dreamsvc.dreamer.v1.operations_pb2 import Operations
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.config_pb2 import ResourcesConfig
 
 logger = logging.getLogger(__name__)
+PAUSE_LOOK_S = 0.5
 
 
 class Stream(Protocol):
@@ -37,6 +46,11 @@ class Process(Protocol):
     def alive(self) -> bool: ...
     @property
     def was_warm(self) -> bool: ...
+    @property
+    def meter(self) -> Meter | None:
+        """What tells what it uses; None where nothing does."""
+        ...
+
     def kill(self) -> None: ...
     def settle(self) -> Awaitable[None]: ...
     def how_it_ended(self) -> str: ...
@@ -78,9 +92,27 @@ class Conversation:
         self._limits = limits
         self._stop = stop
         self._dead = dead
+        # What it may take now, and whether that is told.
+        self._allowance: Allowance | None = None
+        self._untold = asyncio.Event()
+        # Since when it pauses on request, and from when on its silence counts again.
+        self._paused_s: float | None = None
+        self._quiet_since_s = 0.0
+        self._over_s = 0.0
         self.heard = False
         # It had read and compiled everything, and dreamed.
         self.was_ready = False
+
+    def allow(self, allowance: Allowance) -> None:
+        """Tells what it may take from now on; time in which it is to pause does not count against it."""
+        now_s = asyncio.get_running_loop().time()
+        if allowance.paused and self._paused_s is None:
+            self._paused_s = now_s
+        elif not allowance.paused and self._paused_s is not None:
+            self._over_s += now_s - self._paused_s
+            self._paused_s, self._quiet_since_s = None, now_s
+        self._allowance = allowance
+        self._untold.set()
 
     async def run(self, start: Start, staged: Sequence[Operations]) -> Ended:
         """How it ended; FAILED with the reason where the process broke off, fell silent or talked nonsense."""
@@ -110,13 +142,11 @@ class Conversation:
         try:
             while True:
                 read = asyncio.ensure_future(stream.read())
-                patience_s = self._limits.between_words if self.was_ready else self._limits.until_ready
-                patience_s = min(patience_s, max(0.0, self._over_s - now()))
-                await asyncio.wait({read, dead}, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+                self._quiet_since_s = now()
+                patience_s = await self._heard_within(read, dead)
                 if not read.done():
                     read.cancel()
                     if self._stop.is_set():
-                        # Whoever told it to stop sees to it that it does.
                         await self._dead.wait()
                         return Ended(reason=dream_pb2.END_REASON_ABORTED)
                     return self._wedged(patience_s)
@@ -134,6 +164,24 @@ class Conversation:
             telling.cancel()
             dead.cancel()
 
+    async def _heard_within(self, read: "asyncio.Future[Any]", dead: "asyncio.Future[Any]") -> float:
+        """Waits for a word, for as long as there is patience, or until it is dead or told to stop; the patience."""
+        now = asyncio.get_running_loop().time
+        while True:
+            if self._stop.is_set():
+                # Whoever told it to stop sees to it that it does.
+                await asyncio.wait({read, dead}, return_when=asyncio.FIRST_COMPLETED)
+                return 0.0
+            patience_s = self._limits.between_words if self.was_ready else self._limits.until_ready
+            patience_s = min(patience_s, max(0.0, self._over_s - self._quiet_since_s))
+            # One that pauses has nothing to say; what it has left is looked at anew when it goes on.
+            left_s = PAUSE_LOOK_S if self._paused_s is not None else self._quiet_since_s + patience_s - now()
+            if left_s <= 0:
+                return patience_s
+            await asyncio.wait({read, dead}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            if read.done() or dead.done():
+                return patience_s
+
     def _wedged(self, patience_s: float) -> Ended:
         self._process.kill()
         if not self.was_ready:
@@ -147,11 +195,23 @@ class Conversation:
             await stream.write(RunDreamRequest(start=start))
             for part in staged:
                 await stream.write(RunDreamRequest(staged=part))
-            await self._stop.wait()
+            while not await self._stop_or_news():
+                await stream.write(RunDreamRequest(allowance=self._allowance))
             await stream.write(RunDreamRequest(stop=Stop()))
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             # It ended by itself in this very moment, or broke off, which whoever reads is told too.
             logger.debug("the dreamer is not told any more", exc_info=True)
+
+    async def _stop_or_news(self) -> bool:
+        """Waits until there is something to tell; whether that is to stop."""
+        waiting = {asyncio.ensure_future(self._stop.wait()), asyncio.ensure_future(self._untold.wait())}
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waiting:
+                one.cancel()
+        self._untold.clear()
+        return self._stop.is_set()
 
 
 def _failed(why: str) -> Ended:

@@ -14,6 +14,8 @@ import grpc
 import grpc.aio
 
 from dreamsvc.config import InForce
+from dreamsvc.dream.governor import Governor, Starting
+from dreamsvc.dream.meters import MB, Meter, ProcessMeter
 from dreamsvc.dreamer.v1.dreamer_service_pb2_grpc import DreamerServiceStub
 from dreamsvc.errors import DreamFailed
 from dreamsvc.telemetry import logs
@@ -30,6 +32,8 @@ CHANNEL_OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 500),
 ]
 LAST_LINES = 20
+# Of the GPU's memory, what JAX takes at most.
+GPU_MEMORY = "XLA_PYTHON_CLIENT_MEM_FRACTION"
 KILL_WAIT_S = 5.0
 
 
@@ -43,6 +47,7 @@ class DreamerProcess:
         self._lines: deque[str] = deque(maxlen=LAST_LINES)
         self._reading = asyncio.create_task(self._read_lines())
         self._killed = False
+        self._meter: Meter | None = None
         # True once it has been kept for another dream.
         self.was_warm = False
 
@@ -54,6 +59,12 @@ class DreamerProcess:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def meter(self) -> Meter | None:
+        if self._meter is None:
+            self._meter = ProcessMeter(self._process.pid)
+        return self._meter
 
     async def ready(self) -> None:
         """Waits for the channel; raises DreamFailed if the process ends instead."""
@@ -114,8 +125,10 @@ class DreamerProcess:
 class Dreamers:
     """Hands out dreamer processes and takes them back."""
 
-    def __init__(self, config: InForce) -> None:
+    def __init__(self, config: InForce, governor: Governor) -> None:
+        """governor: holds processes to their share from the moment they start."""
         self._config = config
+        self._governor = governor
         # For the sockets; made with the first process, so that a service that never dreams leaves nothing behind.
         self._home: Path | None = None
         self._warm: list[tuple[DreamerProcess, asyncio.TimerHandle]] = []
@@ -209,8 +222,11 @@ class Dreamers:
             ) from error
         self._all.add(process)
         try:
-            async with asyncio.timeout(within_s):
-                await process.ready()
+            with self._governor.governing(Starting(), process.meter, was_warm=False):
+                if process.meter is not None:
+                    within_s = self._governor.within_s(within_s)
+                async with asyncio.timeout(within_s):
+                    await process.ready()
         except TimeoutError as error:
             self.discard(process)
             raise DreamFailed(
@@ -241,6 +257,14 @@ class Dreamers:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
-            env=os.environ | {"GRPC_ENABLE_FORK_SUPPORT": "0"},
+            env=os.environ | {"GRPC_ENABLE_FORK_SUPPORT": "0"} | await self._of_gpu_memory(),
         )
         return DreamerProcess(child, socket)
+
+    async def _of_gpu_memory(self) -> dict[str, str]:
+        """What keeps a dreamer's part of the GPU's memory small; nothing where that is not known, or set already."""
+        gpu = await asyncio.to_thread(self._governor.machine.gpu)
+        total = gpu.memory_bytes if gpu is not None else None
+        if not total or GPU_MEMORY in os.environ:
+            return {}
+        return {GPU_MEMORY: f"{min(1.0, self._config.dream.resources.max_gpu_memory_mb * MB / total):.6f}"}

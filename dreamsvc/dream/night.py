@@ -28,7 +28,9 @@ from dreamsvc.clock import Clock
 from dreamsvc.dream import neuromodulation
 from dreamsvc.dream.conversation import Conversation, Limits, Process, Source
 from dreamsvc.dream.ending import Ending
+from dreamsvc.dream.governor import Governor
 from dreamsvc.dream.intake import Intake
+from dreamsvc.dream.leash import Leash
 from dreamsvc.dream.recovery import Recovery
 from dreamsvc.dream.seen import UNKNOWN, seen_by
 from dreamsvc.dream.state import AWAKE, ENTERING_NREM, NREM, REM, TRANSITIONING, WAKING, follow
@@ -91,6 +93,7 @@ class Night:
         events: Events,
         clock: Clock,
         on_wake: Callable[[Woken], None],
+        governor: Governor,
         observer: Observer | None = None,
     ) -> None:
         """observer: who is told of each state and each checkpoint."""
@@ -110,6 +113,7 @@ class Night:
         self._events = events
         self._clock = clock
         self._on_wake = on_wake
+        self._governor = governor
         self._observer = observer or Observer()
         self._wake_reason: WakeReason.ValueType = dream_pb2.WAKE_REASON_UNSPECIFIED
         self._wake_began_s = 0.0
@@ -119,6 +123,8 @@ class Night:
         self._dead = asyncio.Event()
         self._process: Process | None = None
         self._conversation: Conversation | None = None
+        self._leash: Leash | None = None
+        self._let_go: Callable[[], None] = _nothing
         self._recovery = Recovery(plan.dream, plan.config.fault)
         self._renews = False
         self._intake = Intake(
@@ -152,6 +158,8 @@ class Night:
         self._wake_began_s = clock.precise_s()
         self._move(WAKING)
         self._stop_wanted.set()
+        # One that is held could not hear it.
+        self._let_go()
         budget_s = self._plan.config.resources.wake_latency_ms / 1000
         self._killer = asyncio.get_running_loop().call_later(budget_s * KILL_AT, self._kill)
 
@@ -271,24 +279,40 @@ class Night:
     async def _dream_with(self, process: Process) -> Ended | None:
         """How it ended; None where a warm process was gone before it said anything."""
         self._process = process
-        talk = Conversation(process, self._hear, self._limits(), stop=self._stop_wanted, dead=self._dead)
+        talk = Conversation(process, self._hear, self._limits(process), stop=self._stop_wanted, dead=self._dead)
         self._conversation = talk
-        try:
-            ended = await talk.run(self._start(), self._intake.parts)
-        except Exception:
-            # What it said makes no sense, or could not be kept: nobody talks to it again.
-            process.kill()
-            raise
-        finally:
-            self._process = None
-            self._dreamers.give_back(process, self._plan.config.resources)
+        leash = self._leash = Leash(
+            self.dream,
+            talk,
+            changed=lambda: self._events.progressed(self.sleep_state, self.dream),
+            give_way=lambda: self.wake(dream_pb2.WAKE_REASON_RESOURCE_PRESSURE),
+            kill=process.kill,
+        )
+        with self._governor.governing(leash, process.meter, was_warm=process.was_warm) as self._let_go:
+            try:
+                ended = await talk.run(self._start(), self._intake.parts)
+            except Exception:
+                # What it said makes no sense, or could not be kept: nobody talks to it again.
+                process.kill()
+                raise
+            finally:
+                self._process = None
+                self.dream.progress.paused = ""
+                self._dreamers.give_back(process, self._plan.config.resources)
+        if leash.why_killed and ended.reason == dream_pb2.END_REASON_FAILED:
+            # Another try of the same would take as much.
+            self._recovery.leave_out_next()
+            return Ended(reason=ended.reason, message=leash.why_killed, unrecoverable=not talk.was_ready)
         failed = ended.reason == dream_pb2.END_REASON_FAILED
         return None if failed and process.was_warm and not process.alive and not talk.heard else ended
 
-    def _limits(self) -> Limits:
+    def _limits(self, process: Process) -> Limits:
         config = self._plan.config
-        silence_s = config.fault.silence_seconds
-        return Limits(config.resources.dreamer_start_seconds, silence_s, self._budget_left_s() + silence_s)
+        start_s, silence_s = config.resources.dreamer_start_seconds, config.fault.silence_seconds
+        if process.meter is not None:
+            # It may be held while it prepares.
+            start_s = self._governor.within_s(start_s)
+        return Limits(start_s, silence_s, self._budget_left_s() + silence_s)
 
     def _budget_left_s(self) -> float:
         checkpoint = self._intake.checkpoint
@@ -335,6 +359,7 @@ class Night:
             left_out=self._recovery.left_out,
             leave_out_replay=self._recovery.leaves_out_replay,
             traceparent=self._observer.traceparent(self.dream),
+            allowance=self._governor.first_allowance(),
         )
 
     def _hear(self, message: RunDreamResponse) -> Ended | None:
@@ -352,9 +377,14 @@ class Night:
         if told.progress.phase == dream_pb2.DREAM_PHASE_REM and self.sleep_state == NREM:
             self._move(TRANSITIONING)
             self._move(REM)
+        self.dream.progress.paused = self._leash.why_paused if self._leash is not None else ""
         self._events.progressed(self.sleep_state, self.dream)
 
     def _wake_up(self, ended: Ended) -> None:
         """Puts the outcome into the dream and is awake; writing it down comes after that."""
         self._ending.decide(ended, discard=self.discard)
         self._awake()
+
+
+def _nothing() -> None:
+    """No dreamer is to be let go."""

@@ -38,6 +38,8 @@ class Recovery:
         # Of the steps after the replay, by number over the whole dream.
         self.left_out: list[int] = []
         self.leaves_out_replay = False
+        # Whatever the strategy, what failed now is not tried again.
+        self._leaves_out_next = False
 
     async def dreaming(
         self,
@@ -91,12 +93,18 @@ class Recovery:
 
         return await retrying(once)
 
+    def leave_out_next(self) -> None:
+        """The next error is followed by leaving out the step that it came in."""
+        self._leaves_out_next = True
+
     @property
     def _tries(self) -> int:
         return 0 if self._config.recovery_strategy == ABORT else self._config.max_retries
 
     def _follow(self, what: str, reached: Checkpoint | None, prepared: bool, tries: int) -> None:
         place, recovery = self._place(reached, prepared), self._config.recovery_strategy
+        if self._leaves_out_next:
+            recovery, self._leaves_out_next = SKIP, False
         if recovery == SKIP:
             if not prepared:
                 # There is nothing yet that could be left out.

@@ -18,11 +18,16 @@ from dreamsvc.dream import estimates, neuromodulation, outcome, trigger
 from dreamsvc.dream.choosing import Choosing
 from dreamsvc.dream.conversation import Source
 from dreamsvc.dream.dreamers import Dreamers
+from dreamsvc.dream.governor import Governor
 from dreamsvc.dream.latency import WakeLatencies
+from dreamsvc.dream.leash import on_gpu
+from dreamsvc.dream.lending import Lending
+from dreamsvc.dream.meters import ThisMachine
 from dreamsvc.dream.night import Night, Woken
 from dreamsvc.dream.nights import RESTING, Nights, heard_of
 from dreamsvc.dream.policies import Policies
 from dreamsvc.dream.records import Records
+from dreamsvc.dream.room import Room
 from dreamsvc.dream.seen import seen_by
 from dreamsvc.dream.situations import Situations
 from dreamsvc.dream.state import AWAKE
@@ -87,9 +92,10 @@ class Scheduler:
         clock: Clock,
         dreamers: Source | None = None,
         observer: Observer | None = None,
+        governor: Governor | None = None,
     ) -> None:
         """dreamers: where processes that dream come from; by default they are started here. observer: who is told of
-        wakes and nights."""
+        wakes and nights. governor: who holds dreams to their share of the machine."""
         self._store = store
         self._journal = journal
         self._config = config
@@ -97,10 +103,12 @@ class Scheduler:
         self._policies = Policies(config)
         self._records = Records(store, journal, config, self._policies, clock)
         self._nights = Nights(store, journal)
-        self._situations = Situations(store, config, self._policies, clock)
+        self.governor = governor or Governor(config, ThisMachine())
+        self._dreamers = Lending(dreamers or Dreamers(config, self.governor), clock)
+        self._room = Room(config, self.governor.machine, self._ours)
+        self._situations = Situations(store, config, self._policies, clock, self)
         self.verdicts = Verdicts(store, journal, self._records, self._nights, self._situations, clock)
-        self._choosing = Choosing(store, self._policies, self)
-        self._dreamers = dreamers or Dreamers(config)
+        self._choosing = Choosing(store, self._policies, self, self._room, clock)
         self._events: dict[str, Events] = {}
         # From which the events of this run are numbered.
         self._first_event: int | None = None
@@ -221,6 +229,7 @@ class Scheduler:
                     self.events(request.space),
                     self._clock,
                     self._note_wake,
+                    self.governor,
                     self._observer,
                 )
                 by_itself = triggered_by != dream_pb2.TRIGGERED_BY_REQUEST
@@ -355,6 +364,7 @@ class Scheduler:
             start_time=to_timestamp(self._started_us),
             neuromodulators=self._neuromodulators(night),
             memory_pressure=situation.pressure,
+            parallel_notice=self.parallel_notice,
             in_window=situation.opens(situation.now_s) <= situation.now_s,
             next_eligible_time=self._wall_time(decision.eligible_s),
         )
@@ -403,13 +413,14 @@ class Scheduler:
             return DreamInProgress(
                 f'{which} in space "{space}"', metadata={"dream_id": night.dream.id} if night else None
             )
-        if len(self._nights) >= self._config.dream.max_parallel:
+        if len(self._nights) >= self.most_parallel:
             # The spaces of others have no names for this caller.
             others = ", ".join(filter(calling.current().sees, self._nights.spaces))
-            running, most = len(self._nights), self._config.dream.max_parallel
+            running, most = len(self._nights), self.most_parallel
             where = f" (in {others})" if others else ""
+            why = self.parallel_notice or self._config.parallel_key
             return DreamInProgress(
-                f"{running} dreams run{where}, and at most {most} may ({self._config.parallel_key})",
+                f"{running} dreams run{where}, and at most {most} may ({why})",
                 metadata={"spaces": others},
                 retry_after_s=1,
             )
@@ -419,6 +430,30 @@ class Scheduler:
             if left > 0:
                 return DreamCooldown(f"the cooldown lasts {left:.0f} s more", retry_after_s=left)
         return None
+
+    @property
+    def parallel_notice(self) -> str:
+        return self._dreamers.notice if self._config.dream.max_parallel > 1 else ""
+
+    @property
+    def most_parallel(self) -> int:
+        return self._dreamers.most(self._config.dream.max_parallel)
+
+    @property
+    def busy(self) -> str:
+        return self._room.busy
+
+    @property
+    def busy_for_s(self) -> float:
+        return self._room.wait_s
+
+    @property
+    def on_gpu(self) -> bool:
+        return on_gpu(self._device)
+
+    def _ours(self) -> tuple[float, list[int]]:
+        """The share that dreamers take now, and their process ids."""
+        return self.governor.account.share or 0.0, self.governor.pids()
 
     def situation(self, space: str) -> Situation:
         """What a decision about a space looks at now."""

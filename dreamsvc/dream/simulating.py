@@ -222,7 +222,7 @@ class Simulating:
             store = await asyncio.shield(opening)
             journal = Journal(store.database, self._clock, 0)
             own = _undisturbed(self._config)
-            scheduler = Scheduler(store, journal, own, self._clock)
+            scheduler = Scheduler(store, journal, own, self._clock, governor=self._scheduler.governor)
             stop = self._config.on_exchange(lambda _before, now: own.exchange(_with_resources(own.whole, now)))
             try:
                 yield _World(store, journal, scheduler)

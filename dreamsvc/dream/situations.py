@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
+from typing import Protocol
 
 import numpy as np
 
@@ -19,14 +20,36 @@ from dreamsvc.v1.memory_pb2 import MEMORY_ROLE_FACET, MEMORY_ROLE_UNSPECIFIED
 from dreamsvc.windows import Windows
 
 
+class Around(Protocol):
+    """What is the same for all spaces."""
+
+    @property
+    def parallel_notice(self) -> str:
+        """Why fewer dreams run at the same time than may."""
+        ...
+
+    @property
+    def most_parallel(self) -> int: ...
+    @property
+    def busy(self) -> str:
+        """Why the machine has no room for a dream."""
+        ...
+
+    @property
+    def busy_for_s(self) -> float:
+        """How long a space that is due waits for room."""
+        ...
+
+
 class Situations:
     """One for the service; times are in seconds of the monotonic clock."""
 
-    def __init__(self, store: Store, config: InForce, policies: Policies, clock: Clock) -> None:
+    def __init__(self, store: Store, config: InForce, policies: Policies, clock: Clock, around: Around) -> None:
         self._store = store
         self._config = config
         self._policies = policies
         self._clock = clock
+        self._around = around
         self._activity: dict[str, Activity] = {}
         self._last_end_s: dict[str, float] = {}
         # When a space was awake again last, after a dream that ended or was woken.
@@ -56,7 +79,10 @@ class Situations:
             held=space in config.hold_spaces,
             proposed=self._proposed.get(space, ""),
             failed=space in self._failed,
-            parallel_key=self._config.parallel_key,
+            parallel_key=self._around.parallel_notice or self._config.parallel_key,
+            most_parallel=self._around.most_parallel,
+            busy=self._around.busy,
+            busy_for_s=self._around.busy_for_s,
             pressure=self._new_memories(space) / config.trigger.memory_capacity,
             last_awake_s=self._last_awake_s.get(space),
             opens=self._opens(config.trigger, now),

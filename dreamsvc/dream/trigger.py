@@ -88,9 +88,11 @@ class Situation(NamedTuple):
     last_awake_s: float | None = None
     # The first time from another on that lies in a time window; infinite where none does.
     opens: Callable[[float], float] = any_time
-    # Why the machine has no room for a dream, '' where it has, and when one starts all the same.
+    # Why the machine has no room for a dream, '' where it has, and how long one that is due waits for that.
     busy: str = ""
-    busy_until_s: float = math.inf
+    busy_for_s: float = math.inf
+    # Dreams that may run at the same time as things are; 0: as configured.
+    most_parallel: int = 0
 
 
 class Decision(NamedTuple):
@@ -135,7 +137,7 @@ def _timed(situation: Situation, config: DreamConfig) -> Decision:
     ready_at, by = _ready_at(situation, config)
     opens_at = situation.opens(max(ready_at, now)) if math.isfinite(ready_at) else math.inf
     eligible = opens_at if math.isfinite(opens_at) else None
-    if situation.others >= config.max_parallel:
+    if situation.others >= (situation.most_parallel or config.max_parallel):
         why = f"{situation.others} other spaces dream ({situation.parallel_key})"
         return Decision(False, why, eligible, "others", ready_at, by)
     if ready_at > now:
@@ -145,8 +147,8 @@ def _timed(situation: Situation, config: DreamConfig) -> Decision:
         left = f" for {opens_at - now:.0f} s more" if eligible is not None else ""
         why = f"outside the time windows{left} (dream.trigger.windows)"
         return Decision(False, why, eligible, "window", ready_at, by)
-    if situation.busy and now < situation.busy_until_s:
-        opens_at = situation.opens(situation.busy_until_s) if math.isfinite(situation.busy_until_s) else math.inf
+    if situation.busy and now < ready_at + situation.busy_for_s:
+        opens_at = situation.opens(ready_at + situation.busy_for_s) if math.isfinite(situation.busy_for_s) else math.inf
         return Decision(False, situation.busy, opens_at if math.isfinite(opens_at) else None, "busy", ready_at, by)
     return Decision(True, "", now, "starts", ready_at, by)
 
@@ -169,7 +171,7 @@ def _not_ready(situation: Situation, config: DreamConfig, by: TriggeredBy.ValueT
     if now < gap_ends and (pressed or gap_ends >= cool_at):
         why = f"the least gap between dreams lasts {gap_ends - now:.0f} s more{pressure}"
         return "gap", why
-    idle = now - situation.last_call_s
+    idle = max(0.0, now - situation.last_call_s)
     if pressed:
         return "idle", f"idle for {idle:.0f} s of {QUIET_S:.0f} s{pressure}"
     if now < cool_at:

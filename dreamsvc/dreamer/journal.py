@@ -41,5 +41,5 @@ class Journal:
         return self._before_s
 
     def elapsed_s(self) -> float:
-        """Seconds dreamed, earlier parts of the same dream included."""
-        return self._before_s + clock.precise_s() - self._began
+        """Seconds dreamed, earlier parts of the same dream included, and pauses not."""
+        return self._before_s + clock.precise_s() - self._began - self._throttle.paused_s

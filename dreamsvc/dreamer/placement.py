@@ -4,12 +4,12 @@ import contextlib
 import ctypes
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 NICE = 10
 CACHE = "DREAMSVC_CACHE"
-QUOTA = Path("/sys/fs/cgroup/cpu.max")
 # Of Linux, see prctl(2).
 PR_SET_PDEATHSIG = 1
 
@@ -36,26 +36,15 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
-def core_count() -> float:
-    """Cores that this machine, or the container that this runs in, lets us have; before `give_way`."""
-    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    try:
-        quota, period = QUOTA.read_text(encoding="ascii").split()
-        return cores if quota == "max" else min(cores, float(quota) / float(period))
-    except (OSError, ValueError):
-        # No such limit here.
-        return cores
-
-
-def thread_share(device_share: float, cores: float) -> float:
-    """How much of its time the dreaming thread may be busy, so that the device is for at most `device_share` of it.
+def thread_share(cores: float) -> Callable[[float], float]:
+    """How much of its time the dreaming thread may be busy, so that the device is for at most some share of it.
 
     Of a GPU that is the share itself. Without one the device is all cores together, of which a dream keeps one busy.
     """
     import jax  # not before the environment is set up
 
-    on_gpu = jax.default_backend() != "cpu"
-    return device_share if on_gpu else min(1.0, device_share * cores)
+    times = 1.0 if jax.default_backend() != "cpu" else cores
+    return lambda device_share: min(1.0, device_share * times)
 
 
 def device_name() -> str:

@@ -19,8 +19,9 @@ import grpc
 
 from dreamsvc import __version__, entropy, errors, snapshot_files
 from dreamsvc.clock import Clock
+from dreamsvc.cores import core_count
 from dreamsvc.dreamer import placement
-from dreamsvc.dreamer.throttle import Throttle
+from dreamsvc.dreamer.throttle import Allowed, Throttle
 from dreamsvc.dreamer.v1.dreamer_service_pb2 import Ended, Ready, RunDreamRequest, RunDreamResponse, Start
 from dreamsvc.dreamer.v1.dreamer_service_pb2_grpc import DreamerServiceServicer, add_DreamerServiceServicer_to_server
 from dreamsvc.dreamer.v1.operations_pb2 import Operations
@@ -62,12 +63,12 @@ class Dreamer(DreamerServiceServicer):
                 yield RunDreamResponse(ended=Ended(reason=dream_pb2.END_REASON_ABORTED))
                 return
             staged.append(request.staged)
-        stop = threading.Event()
+        stop, allowed = threading.Event(), _allowed(start)
         context.add_callback(stop.set)
-        threading.Thread(target=_listen, args=(request_iterator, stop), daemon=True).start()
+        threading.Thread(target=_listen, args=(request_iterator, stop, allowed), daemon=True).start()
         try:
             spans.at("preparing")
-            prepared = self._prepared(start, staged, stop, spans)
+            prepared = self._prepared(start, staged, stop, allowed, spans)
             if prepared is None:
                 yield RunDreamResponse(ended=Ended(reason=dream_pb2.END_REASON_ABORTED))
                 return
@@ -90,7 +91,12 @@ class Dreamer(DreamerServiceServicer):
             spans.end()
 
     def _prepared(
-        self, start: Start, staged: Sequence[Operations], stop: threading.Event, spans: StepSpans
+        self,
+        start: Start,
+        staged: Sequence[Operations],
+        stop: threading.Event,
+        allowed: Allowed,
+        spans: StepSpans,
     ) -> "tuple[Cycle, Ready] | None":
         """Prepares on a thread of its own; None if a stop came first. Compiling goes on then, for the next dream."""
         outcome: SimpleQueue[tuple[Cycle, Ready] | Exception] = SimpleQueue()
@@ -101,9 +107,11 @@ class Dreamer(DreamerServiceServicer):
                 from dreamsvc.dreamer.cycle import Cycle  # imports JAX, which takes its time
 
                 with self._device:
-                    share = placement.thread_share(start.config.resources.max_gpu_usage, self._cores)
-                    phase = Cycle(start, staged, Throttle(share, stop), spans)
-                    outcome.put((phase, phase.prepare()))
+                    allowed.of_thread = placement.thread_share(self._cores)
+                    phase = Cycle(start, staged, Throttle(allowed, stop), spans)
+                    ready = phase.prepare()
+                    ready.cores = self._cores
+                    outcome.put((phase, ready))
             except Exception as error:
                 outcome.put(error)
 
@@ -119,10 +127,19 @@ class Dreamer(DreamerServiceServicer):
         return None
 
 
-def _listen(requests: Iterator[RunDreamRequest], stop: threading.Event) -> None:
-    """Any message after the start means stop, and so does the end of the stream."""
+def _allowed(start: Start) -> Allowed:
+    if not start.HasField("allowance"):
+        return Allowed(start.config.resources.max_gpu_usage)
+    return Allowed(start.allowance.max_share, paused=start.allowance.paused)
+
+
+def _listen(requests: Iterator[RunDreamRequest], stop: threading.Event, allowed: Allowed) -> None:
+    """Takes up what it is allowed; any other message means stop, and so does the end of the stream."""
     try:
-        next(requests, None)
+        for request in requests:
+            if request.WhichOneof("message") != "allowance":
+                break
+            allowed.allow(request.allowance.max_share, paused=request.allowance.paused)
     except Exception:  # the caller is gone, in whatever way gRPC says so
         logger.debug("the stream ended", exc_info=True)
     stop.set()
@@ -136,7 +153,8 @@ def _end_with_parent() -> None:
 
 def run(socket_path: str, *, log_level: str, traces_endpoint: str) -> int:
     """Serves on a Unix socket until standard input closes."""
-    cores = placement.core_count()
+    # Before it gives one of them up.
+    cores = core_count()
     placement.give_way()
     placement.go_first()
     placement.end_with_parent()

@@ -9,24 +9,52 @@ CHUNK_S = 0.005
 # Below the allowed share by this much, since what is measured from outside includes the overhead.
 MARGIN = 0.83
 SMOOTHING = 0.3
+# How often it looks whether a pause is over; a stop ends it at once.
+PAUSED_S = 0.02
 
 
 class Stopped(Exception):
     """The dream was told to stop."""
 
 
+class Allowed:
+    """What the process that serves allows now: written by the thread that listens, read by the one that dreams."""
+
+    def __init__(self, max_share: float, *, paused: bool = False) -> None:
+        """max_share: of the device."""
+        self._max_share = max_share
+        self.paused = paused
+        # How much of its time the dreaming thread may be busy for a share of the device.
+        self.of_thread: Callable[[float], float] = lambda share: share
+
+    def allow(self, max_share: float, *, paused: bool) -> None:
+        self._max_share, self.paused = max_share, paused
+
+    @property
+    def share(self) -> float:
+        """Of the thread's time."""
+        return self.of_thread(self._max_share)
+
+
 class Throttle:
-    """Runs work in chunks of at most about 5 ms and rests after each, so that the share stays below `max_share`.
+    """Runs work in chunks of at most about 5 ms and rests after each, so that the share stays below what is allowed.
 
     The share reached is what counts, so it is measured; the rest is what steers it.
     """
 
-    def __init__(self, max_share: float, stop: threading.Event) -> None:
+    def __init__(self, max_share: "float | Allowed", stop: threading.Event) -> None:
         """max_share: of the thread's time, up to 1 for no rest at all."""
-        self.duty = min(1.0, max_share * MARGIN if max_share < 1 else 1.0)
+        self._allowed = max_share if isinstance(max_share, Allowed) else Allowed(max_share)
         self._stop = stop
         self._step_s = CHUNK_S
         self.busy_s = 0.0
+        # Time in which it did nothing, since others needed the device.
+        self.paused_s = 0.0
+
+    @property
+    def duty(self) -> float:
+        share = self._allowed.share
+        return share * MARGIN if share < 1 else 1.0
 
     def check(self) -> None:
         """Raises Stopped."""
@@ -58,3 +86,9 @@ class Throttle:
         self.busy_s += busy
         if self._stop.wait(busy * (1 / self.duty - 1)):
             raise Stopped
+        while self._allowed.paused:
+            began = clock.precise_s()
+            stopped = self._stop.wait(PAUSED_S)
+            self.paused_s += clock.precise_s() - began
+            if stopped:
+                raise Stopped

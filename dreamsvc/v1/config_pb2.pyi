@@ -1047,6 +1047,13 @@ class ResourcesConfig(_message.Message):
     DREAMER_IDLE_SECONDS_FIELD_NUMBER: _builtins.int
     DREAMER_START_SECONDS_FIELD_NUMBER: _builtins.int
     CHECKPOINT_SECONDS_FIELD_NUMBER: _builtins.int
+    CHECK_INTERVAL_MS_FIELD_NUMBER: _builtins.int
+    THROTTLE_FACTOR_FIELD_NUMBER: _builtins.int
+    ELIGIBLE_USAGE_FIELD_NUMBER: _builtins.int
+    PAUSE_USAGE_FIELD_NUMBER: _builtins.int
+    PAUSE_GPU_MEMORY_FIELD_NUMBER: _builtins.int
+    MAX_MEMORY_MB_FIELD_NUMBER: _builtins.int
+    MAX_GPU_MEMORY_MB_FIELD_NUMBER: _builtins.int
     max_gpu_usage: _builtins.float
     """Largest share of the device; without a GPU that is all cores together, of which a dream keeps at most one busy."""
     wake_latency_ms: _builtins.float
@@ -1054,9 +1061,29 @@ class ResourcesConfig(_message.Message):
     dreamer_idle_seconds: _builtins.float
     """An idle dreamer process is ended after this, and its device memory freed."""
     dreamer_start_seconds: _builtins.float
-    """Time a new dreamer process has to report that it is ready."""
+    """Time a new dreamer process has to report that it is ready, at the pace of a whole core; one that may take less has
+    as many times longer.
+    """
     checkpoint_seconds: _builtins.float
     """Time between two checkpoints of a dream; a wake makes one at any time."""
+    check_interval_ms: _builtins.float
+    """How often it is measured what dreams take."""
+    throttle_factor: _builtins.float
+    """A dream that took more than its share in a second works on at so much of its pace."""
+    eligible_usage: _builtins.float
+    """A dream does not start by itself while others use more of the device; 1: whatever they use. Without a GPU that is of
+    all cores, and is waited for one hour at most: there a dream is the last to be served anyway.
+    """
+    pause_usage: _builtins.float
+    """A dream on a GPU pauses while others use more of it; after a minute it is woken, and goes on later."""
+    pause_gpu_memory: _builtins.float
+    """The same for the memory of the GPU that others have in use."""
+    max_memory_mb: _builtins.int
+    """Most memory of a dreamer; one that takes more is ended, and the dream leaves out the step that it was in. 0: half of
+    what the machine, or the container, has.
+    """
+    max_gpu_memory_mb: _builtins.int
+    """Most memory of a GPU that a dreamer takes."""
     def __init__(
         self,
         *,
@@ -1065,21 +1092,44 @@ class ResourcesConfig(_message.Message):
         dreamer_idle_seconds: _builtins.float | None = ...,
         dreamer_start_seconds: _builtins.float | None = ...,
         checkpoint_seconds: _builtins.float | None = ...,
+        check_interval_ms: _builtins.float | None = ...,
+        throttle_factor: _builtins.float | None = ...,
+        eligible_usage: _builtins.float | None = ...,
+        pause_usage: _builtins.float | None = ...,
+        pause_gpu_memory: _builtins.float | None = ...,
+        max_memory_mb: _builtins.int | None = ...,
+        max_gpu_memory_mb: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_checkpoint_seconds", b"_checkpoint_seconds", "_dreamer_idle_seconds", b"_dreamer_idle_seconds", "_dreamer_start_seconds", b"_dreamer_start_seconds", "_max_gpu_usage", b"_max_gpu_usage", "_wake_latency_ms", b"_wake_latency_ms", "checkpoint_seconds", b"checkpoint_seconds", "dreamer_idle_seconds", b"dreamer_idle_seconds", "dreamer_start_seconds", b"dreamer_start_seconds", "max_gpu_usage", b"max_gpu_usage", "wake_latency_ms", b"wake_latency_ms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_check_interval_ms", b"_check_interval_ms", "_checkpoint_seconds", b"_checkpoint_seconds", "_dreamer_idle_seconds", b"_dreamer_idle_seconds", "_dreamer_start_seconds", b"_dreamer_start_seconds", "_eligible_usage", b"_eligible_usage", "_max_gpu_memory_mb", b"_max_gpu_memory_mb", "_max_gpu_usage", b"_max_gpu_usage", "_max_memory_mb", b"_max_memory_mb", "_pause_gpu_memory", b"_pause_gpu_memory", "_pause_usage", b"_pause_usage", "_throttle_factor", b"_throttle_factor", "_wake_latency_ms", b"_wake_latency_ms", "check_interval_ms", b"check_interval_ms", "checkpoint_seconds", b"checkpoint_seconds", "dreamer_idle_seconds", b"dreamer_idle_seconds", "dreamer_start_seconds", b"dreamer_start_seconds", "eligible_usage", b"eligible_usage", "max_gpu_memory_mb", b"max_gpu_memory_mb", "max_gpu_usage", b"max_gpu_usage", "max_memory_mb", b"max_memory_mb", "pause_gpu_memory", b"pause_gpu_memory", "pause_usage", b"pause_usage", "throttle_factor", b"throttle_factor", "wake_latency_ms", b"wake_latency_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_checkpoint_seconds", b"_checkpoint_seconds", "_dreamer_idle_seconds", b"_dreamer_idle_seconds", "_dreamer_start_seconds", b"_dreamer_start_seconds", "_max_gpu_usage", b"_max_gpu_usage", "_wake_latency_ms", b"_wake_latency_ms", "checkpoint_seconds", b"checkpoint_seconds", "dreamer_idle_seconds", b"dreamer_idle_seconds", "dreamer_start_seconds", b"dreamer_start_seconds", "max_gpu_usage", b"max_gpu_usage", "wake_latency_ms", b"wake_latency_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_check_interval_ms", b"_check_interval_ms", "_checkpoint_seconds", b"_checkpoint_seconds", "_dreamer_idle_seconds", b"_dreamer_idle_seconds", "_dreamer_start_seconds", b"_dreamer_start_seconds", "_eligible_usage", b"_eligible_usage", "_max_gpu_memory_mb", b"_max_gpu_memory_mb", "_max_gpu_usage", b"_max_gpu_usage", "_max_memory_mb", b"_max_memory_mb", "_pause_gpu_memory", b"_pause_gpu_memory", "_pause_usage", b"_pause_usage", "_throttle_factor", b"_throttle_factor", "_wake_latency_ms", b"_wake_latency_ms", "check_interval_ms", b"check_interval_ms", "checkpoint_seconds", b"checkpoint_seconds", "dreamer_idle_seconds", b"dreamer_idle_seconds", "dreamer_start_seconds", b"dreamer_start_seconds", "eligible_usage", b"eligible_usage", "max_gpu_memory_mb", b"max_gpu_memory_mb", "max_gpu_usage", b"max_gpu_usage", "max_memory_mb", b"max_memory_mb", "pause_gpu_memory", b"pause_gpu_memory", "pause_usage", b"pause_usage", "throttle_factor", b"throttle_factor", "wake_latency_ms", b"wake_latency_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__check_interval_ms: _TypeAlias = _typing.Literal["check_interval_ms"]  # noqa: Y015
+    _WhichOneofArgType__check_interval_ms: _TypeAlias = _typing.Literal["_check_interval_ms", b"_check_interval_ms"]  # noqa: Y015
     _WhichOneofReturnType__checkpoint_seconds: _TypeAlias = _typing.Literal["checkpoint_seconds"]  # noqa: Y015
     _WhichOneofArgType__checkpoint_seconds: _TypeAlias = _typing.Literal["_checkpoint_seconds", b"_checkpoint_seconds"]  # noqa: Y015
     _WhichOneofReturnType__dreamer_idle_seconds: _TypeAlias = _typing.Literal["dreamer_idle_seconds"]  # noqa: Y015
     _WhichOneofArgType__dreamer_idle_seconds: _TypeAlias = _typing.Literal["_dreamer_idle_seconds", b"_dreamer_idle_seconds"]  # noqa: Y015
     _WhichOneofReturnType__dreamer_start_seconds: _TypeAlias = _typing.Literal["dreamer_start_seconds"]  # noqa: Y015
     _WhichOneofArgType__dreamer_start_seconds: _TypeAlias = _typing.Literal["_dreamer_start_seconds", b"_dreamer_start_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__eligible_usage: _TypeAlias = _typing.Literal["eligible_usage"]  # noqa: Y015
+    _WhichOneofArgType__eligible_usage: _TypeAlias = _typing.Literal["_eligible_usage", b"_eligible_usage"]  # noqa: Y015
+    _WhichOneofReturnType__max_gpu_memory_mb: _TypeAlias = _typing.Literal["max_gpu_memory_mb"]  # noqa: Y015
+    _WhichOneofArgType__max_gpu_memory_mb: _TypeAlias = _typing.Literal["_max_gpu_memory_mb", b"_max_gpu_memory_mb"]  # noqa: Y015
     _WhichOneofReturnType__max_gpu_usage: _TypeAlias = _typing.Literal["max_gpu_usage"]  # noqa: Y015
     _WhichOneofArgType__max_gpu_usage: _TypeAlias = _typing.Literal["_max_gpu_usage", b"_max_gpu_usage"]  # noqa: Y015
+    _WhichOneofReturnType__max_memory_mb: _TypeAlias = _typing.Literal["max_memory_mb"]  # noqa: Y015
+    _WhichOneofArgType__max_memory_mb: _TypeAlias = _typing.Literal["_max_memory_mb", b"_max_memory_mb"]  # noqa: Y015
+    _WhichOneofReturnType__pause_gpu_memory: _TypeAlias = _typing.Literal["pause_gpu_memory"]  # noqa: Y015
+    _WhichOneofArgType__pause_gpu_memory: _TypeAlias = _typing.Literal["_pause_gpu_memory", b"_pause_gpu_memory"]  # noqa: Y015
+    _WhichOneofReturnType__pause_usage: _TypeAlias = _typing.Literal["pause_usage"]  # noqa: Y015
+    _WhichOneofArgType__pause_usage: _TypeAlias = _typing.Literal["_pause_usage", b"_pause_usage"]  # noqa: Y015
+    _WhichOneofReturnType__throttle_factor: _TypeAlias = _typing.Literal["throttle_factor"]  # noqa: Y015
+    _WhichOneofArgType__throttle_factor: _TypeAlias = _typing.Literal["_throttle_factor", b"_throttle_factor"]  # noqa: Y015
     _WhichOneofReturnType__wake_latency_ms: _TypeAlias = _typing.Literal["wake_latency_ms"]  # noqa: Y015
     _WhichOneofArgType__wake_latency_ms: _TypeAlias = _typing.Literal["_wake_latency_ms", b"_wake_latency_ms"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__check_interval_ms) -> _WhichOneofReturnType__check_interval_ms | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__checkpoint_seconds) -> _WhichOneofReturnType__checkpoint_seconds | None: ...
     @_typing.overload
@@ -1087,7 +1137,19 @@ class ResourcesConfig(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dreamer_start_seconds) -> _WhichOneofReturnType__dreamer_start_seconds | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__eligible_usage) -> _WhichOneofReturnType__eligible_usage | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_gpu_memory_mb) -> _WhichOneofReturnType__max_gpu_memory_mb | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_gpu_usage) -> _WhichOneofReturnType__max_gpu_usage | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_memory_mb) -> _WhichOneofReturnType__max_memory_mb | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pause_gpu_memory) -> _WhichOneofReturnType__pause_gpu_memory | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pause_usage) -> _WhichOneofReturnType__pause_usage | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__throttle_factor) -> _WhichOneofReturnType__throttle_factor | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__wake_latency_ms) -> _WhichOneofReturnType__wake_latency_ms | None: ...
 

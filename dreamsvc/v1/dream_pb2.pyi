@@ -356,6 +356,7 @@ class Progress(_message.Message):
     FRACTION_FIELD_NUMBER: _builtins.int
     ETA_SECONDS_FIELD_NUMBER: _builtins.int
     ROUND_FIELD_NUMBER: _builtins.int
+    PAUSED_FIELD_NUMBER: _builtins.int
     phase: Global___DreamPhase.ValueType
     sub_phase: Global___SubPhase.ValueType
     done: _builtins.int
@@ -366,6 +367,8 @@ class Progress(_message.Message):
     eta_seconds: _builtins.float
     """Seconds left; absent while unknown."""
     round: _builtins.int
+    paused: _builtins.str
+    """Why it rests at the moment, e.g. since others use the GPU; empty: it does not."""
     def __init__(
         self,
         *,
@@ -376,10 +379,11 @@ class Progress(_message.Message):
         fraction: _builtins.float = ...,
         eta_seconds: _builtins.float | None = ...,
         round: _builtins.int = ...,
+        paused: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_eta_seconds", b"_eta_seconds", "eta_seconds", b"eta_seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_eta_seconds", b"_eta_seconds", "done", b"done", "eta_seconds", b"eta_seconds", "fraction", b"fraction", "phase", b"phase", "round", b"round", "sub_phase", b"sub_phase", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_eta_seconds", b"_eta_seconds", "done", b"done", "eta_seconds", b"eta_seconds", "fraction", b"fraction", "paused", b"paused", "phase", b"phase", "round", b"round", "sub_phase", b"sub_phase", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__eta_seconds: _TypeAlias = _typing.Literal["eta_seconds"]  # noqa: Y015
     _WhichOneofArgType__eta_seconds: _TypeAlias = _typing.Literal["_eta_seconds", b"_eta_seconds"]  # noqa: Y015
@@ -421,6 +425,7 @@ class DreamReport(_message.Message):
     TUNING_FIELD_NUMBER: _builtins.int
     EXPLORATION_FIELD_NUMBER: _builtins.int
     FAULTS_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
     NREM_SECONDS_FIELD_NUMBER: _builtins.int
     REM_SECONDS_FIELD_NUMBER: _builtins.int
     nodes: _builtins.int
@@ -470,6 +475,8 @@ class DreamReport(_message.Message):
     def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fault]:
         """Errors that the dream got over, in their order (REQ-DREAM-025)."""
 
+    @_builtins.property
+    def share(self) -> Global___Share: ...
     def __init__(
         self,
         *,
@@ -501,16 +508,78 @@ class DreamReport(_message.Message):
         tuning: Global___Tuning | None = ...,
         exploration: Global___Exploration | None = ...,
         faults: _abc.Iterable[Global___Fault] | None = ...,
+        share: Global___Share | None = ...,
         nrem_seconds: _builtins.float = ...,
         rem_seconds: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "exploration", b"exploration", "quality", b"quality", "tuning", b"tuning"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "exploration", b"exploration", "quality", b"quality", "share", b"share", "tuning", b"tuning"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_share", b"active_share", "average_delta", b"average_delta", "busy_seconds", b"busy_seconds", "busy_share", b"busy_share", "compression", b"compression", "device", b"device", "edges", b"edges", "edges_pruned", b"edges_pruned", "edges_skipped", b"edges_skipped", "edges_strengthened", b"edges_strengthened", "edges_weakened", b"edges_weakened", "exploration", b"exploration", "faults", b"faults", "journal_digest", b"journal_digest", "last_wake_reason", b"last_wake_reason", "mean_activation", b"mean_activation", "nodes", b"nodes", "nodes_eligible", b"nodes_eligible", "nodes_replayed", b"nodes_replayed", "nrem_seconds", b"nrem_seconds", "operations", b"operations", "quality", b"quality", "rem_seconds", b"rem_seconds", "replays", b"replays", "rounds", b"rounds", "seconds", b"seconds", "src_steps", b"src_steps", "tuning", b"tuning", "wake_latency_ms", b"wake_latency_ms", "wakes", b"wakes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_share", b"active_share", "average_delta", b"average_delta", "busy_seconds", b"busy_seconds", "busy_share", b"busy_share", "compression", b"compression", "device", b"device", "edges", b"edges", "edges_pruned", b"edges_pruned", "edges_skipped", b"edges_skipped", "edges_strengthened", b"edges_strengthened", "edges_weakened", b"edges_weakened", "exploration", b"exploration", "faults", b"faults", "journal_digest", b"journal_digest", "last_wake_reason", b"last_wake_reason", "mean_activation", b"mean_activation", "nodes", b"nodes", "nodes_eligible", b"nodes_eligible", "nodes_replayed", b"nodes_replayed", "nrem_seconds", b"nrem_seconds", "operations", b"operations", "quality", b"quality", "rem_seconds", b"rem_seconds", "replays", b"replays", "rounds", b"rounds", "seconds", b"seconds", "share", b"share", "src_steps", b"src_steps", "tuning", b"tuning", "wake_latency_ms", b"wake_latency_ms", "wakes", b"wakes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DreamReport: _TypeAlias = DreamReport  # noqa: Y015
+
+@_typing.final
+class Share(_message.Message):
+    """What of the device a dream took, measured from outside its process (REQ-DREAM-016, 024)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    MEAN_FIELD_NUMBER: _builtins.int
+    MAX_SECOND_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    THROTTLES_FIELD_NUMBER: _builtins.int
+    HOLDS_FIELD_NUMBER: _builtins.int
+    PAUSES_FIELD_NUMBER: _builtins.int
+    PAUSED_SECONDS_FIELD_NUMBER: _builtins.int
+    READINGS_FIELD_NUMBER: _builtins.int
+    UNKNOWN_FIELD_NUMBER: _builtins.int
+    MAX_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    device: _builtins.str
+    """"cpu", a share of all cores, or "gpu"; empty: nothing could be measured."""
+    limit: _builtins.float
+    """Most that it may take, as it was last."""
+    mean: _builtins.float
+    """Over the time that it was measured, and over the second in which it was most."""
+    max_second: _builtins.float
+    seconds: _builtins.float
+    throttles: _builtins.int
+    """Seconds after which it was told to work at a lower pace, since they took more than the limit."""
+    holds: _builtins.int
+    """Times its process was stopped for a moment, so that a second would not take more than the limit."""
+    pauses: _builtins.int
+    """Times it rested because others needed the device, and for how long."""
+    paused_seconds: _builtins.float
+    readings: _builtins.int
+    """Measurements, and those of them that told nothing."""
+    unknown: _builtins.int
+    max_memory_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        device: _builtins.str = ...,
+        limit: _builtins.float = ...,
+        mean: _builtins.float = ...,
+        max_second: _builtins.float = ...,
+        seconds: _builtins.float = ...,
+        throttles: _builtins.int = ...,
+        holds: _builtins.int = ...,
+        pauses: _builtins.int = ...,
+        paused_seconds: _builtins.float = ...,
+        readings: _builtins.int = ...,
+        unknown: _builtins.int = ...,
+        max_memory_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "holds", b"holds", "limit", b"limit", "max_memory_bytes", b"max_memory_bytes", "max_second", b"max_second", "mean", b"mean", "paused_seconds", b"paused_seconds", "pauses", b"pauses", "readings", b"readings", "seconds", b"seconds", "throttles", b"throttles", "unknown", b"unknown"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Share: _TypeAlias = Share  # noqa: Y015
 
 @_typing.final
 class Fault(_message.Message):

@@ -944,6 +944,7 @@ class GetStatusResponse(_message.Message):
     NEUROMODULATORS_FIELD_NUMBER: _builtins.int
     MEMORY_PRESSURE_FIELD_NUMBER: _builtins.int
     IN_WINDOW_FIELD_NUMBER: _builtins.int
+    PARALLEL_NOTICE_FIELD_NUMBER: _builtins.int
     CONFIG_NOTICE_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     space: _builtins.str
@@ -963,6 +964,8 @@ class GetStatusResponse(_message.Message):
     """Memories that came since the last night began, over dream.trigger.memory_capacity."""
     in_window: _builtins.bool
     """Whether the space's time windows are open now (dream.trigger.windows)."""
+    parallel_notice: _builtins.str
+    """Why dreams run one after the other for now, though more may run at the same time; empty where nothing is wrong."""
     config_notice: _builtins.str
     """What of the configuration that was read last is not in force: it was rejected, or waits for a restart."""
     @_builtins.property
@@ -1008,11 +1011,12 @@ class GetStatusResponse(_message.Message):
         neuromodulators: _dream_pb2.Neuromodulators | None = ...,
         memory_pressure: _builtins.float = ...,
         in_window: _builtins.bool = ...,
+        parallel_notice: _builtins.str = ...,
         config_notice: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["active_dream", b"active_dream", "cooldown_remaining", b"cooldown_remaining", "last_dream", b"last_dream", "neuromodulators", b"neuromodulators", "next_eligible_time", b"next_eligible_time", "start_time", b"start_time", "suspended_dream", b"suspended_dream", "wake_latency", b"wake_latency"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_dream", b"active_dream", "activity", b"activity", "config_notice", b"config_notice", "cooldown_remaining", b"cooldown_remaining", "device", b"device", "dream_available", b"dream_available", "embedder", b"embedder", "embedder_notice", b"embedder_notice", "idle_seconds", b"idle_seconds", "in_window", b"in_window", "last_dream", b"last_dream", "memory_pressure", b"memory_pressure", "neuromodulators", b"neuromodulators", "next_eligible_time", b"next_eligible_time", "sleep_state", b"sleep_state", "space", b"space", "start_time", b"start_time", "suspended_dream", b"suspended_dream", "version", b"version", "wake_latency", b"wake_latency", "why_not_dreaming", b"why_not_dreaming"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_dream", b"active_dream", "activity", b"activity", "config_notice", b"config_notice", "cooldown_remaining", b"cooldown_remaining", "device", b"device", "dream_available", b"dream_available", "embedder", b"embedder", "embedder_notice", b"embedder_notice", "idle_seconds", b"idle_seconds", "in_window", b"in_window", "last_dream", b"last_dream", "memory_pressure", b"memory_pressure", "neuromodulators", b"neuromodulators", "next_eligible_time", b"next_eligible_time", "parallel_notice", b"parallel_notice", "sleep_state", b"sleep_state", "space", b"space", "start_time", b"start_time", "suspended_dream", b"suspended_dream", "version", b"version", "wake_latency", b"wake_latency", "why_not_dreaming", b"why_not_dreaming"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -29,6 +29,7 @@ ASKED_FOR = {
     "soak": {"minutes", "calls", "errors", "server_mb_per_hour", "dreamer_mb_per_hour", "handles_per_hour"},
     "load": {"unary_ratio_to_floor_64", "ok_pct_1000", "watchers", "events_missed", "kb_per_watcher"},
     "security": {"cases", "wrong"},
+    "budget": {"share_mean_pct", "share_p95_1s_pct", "share_max_1s_pct", "limit_pct"},
     "serve": {"status_ratio_to_floor"},
     "start": {"p95_ms", "rss_mb"},
     "import": {"items_per_s"},

@@ -24,11 +24,13 @@ from dreamsvc.config import InForce
 from dreamsvc.dream import choosing
 from dreamsvc.dream.choosing import Choosing
 from dreamsvc.dream.policies import Policies
+from dreamsvc.dream.room import Room
 from dreamsvc.dream.seen import Seen
 from dreamsvc.dream.situations import Situations
-from dreamsvc.dream.trigger import AFTER_FAILURE_S, Situation
+from dreamsvc.dream.trigger import AFTER_FAILURE_S, Situation, decide
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.config_pb2 import Config
+from tests.dream.measured import FakeMachine
 
 MINUTE = 60.0
 HOUR = 3600.0
@@ -109,17 +111,31 @@ class Town:
         self.config = InForce(settings_)
         self.store: Any = Kept(names)
         self.policies = Policies(self.config)
-        self.situations = Situations(self.store, self.config, self.policies, self.clock)
-        self.choosing = Choosing(self.store, self.policies, self)
+        self.machine = FakeMachine()
+        self.room = Room(self.config, self.machine, lambda: (0.0, []))
+        self.situations = Situations(self.store, self.config, self.policies, self.clock, self)
+        self.choosing = Choosing(self.store, self.policies, self, self.room, self.clock)
         self.told = {name: Told() for name in names}
         self.night_s = night_s
         self.order: list[str] = []
         self.most_at_once = 0
         self.window_wakes = 0
         self.fails = False
+        # Share of the cores that others use.
+        self.others = 0.0
         self.wrong: list[str] = []
 
     # ── what the choosing asks for ──────────────────────────────────────────────
+
+    parallel_notice, most_parallel, on_gpu = "", 0, False
+
+    @property
+    def busy(self) -> str:
+        return self.room.busy
+
+    @property
+    def busy_for_s(self) -> float:
+        return self.room.wait_s
 
     def situation(self, space: str) -> Situation:
         dreaming = self.dreaming()
@@ -166,6 +182,8 @@ class Town:
     def passes(self, seconds: float, tick_s: float = TICK_S) -> None:
         for _ in range(max(1, int(seconds / tick_s))):
             self.clock.now_s += tick_s
+            if self.machine.busy_s is not None:
+                self.machine.busy_s += tick_s * self.others
             for space in self.dreaming():
                 if self.told[space].ends_s <= self.clock.now_s:
                     self._ends(space)
@@ -219,12 +237,14 @@ class Town:
             if told.due_s is None:
                 continue
             spread = 2 * 100 * choosing.A_PRIORITY_S if self.config.dream.spaces else 0.0
-            bound_s = len(self.told) * (self.night_s + 2 * LONG_TICK_S) + spread
+            busy_s = HOUR if self.others else 0.0
+            bound_s = busy_s + len(self.told) * (self.night_s + 2 * LONG_TICK_S) + spread
             assert now - told.due_s <= bound_s, f"{space} waits for ever"
 
 
 def made(**trigger: object) -> Config:
     settings_ = config.defaults()
+    settings_.dream.resources.eligible_usage = 1
     for name, value in trigger.items():
         if name == "windows":
             settings_.dream.trigger.windows.extend(value)  # type: ignore[arg-type]
@@ -346,6 +366,34 @@ def test_a_dream_that_failed_is_tried_again_after_ten_minutes_at_the_earliest() 
     begun = town.told["a"].begun_s
     assert 3 <= len(begun) <= 4
     assert min(np.diff(begun)) >= AFTER_FAILURE_S
+
+
+def test_while_others_use_most_of_the_machine_nothing_starts_but_for_an_hour_at_most() -> None:
+    settings_ = made()
+    settings_.dream.resources.eligible_usage = 0.7
+    town = Town(settings_, ["a"])
+    town.others = 0.84
+    town.passes(12 * MINUTE, 1.0)
+    assert (town.order, town.busy) == ([], "others use 84% of the CPU, above 70% (dream.resources.eligible_usage)")
+    situation = town.situation("a")
+    assert decide(situation, settings_.dream).why_not == town.busy
+    town.others = 0.1
+    # What counts is the mean over some seconds.
+    town.passes(9.0, 1.0)
+    assert town.order == ["a"]
+    town = Town(settings_, ["a"])
+    town.others = 0.84
+    town.passes(11 * MINUTE + HOUR, 1.0)
+    assert town.told["a"].begun_s[0] - 1000 == pytest.approx(10 * MINUTE + HOUR, abs=3)
+
+
+def test_what_cannot_be_measured_keeps_nothing_from_starting() -> None:
+    settings_ = made()
+    settings_.dream.resources.eligible_usage = 0.01
+    town = Town(settings_, ["a"])
+    town.machine.busy_s = None
+    town.passes(11 * MINUTE, 1.0)
+    assert town.order == ["a"]
 
 
 # ── what is said ────────────────────────────────────────────────────────────────

@@ -8,7 +8,15 @@ import grpc.aio
 import pytest
 
 from dreamsvc.dream.conversation import Conversation, Limits
-from dreamsvc.dreamer.v1.dreamer_service_pb2 import Ended, Ready, RunDreamRequest, RunDreamResponse, Start, StepProgress
+from dreamsvc.dreamer.v1.dreamer_service_pb2 import (
+    Allowance,
+    Ended,
+    Ready,
+    RunDreamRequest,
+    RunDreamResponse,
+    Start,
+    StepProgress,
+)
 from dreamsvc.dreamer.v1.operations_pb2 import Operations
 from dreamsvc.v1 import dream_pb2
 
@@ -24,6 +32,7 @@ class Scripted:
     """A process, and the stream to it: says what it was told to say, then nothing more."""
 
     was_warm = False
+    meter = None
 
     def __init__(self, *said: RunDreamResponse | object, every_s: float = 0.0, heeds_stop: bool = True) -> None:
         self._said = list(said)
@@ -138,4 +147,46 @@ def test_one_that_does_not_stop_is_waited_for_until_somebody_buries_it() -> None
     ended, process = talk(lambda: Scripted(READY, heeds_stop=False), limits, stop_after_s=0.0, bury_after_s=0.1)
     assert ended.reason == dream_pb2.END_REASON_ABORTED
     # By whoever woke it, not here.
+    assert not process.killed
+
+
+def test_one_that_pauses_on_request_may_be_silent_and_loses_no_time() -> None:
+    async def run() -> tuple[Ended, Scripted]:
+        process = Scripted(READY, PROGRESS)
+        stop = asyncio.Event()
+        limits = Limits(until_ready=60, between_words=0.05, in_all=0.3)
+        conversation = Conversation(process, lambda _: None, limits, stop=stop, dead=asyncio.Event())
+        talking = asyncio.create_task(conversation.run(Start(dream_id="one"), []))
+        await asyncio.sleep(0.01)
+        conversation.allow(Allowance(max_share=0.3, paused=True))
+        await asyncio.sleep(0.6)
+        assert not talking.done()
+        assert process.asked[-1].allowance == Allowance(max_share=0.3, paused=True)
+        conversation.allow(Allowance(max_share=0.3))
+        return await asyncio.wait_for(talking, 10), process
+
+    ended, process = asyncio.run(run())
+    # Its silence counts again from then on.
+    assert "said nothing for 0.05 s" in ended.message
+    assert [request.WhichOneof("message") for request in process.asked] == ["start", "allowance", "allowance"]
+
+
+def test_one_that_is_told_to_stop_in_a_pause_has_its_last_word() -> None:
+    async def run() -> tuple[Ended, Scripted]:
+        process, stop = Scripted(READY, PROGRESS), asyncio.Event()
+
+        def hear(message: RunDreamResponse) -> Ended | None:
+            return message.ended if message.WhichOneof("message") == "ended" else None
+
+        limits = Limits(60, 0.02, 60)
+        conversation = Conversation(process, hear, limits, stop=stop, dead=asyncio.Event())
+        talking = asyncio.create_task(conversation.run(Start(dream_id="one"), []))
+        await asyncio.sleep(0.005)
+        conversation.allow(Allowance(max_share=0.3, paused=True))
+        await asyncio.sleep(0.1)
+        stop.set()
+        return await asyncio.wait_for(talking, 10), process
+
+    ended, process = asyncio.run(run())
+    assert ended.reason == dream_pb2.END_REASON_ABORTED
     assert not process.killed

@@ -11,6 +11,8 @@ import pytest
 from dreamsvc import config
 from dreamsvc.config import InForce
 from dreamsvc.dream.dreamers import DreamerProcess, Dreamers
+from dreamsvc.dream.governor import Governor
+from dreamsvc.dream.meters import ThisMachine
 from dreamsvc.errors import DreamFailed
 
 TOLD = {"level": "error", "logger": "dreamsvc.dreamer.server", "message": "dream 7 failed", "exception": "Traceback"}
@@ -48,7 +50,7 @@ def test_a_dreamer_that_cannot_start_is_trouble_until_one_does(program: str, mon
     in_force = InForce(config.defaults())
 
     async def lease() -> tuple[str, str, str]:
-        dreamers = Dreamers(in_force)
+        dreamers = Dreamers(in_force, Governor(in_force, ThisMachine()))
         before = dreamers.trouble
         with monkeypatch.context() as broken:
             broken.setattr(sys, "executable", program)

@@ -57,6 +57,8 @@ class Spaces:
     def space_names(self) -> list[str]:
         return ["one", "two"]
 
+    governor = None
+
     def running(self, space: str) -> object | None:
         return object() if space in self.dreaming else None
 
@@ -69,7 +71,7 @@ class Dreaming:
     state = Dream.STATE_SUCCEEDED
     pause_s = 0.0
 
-    def __init__(self, store: Store, journal: Journal, config: InForce, clock: Clock) -> None:
+    def __init__(self, store: Store, journal: Journal, config: InForce, clock: Clock, *, governor: object) -> None:
         self.store, self.journal, self.config, self.in_force = store, journal, config.dream, config
         self.requests: list[TriggerRequest] = []
         self.stats: list[GetStatsResponse] = []

@@ -299,7 +299,7 @@ def test_the_time_that_is_told_lies_in_a_window_after_all_else_is_over() -> None
 
 
 def test_a_busy_machine_is_waited_for_only_for_as_long_as_it_is_told() -> None:
-    busy = situation(busy="others use 84 % of the CPU", busy_until_s=4000.0)
+    busy = situation(last_call_s=2400.0, busy="others use 84 % of the CPU", busy_for_s=1000.0)
     assert decide(busy, CONFIG).eligible_s == 4000.0
     assert decide(busy._replace(now_s=4000.0), CONFIG).start
     assert decide(situation(busy="others use 84 % of the GPU"), CONFIG).eligible_s is None

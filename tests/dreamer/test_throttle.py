@@ -6,7 +6,7 @@ import time
 import pytest
 
 from dreamsvc import clock
-from dreamsvc.dreamer.throttle import CHUNK_S, Stopped, Throttle
+from dreamsvc.dreamer.throttle import CHUNK_S, Allowed, Stopped, Throttle
 
 
 class Rests(threading.Event):
@@ -70,3 +70,33 @@ def test_a_stop_is_seen_after_the_chunk_and_ends_a_rest() -> None:
     assert done == [1]
     with pytest.raises(Stopped):
         throttle.check()
+
+
+def test_what_is_allowed_holds_from_the_next_chunk_on() -> None:
+    rests, allowed = Rests(), Allowed(0.5)
+    throttle = Throttle(allowed, rests)
+    throttle.run(lambda: busy(0.001))
+    allowed.allow(0.05, paused=False)
+    throttle.run(lambda: busy(0.001))
+    assert rests.rests[1] > 5 * rests.rests[0]
+    # Of two cores a thread may be busy twice as long.
+    allowed.of_thread = lambda share: 2 * share
+    assert throttle.duty == pytest.approx(2 * 0.05 * 0.83)
+
+
+def test_a_pause_lasts_until_it_is_over_and_counts_as_no_time_of_the_dream() -> None:
+    allowed = Allowed(1.0, paused=True)
+    throttle = Throttle(allowed, threading.Event())
+    threading.Timer(0.1, lambda: allowed.allow(1.0, paused=False)).start()
+    began = time.monotonic()
+    throttle.run(lambda: busy(0.001))
+    assert time.monotonic() - began >= 0.1
+    assert throttle.paused_s >= 0.05
+
+
+def test_a_stop_ends_a_pause_at_once() -> None:
+    stop = threading.Event()
+    throttle = Throttle(Allowed(1.0, paused=True), stop)
+    threading.Timer(0.02, stop.set).start()
+    with pytest.raises(Stopped):
+        throttle.run(lambda: busy(0.001))

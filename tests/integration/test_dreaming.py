@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dreamsvc.dreamer import placement
+from dreamsvc.cores import core_count
 from dreamsvc.errors import StoreUnavailable
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.dream_pb2 import Dream
@@ -65,7 +65,7 @@ def test_a_budget_that_is_used_up_ends_a_dream(calls: Calls, space: str) -> None
     # Up to half of it is kept for what comes after the replay, which needs no more than it needs.
     assert 0.15 <= dream.report.seconds < 1.0
     # 30 % of all cores, of which one is used.
-    assert dream.report.busy_share < max(0.35, min(1.0, 0.3 * placement.core_count()) + 0.05)
+    assert dream.report.busy_share < max(0.35, min(1.0, 0.3 * core_count()) + 0.05)
 
 
 def test_a_dry_run_foresees_the_real_run_and_writes_nothing(

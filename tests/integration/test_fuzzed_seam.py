@@ -14,6 +14,8 @@ from benchmarks.proof import fuzz_run
 from benchmarks.proof.fuzz_watch import Watch
 from dreamsvc import config
 from dreamsvc.dream.dreamers import DreamerProcess, Dreamers
+from dreamsvc.dream.governor import Governor
+from dreamsvc.dream.meters import ThisMachine
 from dreamsvc.dreamer.v1.dreamer_service_pb2 import Checkpoint, RunDreamRequest, RunDreamResponse, Start, Stop
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.memory_service_pb2 import ImportHeader, ImportRequest
@@ -128,7 +130,8 @@ async def said(process: DreamerProcess, bodies: list[bytes]) -> str:
 
 def test_a_dreamer_outlives_nonsense_and_says_how_it_ended() -> None:
     async def hear() -> dict[str, str]:
-        dreamers = Dreamers(config.InForce(config.defaults()))
+        in_force = config.InForce(config.defaults())
+        dreamers = Dreamers(in_force, Governor(in_force, ThisMachine()))
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(dreamers.close)
             process = await dreamers.lease(config.defaults().dream.resources)

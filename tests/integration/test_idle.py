@@ -18,7 +18,9 @@ pytestmark = pytest.mark.integration
 def idle(**changes: object) -> Tables:
     """Idle after 0.6 s."""
     trigger = {"automatic": True, "activity_threshold": 1000.0, "idle_duration_minutes": 0.01, "cooldown_minutes": 0.0}
-    return {"dream": {"trigger": trigger | {"min_cycle_gap_minutes": 0.0} | changes}}
+    # However busy the machine of the tests is.
+    resources = {"eligible_usage": 1.0}
+    return {"dream": {"trigger": trigger | {"min_cycle_gap_minutes": 0.0} | changes, "resources": resources}}
 
 
 def active(calls: Calls) -> Dream | None:

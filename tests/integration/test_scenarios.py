@@ -141,7 +141,7 @@ def test_4_a_dream_keeps_to_its_share_of_the_device(tmp_path: Path, library: Pat
 
 
 def cores() -> float:
-    from dreamsvc.dreamer.placement import core_count  # as the dreamer counts them
+    from dreamsvc.cores import core_count  # as the dreamer counts them
 
     return core_count()
 

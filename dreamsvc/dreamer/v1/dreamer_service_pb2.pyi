@@ -28,6 +28,7 @@ class RunDreamRequest(_message.Message):
     START_FIELD_NUMBER: _builtins.int
     STAGED_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
+    ALLOWANCE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def start(self) -> Global___Start: ...
     @_builtins.property
@@ -36,22 +37,53 @@ class RunDreamRequest(_message.Message):
 
     @_builtins.property
     def stop(self) -> Global___Stop: ...
+    @_builtins.property
+    def allowance(self) -> Global___Allowance:
+        """Holds from now on; may come at any time."""
+
     def __init__(
         self,
         *,
         start: Global___Start | None = ...,
         staged: _operations_pb2.Operations | None = ...,
         stop: Global___Stop | None = ...,
+        allowance: Global___Allowance | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "staged", b"staged", "start", b"start", "stop", b"stop"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["allowance", b"allowance", "message", b"message", "staged", b"staged", "start", b"start", "stop", b"stop"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "staged", b"staged", "start", b"start", "stop", b"stop"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowance", b"allowance", "message", b"message", "staged", b"staged", "start", b"start", "stop", b"stop"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["start", "staged", "stop"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["start", "staged", "stop", "allowance"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
 Global___RunDreamRequest: _TypeAlias = RunDreamRequest  # noqa: Y015
+
+@_typing.final
+class Allowance(_message.Message):
+    """What a dream may take."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_SHARE_FIELD_NUMBER: _builtins.int
+    PAUSED_FIELD_NUMBER: _builtins.int
+    max_share: _builtins.float
+    """Share of the device; without a GPU that is all cores together."""
+    paused: _builtins.bool
+    """True: it rests until it is told otherwise."""
+    def __init__(
+        self,
+        *,
+        max_share: _builtins.float = ...,
+        paused: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_share", b"max_share", "paused", b"paused"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Allowance: _TypeAlias = Allowance  # noqa: Y015
 
 @_typing.final
 class Start(_message.Message):
@@ -70,6 +102,7 @@ class Start(_message.Message):
     LEFT_OUT_FIELD_NUMBER: _builtins.int
     LEAVE_OUT_REPLAY_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
+    ALLOWANCE_FIELD_NUMBER: _builtins.int
     dream_id: _builtins.str
     phase: _dream_pb2.DreamPhase.ValueType
     seed: _builtins.int
@@ -100,6 +133,10 @@ class Start(_message.Message):
     def left_out(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Steps after the replay that are left out, by number over the whole dream: a dreamer died in them."""
 
+    @_builtins.property
+    def allowance(self) -> Global___Allowance:
+        """Until another one comes; absent: as configured."""
+
     def __init__(
         self,
         *,
@@ -116,10 +153,11 @@ class Start(_message.Message):
         left_out: _abc.Iterable[_builtins.int] | None = ...,
         leave_out_replay: _builtins.bool = ...,
         traceparent: _builtins.str = ...,
+        allowance: Global___Allowance | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "config", b"config", "recall", b"recall"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["allowance", b"allowance", "checkpoint", b"checkpoint", "config", b"config", "recall", b"recall"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_seconds", b"budget_seconds", "checkpoint", b"checkpoint", "config", b"config", "dream_id", b"dream_id", "leave_out_replay", b"leave_out_replay", "left_out", b"left_out", "now_us", b"now_us", "phase", b"phase", "recall", b"recall", "seed", b"seed", "snapshot", b"snapshot", "staged_parts", b"staged_parts", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowance", b"allowance", "budget_seconds", b"budget_seconds", "checkpoint", b"checkpoint", "config", b"config", "dream_id", b"dream_id", "leave_out_replay", b"leave_out_replay", "left_out", b"left_out", "now_us", b"now_us", "phase", b"phase", "recall", b"recall", "seed", b"seed", "snapshot", b"snapshot", "staged_parts", b"staged_parts", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -188,10 +226,13 @@ class Ready(_message.Message):
     NODES_FIELD_NUMBER: _builtins.int
     EDGES_FIELD_NUMBER: _builtins.int
     NODES_ELIGIBLE_FIELD_NUMBER: _builtins.int
+    CORES_FIELD_NUMBER: _builtins.int
     device: _builtins.str
     nodes: _builtins.int
     edges: _builtins.int
     nodes_eligible: _builtins.int
+    cores: _builtins.float
+    """Cores that the machine, or the container, lets it have; 0 where it does not say."""
     def __init__(
         self,
         *,
@@ -199,10 +240,11 @@ class Ready(_message.Message):
         nodes: _builtins.int = ...,
         edges: _builtins.int = ...,
         nodes_eligible: _builtins.int = ...,
+        cores: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "edges", b"edges", "nodes", b"nodes", "nodes_eligible", b"nodes_eligible"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cores", b"cores", "device", b"device", "edges", b"edges", "nodes", b"nodes", "nodes_eligible", b"nodes_eligible"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
