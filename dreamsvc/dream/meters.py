@@ -72,7 +72,8 @@ class ProcessMeter:
         try:
             with self._process.oneshot():
                 times, memory = self._process.cpu_times(), self._process.memory_info()
-            return Usage(times.user + times.system, memory.rss)
+            # What is only mapped, as a snapshot is, the system takes back when it needs it.
+            return Usage(times.user + times.system, memory.rss - getattr(memory, "shared", 0))
         except self._psutil.Error:
             return None
 

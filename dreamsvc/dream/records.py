@@ -14,6 +14,7 @@ from dreamsvc.dream.account import Account
 from dreamsvc.dream.night import Plan
 from dreamsvc.dream.policies import Policies
 from dreamsvc.dream.recovery import Recovery
+from dreamsvc.dream.scaling import scaled
 from dreamsvc.errors import StoreCorrupt, StoreUnavailable
 from dreamsvc.memory.dreams import DreamRow
 from dreamsvc.memory.journal import Journal
@@ -183,8 +184,8 @@ class Records:
                 return await self._resume(request, plan)
             await self.give_up(old.row, unfit)
         now_us = self._clock.now_us()
-        dream = self._new_dream(request, triggered_by, now_us)
         config = self._config_of(request)
+        dream = self._new_dream(request, triggered_by, config, now_us)
         response, begun = await asyncio.wrap_future(self._journal.begin_dream(request, dream, config, now_us))
         if begun is None:
             return Begin(response, None)
@@ -224,22 +225,30 @@ class Records:
     def begin_dry(self, request: TriggerRequest) -> Begin:
         """A dream without a row."""
         now_us = self._clock.now_us()
-        dream = self._new_dream(request, dream_pb2.TRIGGERED_BY_REQUEST, now_us)
-        plan = Plan(dream, self._config_of(request), now_us, None, None, [], self._config.recall)
+        config = self._config_of(request)
+        dream = self._new_dream(request, dream_pb2.TRIGGERED_BY_REQUEST, config, now_us)
+        plan = Plan(dream, config, now_us, None, None, [], self._config.recall)
         return Begin(TriggerResponse(dream=dream), plan)
 
     def _config_of(self, request: TriggerRequest) -> DreamConfig:
-        """The configuration, with what the request says otherwise."""
+        """The configuration for a memory of this size, with what the request says otherwise."""
+        sized = scaled(self._config.dream, self._store.graph(request.space).view.n)
         if not request.HasField("synthetic_query_count"):
-            return self._config.dream
+            return sized
         config = DreamConfig()
-        config.CopyFrom(self._config.dream)
+        config.CopyFrom(sized)
         config.rem.synthetic_query_count = request.synthetic_query_count
         return config
 
-    def _new_dream(self, request: TriggerRequest, triggered_by: dream_pb2.TriggeredBy.ValueType, now_us: int) -> Dream:
+    def _new_dream(
+        self,
+        request: TriggerRequest,
+        triggered_by: dream_pb2.TriggeredBy.ValueType,
+        config: DreamConfig,
+        now_us: int,
+    ) -> Dream:
         phase = request.phase or dream_pb2.DREAM_PHASE_FULL_CYCLE
-        budget_s = phase_seconds(phase, self._config.dream)
+        budget_s = phase_seconds(phase, config)
         if request.HasField("budget"):
             budget_s = request.budget.seconds + request.budget.nanos / 1e9
         return Dream(

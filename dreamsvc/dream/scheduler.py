@@ -28,6 +28,7 @@ from dreamsvc.dream.nights import RESTING, Nights, heard_of
 from dreamsvc.dream.policies import Policies
 from dreamsvc.dream.records import Records
 from dreamsvc.dream.room import Room
+from dreamsvc.dream.scaling import scaled
 from dreamsvc.dream.seen import seen_by
 from dreamsvc.dream.situations import Situations
 from dreamsvc.dream.state import AWAKE
@@ -294,7 +295,7 @@ class Scheduler:
         last, _ = await self._nights.history(space)
         # One phase takes less than the full cycle that is asked about.
         whole = last if last is not None and last.phase == dream_pb2.DREAM_PHASE_FULL_CYCLE else None
-        config = self._policies.config(space)
+        config = scaled(self._policies.config(space), graph.n)
         answer = estimates.estimate(graph.n, graph.m, graph.dense.dimension, whole, config)
         decision = trigger.decide(self.situation(space), config)
         answer.why_not_dreaming = decision.why_not

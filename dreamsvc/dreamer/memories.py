@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Container, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from dreamsvc.v1.memory_pb2 import MEMORY_ROLE_CONTAINER, MEMORY_ROLE_FACET, MEM
 
 NEVER = -1
 NOWHERE = -1
+# Vectors that are read in one piece.
+READ_ROWS = 8192
 # Types of edges that say something about memories: no step from one of them to the next.
 NOT_WALKED = ("SUPERSEDES", "ABSTRACTS")
 
@@ -56,6 +58,36 @@ class Bodies(_Joined):
         return self._bytes_of(row)
 
 
+class UnitVectors(Protocol):
+    """Vectors of unit length by their rows, float32; an array is one, and so is what reads them from a file."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __getitem__(self, rows: Any, /) -> NDArray[np.float32]: ...
+
+
+class MappedVectors:
+    """Reads float16 where it lies and gives what it is asked for at unit length; zero where there is none."""
+
+    def __init__(self, packed: NDArray[np.float16]) -> None:
+        """packed: [n, D], mapped."""
+        self._packed = packed
+        # [n]; all of the file is read once for it, piece by piece.
+        self.lengths = np.empty(len(packed), np.float32)
+        for start in range(0, len(packed), READ_ROWS):
+            part = packed[start : start + READ_ROWS].astype(np.float32)
+            self.lengths[start : start + len(part)] = np.sqrt(np.einsum("nd,nd->n", part, part))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._packed.shape
+
+    def __getitem__(self, rows: Any, /) -> NDArray[np.float32]:
+        vectors = self._packed[rows].astype(np.float32)
+        vectors /= np.maximum(self.lengths[rows], 1e-12)[..., None]
+        return vectors
+
+
 class Memories(NamedTuple):
     """Columns of n memories and e edges; row i of one is row i of all."""
 
@@ -74,7 +106,7 @@ class Memories(NamedTuple):
     accessed_us: NDArray[np.int64]  # [n], NEVER for none
     titles: Texts
     texts: Texts
-    vectors: NDArray[np.float32]  # [n, D], unit length, of the original where it is kept; zero where there is none
+    vectors: UnitVectors  # [n, D], of the original where it is kept; zero where there is none
     embedded: NDArray[np.bool_]  # [n]
     containers: dict[int, two_stage.Block]  # by row
     edge_ids: NDArray[np.int64]  # [e]
@@ -139,12 +171,8 @@ class Memories(NamedTuple):
 
 
 def read(arrays: snapshot_files.Arrays) -> Memories:
-    """The memories of a dream's snapshot; vectors are copied, the rest stays where it is mapped."""
-    packed = np.asarray(arrays["vectors"])
-    vectors = packed.astype(np.float32)
-    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
-    embedded = lengths > 0
-    vectors /= np.maximum(lengths, 1e-12)[:, None]
+    """The memories of a dream's snapshot, where they are mapped."""
+    vectors = MappedVectors(np.asarray(arrays["vectors"]))
     return Memories(
         node_ids=np.asarray(arrays["node_ids"]),
         uids=np.asarray(arrays["uids"]),
@@ -162,7 +190,7 @@ def read(arrays: snapshot_files.Arrays) -> Memories:
         titles=Texts(np.asarray(arrays["titles"]), np.asarray(arrays["title_ends"])),
         texts=Texts(np.asarray(arrays["texts"]), np.asarray(arrays["text_ends"])),
         vectors=vectors,
-        embedded=embedded,
+        embedded=vectors.lengths > 0,
         containers=facet_blocks.unpack(arrays),
         edge_ids=np.asarray(arrays["edge_ids"]),
         src=np.asarray(arrays["sources"]),

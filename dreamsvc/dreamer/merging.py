@@ -22,6 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from dreamsvc.dreamer.memories import UnitVectors
+
 type Rows = NDArray[np.int64]
 type Vectors = NDArray[np.float32]
 
@@ -75,7 +77,7 @@ def grouped(labels: Rows) -> Search[list[Rows]]:
     return groups
 
 
-def gathered(vectors: Vectors, rows: Rows) -> Search[Vectors]:
+def gathered(vectors: UnitVectors, rows: Rows) -> Search[Vectors]:
     """A copy of these rows."""
     out = np.empty((len(rows), vectors.shape[1]), np.float32)
     for start in range(0, len(rows), GATHERED):

@@ -137,6 +137,7 @@ class DreamConfig(_message.Message):
     NEUROMODULATION_FIELD_NUMBER: _builtins.int
     FAULT_FIELD_NUMBER: _builtins.int
     SPACES_FIELD_NUMBER: _builtins.int
+    SCALE_DURATIONS_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
     enabled: _builtins.bool
     """False: no dream starts, by itself or by Trigger."""
@@ -144,6 +145,10 @@ class DreamConfig(_message.Message):
     """Dreams of different spaces that may run at the same time."""
     propose: _builtins.bool
     """True: every dream waits for ApproveDream before anything of it is applied."""
+    scale_durations: _builtins.bool
+    """True: durations of the phases are those of up to 100,000 memories, and grow with the size: of 3 and 2 minutes to 5
+    and 3 at a million, and to 10 and 5 at ten millions. A budget in a Trigger is as it says.
+    """
     @_builtins.property
     def trigger(self) -> Global___TriggerConfig: ...
     @_builtins.property
@@ -204,11 +209,12 @@ class DreamConfig(_message.Message):
         neuromodulation: Global___NeuromodulationConfig | None = ...,
         fault: Global___FaultConfig | None = ...,
         spaces: _abc.Iterable[Global___SpacePolicy] | None = ...,
+        scale_durations: _builtins.bool | None = ...,
         history: Global___HistoryConfig | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_max_parallel", b"_max_parallel", "_propose", b"_propose", "consolidation", b"consolidation", "enabled", b"enabled", "fault", b"fault", "history", b"history", "linking", b"linking", "max_parallel", b"max_parallel", "neuromodulation", b"neuromodulation", "nrem", b"nrem", "propose", b"propose", "quality", b"quality", "redundancy", b"redundancy", "rem", b"rem", "resources", b"resources", "schema", b"schema", "shortcuts", b"shortcuts", "src", b"src", "trigger", b"trigger", "tuner", b"tuner"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_max_parallel", b"_max_parallel", "_propose", b"_propose", "_scale_durations", b"_scale_durations", "consolidation", b"consolidation", "enabled", b"enabled", "fault", b"fault", "history", b"history", "linking", b"linking", "max_parallel", b"max_parallel", "neuromodulation", b"neuromodulation", "nrem", b"nrem", "propose", b"propose", "quality", b"quality", "redundancy", b"redundancy", "rem", b"rem", "resources", b"resources", "scale_durations", b"scale_durations", "schema", b"schema", "shortcuts", b"shortcuts", "src", b"src", "trigger", b"trigger", "tuner", b"tuner"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_max_parallel", b"_max_parallel", "_propose", b"_propose", "consolidation", b"consolidation", "enabled", b"enabled", "fault", b"fault", "history", b"history", "hold_spaces", b"hold_spaces", "linking", b"linking", "max_parallel", b"max_parallel", "neuromodulation", b"neuromodulation", "nrem", b"nrem", "propose", b"propose", "quality", b"quality", "redundancy", b"redundancy", "rem", b"rem", "resources", b"resources", "schema", b"schema", "shortcuts", b"shortcuts", "spaces", b"spaces", "src", b"src", "trigger", b"trigger", "tuner", b"tuner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_max_parallel", b"_max_parallel", "_propose", b"_propose", "_scale_durations", b"_scale_durations", "consolidation", b"consolidation", "enabled", b"enabled", "fault", b"fault", "history", b"history", "hold_spaces", b"hold_spaces", "linking", b"linking", "max_parallel", b"max_parallel", "neuromodulation", b"neuromodulation", "nrem", b"nrem", "propose", b"propose", "quality", b"quality", "redundancy", b"redundancy", "rem", b"rem", "resources", b"resources", "scale_durations", b"scale_durations", "schema", b"schema", "shortcuts", b"shortcuts", "spaces", b"spaces", "src", b"src", "trigger", b"trigger", "tuner", b"tuner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
@@ -216,12 +222,16 @@ class DreamConfig(_message.Message):
     _WhichOneofArgType__max_parallel: _TypeAlias = _typing.Literal["_max_parallel", b"_max_parallel"]  # noqa: Y015
     _WhichOneofReturnType__propose: _TypeAlias = _typing.Literal["propose"]  # noqa: Y015
     _WhichOneofArgType__propose: _TypeAlias = _typing.Literal["_propose", b"_propose"]  # noqa: Y015
+    _WhichOneofReturnType__scale_durations: _TypeAlias = _typing.Literal["scale_durations"]  # noqa: Y015
+    _WhichOneofArgType__scale_durations: _TypeAlias = _typing.Literal["_scale_durations", b"_scale_durations"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_parallel) -> _WhichOneofReturnType__max_parallel | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__propose) -> _WhichOneofReturnType__propose | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__scale_durations) -> _WhichOneofReturnType__scale_durations | None: ...
 
 Global___DreamConfig: _TypeAlias = DreamConfig  # noqa: Y015
 

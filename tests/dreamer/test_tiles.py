@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dreamsvc.dreamer import tiles
+from dreamsvc.dreamer.memories import MappedVectors
 from dreamsvc.dreamer.merged import Merged
 from dreamsvc.dreamer.redundancy import CopyGroup
 from dreamsvc.v1.memory_pb2 import MEMORY_ROLE_CONTAINER, MEMORY_ROLE_FACET
@@ -40,3 +41,18 @@ def test_what_was_folded_earlier_in_the_night_is_not_in_a_tile_any_more() -> Non
     seen = tiles.tiles_of(memories)[0].of(memories, merged)
     assert seen.alive.tolist() == [True, False, True]
     assert seen.active.sum() == 2
+
+
+def test_vectors_that_are_read_from_their_file_are_the_vectors_at_unit_length() -> None:
+    packed = np.random.default_rng(3).standard_normal((20_000, 8)).astype(np.float16)
+    packed[7] = 0
+    vectors = MappedVectors(packed)
+    plain = packed.astype(np.float32)
+    plain /= np.maximum(np.sqrt(np.einsum("nd,nd->n", plain, plain)), 1e-12)[:, None]
+    rows = np.array([19_999, 7, 0, 12_345])
+    np.testing.assert_array_equal(vectors[rows], plain[rows])
+    np.testing.assert_array_equal(vectors[10:30], plain[10:30])
+    np.testing.assert_array_equal(vectors[5], plain[5])
+    assert vectors.shape == (20_000, 8)
+    assert not vectors[7].any()
+    np.testing.assert_array_equal(vectors.lengths > 0, plain.any(axis=1))
