@@ -138,7 +138,7 @@ async def _night(opened: Opened, scheduler: Scheduler, phase: Any, draws: Draws)
     await night.over.wait()
     dream = night.dream
     dream.SerializeToString()
-    (await scheduler.status(SPACE)).SerializeToString()
+    (await scheduler.telling.status(SPACE)).SerializeToString()
     if UNFORESEEN.search(dream.message):
         raise Broken(f"an error that nobody foresaw: {dream.message[:500]}")
     name = Dream.State.Name(dream.state).removeprefix("STATE_").lower()

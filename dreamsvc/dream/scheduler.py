@@ -6,15 +6,12 @@ triggers cannot both win, and a wake never queues behind anything.
 
 import asyncio
 import logging
-from typing import Any, NamedTuple
+from typing import Any
 
-from google.protobuf import duration_pb2
-from google.protobuf.timestamp_pb2 import Timestamp
-
-from dreamsvc import __version__, calling
-from dreamsvc.clock import Clock, from_timestamp, to_timestamp
+from dreamsvc import calling
+from dreamsvc.clock import Clock, from_timestamp
 from dreamsvc.config import InForce
-from dreamsvc.dream import estimates, neuromodulation, outcome, trigger
+from dreamsvc.dream import outcome, trigger
 from dreamsvc.dream.choosing import Choosing
 from dreamsvc.dream.conversation import Source
 from dreamsvc.dream.dreamers import Dreamers
@@ -28,10 +25,10 @@ from dreamsvc.dream.nights import RESTING, Nights, heard_of
 from dreamsvc.dream.policies import Policies
 from dreamsvc.dream.records import Records
 from dreamsvc.dream.room import Room
-from dreamsvc.dream.scaling import scaled
 from dreamsvc.dream.seen import seen_by
 from dreamsvc.dream.situations import Situations
 from dreamsvc.dream.state import AWAKE
+from dreamsvc.dream.telling import Telling
 from dreamsvc.dream.trigger import Situation
 from dreamsvc.dream.verdicts import Verdicts
 from dreamsvc.dream.watch import Events
@@ -52,12 +49,10 @@ from dreamsvc.telemetry import logs
 from dreamsvc.telemetry.logs import Subject
 from dreamsvc.telemetry.observer import Observer
 from dreamsvc.v1 import dream_pb2
-from dreamsvc.v1.dream_pb2 import Dream, Neuromodulators
+from dreamsvc.v1.dream_pb2 import Dream
 from dreamsvc.v1.dream_service_pb2 import (
     AbortRequest,
     AbortResponse,
-    EstimateDreamResponse,
-    GetStatusResponse,
     StreamStatusResponse,
     TriggerRequest,
     TriggerResponse,
@@ -68,18 +63,6 @@ DRY_RUNS_KEPT = 16
 
 
 type _Begun = tuple[TriggerResponse, Night | None]
-
-
-class VitalSigns(NamedTuple):
-    """A space at one moment."""
-
-    sleep_state: dream_pb2.SleepState.ValueType
-    news: bool
-    # Since a dream ended; None where none has since the store was made.
-    since_night_s: float | None
-    cooldown_s: float
-    # Calls a second by users.
-    activity: float
 
 
 class Scheduler:
@@ -109,6 +92,7 @@ class Scheduler:
         self._room = Room(config, self.governor.machine, self._ours)
         self._situations = Situations(store, config, self._policies, clock, self)
         self.verdicts = Verdicts(store, journal, self._records, self._nights, self._situations, clock)
+        self.telling = Telling(store, config, self._policies, self._nights, clock, self)
         self._choosing = Choosing(store, self._policies, self, self._room, clock)
         self._events: dict[str, Events] = {}
         # From which the events of this run are numbered.
@@ -116,10 +100,9 @@ class Scheduler:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._beginning: set[asyncio.Task[_Begun]] = set()
         self._dry_runs: dict[str, Dream] = {}
-        self._latencies = WakeLatencies()
+        self.latencies = WakeLatencies()
         self._observer = observer or Observer()
-        self._started_us = clock.now_us()
-        self._device = ""
+        self.device = ""
         self._closing = False
         config.on_exchange(lambda _before, _now: self._follow())
 
@@ -289,26 +272,6 @@ class Scheduler:
     def on_hold(self, space: str) -> bool:
         return space in self._config.dream.hold_spaces
 
-    async def estimate(self, space: str) -> EstimateDreamResponse:
-        """What a dream would touch and take; raises NotFound."""
-        graph = self._store.graph(space).view
-        last, _ = await self._nights.history(space)
-        # One phase takes less than the full cycle that is asked about.
-        whole = last if last is not None and last.phase == dream_pb2.DREAM_PHASE_FULL_CYCLE else None
-        config = scaled(self._policies.config(space), graph.n)
-        answer = estimates.estimate(graph.n, graph.m, graph.dense.dimension, whole, config)
-        decision = trigger.decide(self.situation(space), config)
-        answer.why_not_dreaming = decision.why_not
-        if (eligible := self._wall_time(decision.eligible_s)) is not None:
-            answer.next_eligible_time.CopyFrom(eligible)
-        return answer
-
-    def _wall_time(self, at_s: float | None) -> Timestamp | None:
-        """A time of the monotonic clock as people know it."""
-        if at_s is None:
-            return None
-        return to_timestamp(self._clock.now_us() + int((at_s - self._clock.monotonic()) * 1e6))
-
     async def dream(self, space: str, dream_id: str) -> Dream:
         """A dream as it is now; raises NotFound."""
         night = self._nights.of(space)
@@ -329,76 +292,15 @@ class Scheduler:
     def running(self, space: str) -> Night | None:
         return self._nights.of(space)
 
-    async def status(self, space: str) -> GetStatusResponse:
-        """Raises NotFound."""
-        self._store.graph(space)
-        last, suspended = await self._nights.history(space)
-        # Nothing waits from here on: all that is said is of one moment.
-        situation = self.situation(space)
-        config = self._policies.config(space)
-        decision = trigger.decide(situation, config)
-        night = self._nights.of(space)
-        active = None
-        if night is not None:
-            # It is ahead of what is written down.
-            match night.dream.state:
-                case Dream.STATE_RUNNING | Dream.STATE_FOLDING:
-                    active, suspended = night.dream, None
-                case Dream.STATE_SUSPENDED:
-                    suspended = night.dream
-                case _:
-                    last, suspended = night.dream, None
-        cooldown = trigger.rested_at(situation, config) - situation.now_s
-        answer = GetStatusResponse(
-            version=__version__,
-            space=space,
-            sleep_state=night.sleep_state if night else AWAKE,
-            dream_available=self._refusal(space, manual=True) is None,
-            why_not_dreaming=decision.why_not,
-            active_dream=active,
-            last_dream=last,
-            suspended_dream=suspended,
-            activity=situation.activity,
-            idle_seconds=max(0.0, situation.now_s - situation.last_call_s),
-            device=self._device or (last.report.device if last else ""),
-            wake_latency=self._latencies.summary(),
-            start_time=to_timestamp(self._started_us),
-            neuromodulators=self._neuromodulators(night),
-            memory_pressure=situation.pressure,
-            parallel_notice=self.parallel_notice,
-            in_window=situation.opens(situation.now_s) <= situation.now_s,
-            next_eligible_time=self._wall_time(decision.eligible_s),
-        )
-        if cooldown > 0:
-            answer.cooldown_remaining.CopyFrom(duration_pb2.Duration(seconds=int(cooldown)))
-        return answer
-
-    def vital_signs(self, space: str) -> VitalSigns:
-        """What the status tells, in numbers, without a look at the store."""
-        situation, night = self.situation(space), self._nights.of(space)
-        cooldown_s = trigger.rested_at(situation, self._policies.config(space)) - situation.now_s
-        return VitalSigns(
-            sleep_state=night.sleep_state if night else AWAKE,
-            news=situation.news,
-            since_night_s=None if situation.last_end_s is None else situation.now_s - situation.last_end_s,
-            cooldown_s=max(0.0, cooldown_s),
-            activity=situation.activity,
-        )
-
-    def _neuromodulators(self, night: Night | None) -> Neuromodulators:
-        if night is None:
-            return neuromodulation.settled(AWAKE, self._config.dream.neuromodulation)
-        return night.neuromodulators()
-
     # ── deciding ────────────────────────────────────────────────────────────────
 
     def _check(self, request: TriggerRequest, triggered_by: dream_pb2.TriggeredBy.ValueType) -> None:
         self._store.graph(request.space)
-        refusal = self._refusal(request.space, manual=triggered_by == dream_pb2.TRIGGERED_BY_REQUEST)
+        refusal = self.refusal(request.space, manual=triggered_by == dream_pb2.TRIGGERED_BY_REQUEST)
         if refusal is not None:
             raise refusal
 
-    def _refusal(self, space: str, *, manual: bool) -> DreamsvcError | None:
+    def refusal(self, space: str, *, manual: bool) -> DreamsvcError | None:
         """Why a Trigger would be refused now."""
         if self._closing:
             return ShuttingDown("the service is shutting down")
@@ -450,7 +352,7 @@ class Scheduler:
 
     @property
     def on_gpu(self) -> bool:
-        return on_gpu(self._device)
+        return on_gpu(self.device)
 
     def _ours(self) -> tuple[float, list[int]]:
         """The share that dreamers take now, and their process ids."""
@@ -478,7 +380,7 @@ class Scheduler:
             logger.info("dream %s %s", night.dream.id, outcome.in_words(night.dream))
         if night.dream.state == Dream.STATE_PROPOSED:
             self._situations.note_proposed(space, night.dream.id)
-        self._device = night.dream.report.device or self._device
+        self.device = night.dream.report.device or self.device
         if night.dream.state in (*RESTING, Dream.STATE_PROPOSED) and not night.dream.dry_run:
             failed = night.dream.state == Dream.STATE_FAILED
             self._situations.note_end(space, night.looked_s, night.seen, failed=failed)
@@ -488,7 +390,7 @@ class Scheduler:
         self._observer.night_over(night.dream)
 
     def _note_wake(self, woken: Woken) -> None:
-        self._latencies.note(woken)
+        self.latencies.note(woken)
         self._observer.woken(woken.latency_ms / 1000, woken.reason, killed=woken.killed)
 
     def _keep_dry_run(self, dream: Dream) -> None:

@@ -138,7 +138,7 @@ class DreamCalls:
         return await self._scheduler.verdicts.reject(request)
 
     async def estimate_dream(self, request: EstimateDreamRequest) -> EstimateDreamResponse:
-        return await self._scheduler.estimate(request.space)
+        return await self._scheduler.telling.estimate(request.space)
 
     async def diff_dream(self, request: DiffDreamRequest) -> DiffDreamResponse:
         return await asyncio.to_thread(self._journal.diff, request)
@@ -167,7 +167,7 @@ class DreamCalls:
         return await self._simulating.simulate(request)
 
     async def get_status(self, request: GetStatusRequest) -> GetStatusResponse:
-        answer = await self._scheduler.status(request.space)
+        answer = await self._scheduler.telling.status(request.space)
         answer.embedder = self._embedding.id
         answer.embedder_notice = self._embedding.notice
         answer.config_notice = self._reloading.notice

@@ -10,7 +10,8 @@ import numpy as np
 from dreamsvc import __version__
 from dreamsvc.clock import Clock
 from dreamsvc.dream.dreamers import Dreamers
-from dreamsvc.dream.scheduler import Scheduler, VitalSigns
+from dreamsvc.dream.scheduler import Scheduler
+from dreamsvc.dream.telling import VitalSigns
 from dreamsvc.errors import DreamsvcError
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.store import Store
@@ -56,7 +57,7 @@ class Vitals:
     async def read(self) -> Gauges:
         names = self._store.space_names()
         moment = _Moment(
-            spaces={name: self._scheduler.vital_signs(name) for name in names},
+            spaces={name: self._scheduler.telling.vital_signs(name) for name in names},
             last=dict(self._counts.last),
             health=self._look(),
             dreamers=self._dreamers.pids,
