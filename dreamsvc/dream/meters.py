@@ -4,8 +4,6 @@ A reading that fails is None, which says that nothing is known; it is never 0.
 """
 
 import contextlib
-import os
-import signal
 import sys
 from typing import Any, NamedTuple, Protocol
 
@@ -84,17 +82,19 @@ class ProcessMeter:
 
     def hold(self) -> bool:
         # Elsewhere nothing ends a process that stands still when the one that started it is gone.
-        if not sys.platform.startswith("linux"):
+        if not sys.platform.startswith("linux") or self._process is None:
             return False
         try:
-            os.kill(self.pid, signal.SIGSTOP)
+            # Never another process that has got the same number meanwhile.
+            self._process.suspend()
             return True
-        except ProcessLookupError:
+        except self._psutil.Error:
             return False
 
     def go_on(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGCONT)
+        if self._process is not None:
+            with contextlib.suppress(self._psutil.Error):
+                self._process.resume()
 
 
 class ThisMachine:
