@@ -1,11 +1,12 @@
 """How a dream grows with the memory (REQ-DREAM-027): sub-linearly, so that ten times the memories take twice the time.
 
 What is replayed is a sample: at most dream.nrem.max_replay_count memories a round, drawn by recency and importance,
-whatever the size. What is merged is taken tile by tile, the oldest memories first, each as if it were all there is;
-what the time does not suffice for is for another night. Walks and probes are as many as configured. What grows with the
-memory is what has to be read once: the snapshot, near duplicates, the index of the probes, positions and words; that is
-what the time grows for. Vectors stay in the snapshot's file and are read where they are needed; a dreamer that takes
-more memory than it may (dream.resources.max_memory_mb) is ended, and leaves out the step that it was in.
+whatever the size. What is merged is taken tile by tile of 20,000 memories, the oldest first, each as if it were all
+there is; of more than 200,000 memories a night compresses ten tiles, drawn by its seed. What the time does not suffice
+for is for another night. Walks and probes are as many as configured. What grows with the memory is what has to be read
+once: the snapshot, and in REM the index, the words of its probes, positions; that is what the time grows for. Vectors
+stay in the snapshot's file and are read where they are needed; a dreamer that takes more memory than it may
+(dream.resources.max_memory_mb) is ended, and leaves out the step that it was in.
 """
 
 import itertools

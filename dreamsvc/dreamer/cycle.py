@@ -29,6 +29,7 @@ from dreamsvc.dreamer.placement import device_name
 from dreamsvc.dreamer.rem import Rem
 from dreamsvc.dreamer.replay import PROGRESS_S, Replay
 from dreamsvc.dreamer.throttle import Stopped, Throttle
+from dreamsvc.dreamer.tiles import drawn
 from dreamsvc.dreamer.v1.dreamer_service_pb2 import (
     Checkpoint,
     Ended,
@@ -175,8 +176,13 @@ class Cycle:
     def _night(self) -> Night:
         """The compression of what the replay left."""
         self._learn()
+        some = drawn(self._memories, self._start.seed)
+        if some.tiles < some.of:
+            notice = f"{some.tiles} of {some.of} parts of the memory were compressed; the others are for other nights"
+            if notice not in self._found.notices:
+                self._found.notices.append(notice)
         return Night(
-            self._memories,
+            some.memories,
             self._replay.replayed,
             self._start.config,
             self._start.recall,
@@ -208,7 +214,8 @@ class Cycle:
             self._learn()
         rem = Rem(
             self._memories,
-            night.merged if night else Merged.of(self._memories, self._staged),
+            # The night knows the part of the memory that it compressed.
+            night.merged._replace(memories=self._memories) if night else Merged.of(self._memories, self._staged),
             self._start.config,
             self._start.recall,
             self._start.seed,

@@ -2,6 +2,9 @@
 
 A tile is merged as if it were all there is, so its cost and its size in memory are bounded, and what one tile merged is
 kept when the time ends in the next. What happened about the same time tends to be about the same things.
+
+Of a very large memory a night takes some tiles only, drawn by its seed: reading all of it would leave no time to merge
+any. Any two tiles are in some night together, so copies that lie far apart in time are found as well.
 """
 
 from typing import NamedTuple
@@ -15,6 +18,8 @@ from dreamsvc.v1.memory_pb2 import MEMORY_ROLE_CONTAINER
 
 # Memories of a tile, about; a rest of less than half a tile goes with the last.
 TILE = 20_000
+# Tiles of a night; reading and merging so many takes about the time that NREM has at a million memories.
+MOST_TILES = 10
 
 
 class Tile(NamedTuple):
@@ -45,3 +50,22 @@ def tiles_of(memories: Memories) -> list[Tile]:
     # What holds nothing any more is nobody's.
     number[is_container & (since == np.iinfo(np.int64).max)] = -1
     return [Tile(number[owners] == tile) for tile in range(count)]
+
+
+class Drawn(NamedTuple):
+    """What of a memory a night compresses."""
+
+    # The others count as not there.
+    memories: Memories
+    tiles: int
+    of: int
+
+
+def drawn(memories: Memories, seed: int) -> Drawn:
+    """All of a memory, or some tiles of a very large one; the same ones for the same seed."""
+    tiles = tiles_of(memories)
+    if len(tiles) <= MOST_TILES:
+        return Drawn(memories, len(tiles), len(tiles))
+    chosen = np.random.default_rng(seed).choice(len(tiles), MOST_TILES, replace=False)
+    inside = np.any(np.stack([tiles[int(number)].inside for number in chosen]), axis=0)
+    return Drawn(memories._replace(alive=memories.alive & inside), MOST_TILES, len(tiles))

@@ -361,6 +361,23 @@ def test_what_is_pinned_or_kept_apart_is_in_no_copy_and_no_container(
     assert whole.ended.compression.kept_apart == len(APART)
 
 
+def test_of_a_very_large_memory_one_night_merges_a_part_says_so_and_ends_the_same_when_interrupted(
+    snapshot: Path, arrays: snapshot_files.Arrays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dreamsvc.dreamer.tiles.MOST_TILES", 1)
+    told = dream(snapshot)
+    notice = "1 of 2 parts of the memory were compressed; the others are for other nights"
+    assert list(told.ended.compression.notices).count(notice) == 1
+    rows = np.searchsorted(arrays["node_ids"], sorted(touched_by(told)))
+    assert len(rows)
+    # One half or the other, by the order of time.
+    assert rows.max() <= NODES // 2 or rows.min() >= NODES // 2
+    broken_off = dream(snapshot, pieces=places_in(told.noted, dream_pb2.SUB_PHASE_CONSOLIDATION)[0])
+    again = resumed(broken_off, snapshot)
+    assert again.digest == told.digest
+    assert list(again.ended.compression.notices).count(notice) == 1
+
+
 @pytest.fixture
 def compiled() -> Iterator[list[str]]:
     """The names of what JAX compiles from here on."""

@@ -43,6 +43,26 @@ def test_what_was_folded_earlier_in_the_night_is_not_in_a_tile_any_more() -> Non
     assert seen.active.sum() == 2
 
 
+def test_of_a_very_large_memory_a_night_takes_some_tiles_and_another_night_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tiles, "TILE", 2)
+    monkeypatch.setattr(tiles, "MOST_TILES", 3)
+    memories = remembered([f"memory {number}" for number in range(20)])
+    seen: set[int] = set()
+    for seed in range(20):
+        some = tiles.drawn(memories, seed)
+        assert (some.tiles, some.of) == (3, 10)
+        assert some.memories.alive.sum() == 6
+        assert np.array_equal(some.memories.alive, tiles.drawn(memories, seed).memories.alive)
+        whole = [tile.inside for tile in tiles.tiles_of(memories) if some.memories.alive[tile.inside].any()]
+        assert all(some.memories.alive[inside].all() for inside in whole)
+        seen |= set(np.flatnonzero(some.memories.alive).tolist())
+    assert len(seen) == 20
+    monkeypatch.setattr(tiles, "MOST_TILES", 10)
+    assert tiles.drawn(memories, 1).memories is memories
+
+
 def test_vectors_that_are_read_from_their_file_are_the_vectors_at_unit_length() -> None:
     packed = np.random.default_rng(3).standard_normal((20_000, 8)).astype(np.float16)
     packed[7] = 0
