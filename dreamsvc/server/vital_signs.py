@@ -10,6 +10,7 @@ import numpy as np
 from dreamsvc import __version__
 from dreamsvc.clock import Clock
 from dreamsvc.dream.dreamers import Dreamers
+from dreamsvc.dream.governor import Account
 from dreamsvc.dream.scheduler import Scheduler
 from dreamsvc.dream.telling import VitalSigns
 from dreamsvc.errors import DreamsvcError
@@ -17,7 +18,7 @@ from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.store import Store
 from dreamsvc.server.health import DISABLED, SERVING
 from dreamsvc.telemetry.counts import OTHER, Counts
-from dreamsvc.telemetry.gauges import Gauges, SpaceGauges, StoreGauges
+from dreamsvc.telemetry.gauges import Gauges, ShareGauges, SpaceGauges, StoreGauges
 from dreamsvc.v1.dream_pb2 import Dream, SleepState
 from dreamsvc.v1.health_pb2 import Health
 
@@ -29,6 +30,7 @@ class _Moment(NamedTuple):
     last: dict[str, Dream]
     health: Health
     dreamers: list[int]
+    account: Account
 
 
 class Vitals:
@@ -61,6 +63,7 @@ class Vitals:
             last=dict(self._counts.last),
             health=self._look(),
             dreamers=self._dreamers.pids,
+            account=self._scheduler.governor.account,
         )
         return await asyncio.to_thread(self._gauges, moment)
 
@@ -77,6 +80,7 @@ class Vitals:
                 one.name: None if one.state == DISABLED else one.state == SERVING for one in moment.health.subsystems
             },
             dreamers=moment.dreamers,
+            share=_share(moment.account),
         )
 
     def _spaces(self, moment: _Moment) -> dict[str, SpaceGauges]:
@@ -123,6 +127,18 @@ class Vitals:
             dreams={name: dreams.get(number, 0) for number, name in names.items()},
             checkpoints=checkpoints,
         )
+
+
+def _share(account: Account) -> ShareGauges:
+    return ShareGauges(
+        taken=account.share or 0.0,
+        limit=account.limit,
+        highest=account.highest,
+        throttles=account.throttles,
+        holds=account.holds,
+        pauses=account.pauses,
+        unknown=account.unknown,
+    )
 
 
 def _together(one: SpaceGauges, other: SpaceGauges) -> SpaceGauges:

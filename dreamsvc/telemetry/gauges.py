@@ -21,6 +21,20 @@ class SpaceGauges(NamedTuple):
     last: Dream | None
 
 
+class ShareGauges(NamedTuple):
+    """What dreams take of the GPU, or of all cores where there is none."""
+
+    # In the last second; 0 while nothing dreams.
+    taken: float
+    limit: float
+    # In any second since the service started; the others are counts since then.
+    highest: float
+    throttles: int
+    holds: int
+    pauses: int
+    unknown: int
+
+
 class StoreGauges(NamedTuple):
     takes_changes: bool
     database_bytes: int
@@ -48,3 +62,4 @@ class Gauges(NamedTuple):
     subsystems: Mapping[str, bool | None]
     # Process ids of dreamers.
     dreamers: Sequence[int]
+    share: ShareGauges

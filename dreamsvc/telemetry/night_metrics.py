@@ -38,6 +38,7 @@ def night_gauges(dream: Dream) -> list[NightGauge]:
     explored, quality, kept = report.exploration, report.quality, report.compression.retention
     compression = (one.value for one in quality.criteria if one.name == "compression" and one.measured)
     walked, probed = explored.queries > 0, kept.measured
+    share = report.share if report.share.seconds else None
     return [
         NightGauge("nrem_compression_ratio", "Memories for each node after the last night.", next(compression, None)),
         NightGauge(
@@ -83,5 +84,20 @@ def night_gauges(dream: Dream) -> list[NightGauge]:
         NightGauge(
             "night_quality_score", "Score of the last night, 0 to 1.", quality.overall_score if quality.grade else None
         ),
-        NightGauge("night_busy_ratio", "Share of the device's time that the last night took.", report.busy_share),
+        NightGauge("night_busy_ratio", "Share of the time in which the last night worked.", report.busy_share),
+        NightGauge(
+            "night_device_share_mean_ratio",
+            "Share of the GPU, or of all cores, that the last night took, measured from outside.",
+            share.mean if share else None,
+        ),
+        NightGauge(
+            "night_device_share_max_ratio",
+            "The same in the second in which it took most.",
+            share.max_second if share else None,
+        ),
+        NightGauge(
+            "night_peak_memory_bytes",
+            "Most memory of the last night's process.",
+            share.max_memory_bytes if share else None,
+        ),
     ]

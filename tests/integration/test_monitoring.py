@@ -90,6 +90,9 @@ def test_a_scrape_tells_what_a_dream_did(measured: tuple[InThread, int]) -> None
         "dreamsvc_rem_exploration_coverage_ratio": report.exploration.coverage,
         "dreamsvc_night_information_loss_ratio": report.compression.retention.information_loss,
         "dreamsvc_night_quality_score": report.quality.overall_score,
+        "dreamsvc_night_device_share_mean_ratio": report.share.mean,
+        "dreamsvc_night_device_share_max_ratio": report.share.max_second,
+        "dreamsvc_night_peak_memory_bytes": report.share.max_memory_bytes,
     }.items():
         assert found[name][space] == pytest.approx(value), name
     assert 0 < report.exploration.coverage <= 1
@@ -97,6 +100,9 @@ def test_a_scrape_tells_what_a_dream_did(measured: tuple[InThread, int]) -> None
     assert found["dreamsvc_night_duration_seconds_sum"][("phase", "nrem"),] == pytest.approx(report.nrem_seconds)
     assert report.nrem_seconds + report.rem_seconds == pytest.approx(report.seconds)
     assert min(report.nrem_seconds, report.rem_seconds) > 0
+    assert found["dreamsvc_dream_device_share_highest_ratio"][()] >= report.share.max_second > 0
+    assert found["dreamsvc_dream_device_share_limit_ratio"][()] == 1
+    assert found["dreamsvc_dream_readings_unknown_total"][()] == 0
     assert found["dreamsvc_nights_total"][("state", "succeeded"), ("triggered_by", "request")] == 1
     assert found["dreamsvc_nights_total"][("state", "failed"), ("triggered_by", "idle")] == 0
 
