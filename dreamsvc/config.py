@@ -4,7 +4,7 @@ import difflib
 import logging
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,6 +33,10 @@ _TYPES: dict[int, tuple[tuple[type, ...], str]] = {
     FieldDescriptor.TYPE_DOUBLE: ((int, float), "a number"),
     FieldDescriptor.TYPE_STRING: ((str,), 'text in "quotes"'),
 }
+
+_ADDRESSES = ("embedder.url", "security.jwt.issuer", "security.jwt.jwks", "telemetry.traces_endpoint")
+# Up to the last @ before the path.
+_USER_INFO = re.compile(r"[^/]*://[^/?#]*@")
 
 
 class InForce:
@@ -175,8 +179,15 @@ def parse(tables: Mapping[str, Any]) -> Config:
 def check(config: Config) -> None:
     """Raises InvalidFields for every key beyond its rule."""
     contract.check(config)
-    if wrong := windows.violations(config.dream):
+    if wrong := [*windows.violations(config.dream), *_with_passwords(config)]:
         raise InvalidFields(wrong)
+
+
+def _with_passwords(config: Config) -> Iterator[Violation]:
+    """A configuration is shown to people, so an address in it has no password; what is wrong does not quote it."""
+    for path in _ADDRESSES:
+        if _USER_INFO.match(contract.get(config, path)):
+            yield Violation(path, "is shown to people, so it must name no user or password")
 
 
 def _wrong_keys(tables: Mapping[str, Any], message: Descriptor, prefix: str) -> list[Violation]:

@@ -270,3 +270,24 @@ def test_what_is_wrong_with_times_and_spaces_is_named_by_its_path(toml: str, pat
     found = mistakes(toml)
     assert list(found) == [path]
     assert what in found[path]
+
+
+@pytest.mark.parametrize(
+    "toml",
+    [
+        '[embedder]\nurl = "https://ann:SESAME@host/v1"',
+        '[security.jwt]\nissuer = "https://SESAME@host"',
+        '[security.jwt]\njwks = "https://a:SESAME@host/keys"',
+        '[telemetry]\ntraces_endpoint = "http://a:SESAME@host:4317"',
+    ],
+)
+def test_an_address_names_no_password_and_the_refusal_does_not_quote_it(toml: str) -> None:
+    (path, message), *others = mistakes(toml).items()
+    assert not others
+    assert path in toml.replace("]\n", ".").replace("[", "")
+    assert "SESAME" not in message
+    assert "password" in message
+
+
+def test_an_at_sign_in_a_path_is_no_password() -> None:
+    assert config.parse({"embedder": {"url": "https://host/v1/@team"}}).embedder.url == "https://host/v1/@team"
