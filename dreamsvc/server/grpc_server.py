@@ -1,6 +1,7 @@
 """The gRPC door: translates, and nothing else. Methods are found by the names in the protos."""
 
 from collections.abc import Sequence
+from typing import Any, override
 
 import grpc
 import grpc.aio
@@ -48,7 +49,7 @@ class GrpcDoor:
                 ("grpc.server_handshake_timeout_ms", 10_000),
             ]
         )
-        self._health = health.aio.HealthServicer()
+        self._health = _Health(in_force)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         for descriptor, calls in services:
             self._server.add_generic_rpc_handlers((grpc_calls.handlers(descriptor, calls, admission, listeners),))
@@ -91,6 +92,29 @@ class GrpcDoor:
     async def _tell(self, status: int) -> None:
         for name in ("", *self._names, *(PART_HEALTH + part for part in self._parts)):
             await self._health.set(name, status)
+
+
+class _Health(health.aio.HealthServicer):
+    """Needs no credentials, so the streams that anybody may open are counted."""
+
+    def __init__(self, in_force: InForce) -> None:
+        super().__init__()
+        self._in_force = in_force
+        self._open = 0
+
+    @override
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:
+        most = self._in_force.server.max_watchers
+        if self._open >= most:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"{most} streams of health are open (server.max_watchers); use Check",
+            )
+        self._open += 1
+        try:
+            await super().Watch(request, context)
+        finally:
+            self._open -= 1
 
 
 def method_names(descriptor: ServiceDescriptor) -> list[str]:

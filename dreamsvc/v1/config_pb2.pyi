@@ -1627,7 +1627,9 @@ class ServerConfig(_message.Message):
     grace_seconds: _builtins.float
     """Time that open calls have to end at shutdown."""
     max_watchers: _builtins.int
-    """Streams of StreamStatus that may be open at once; one more is refused with TOO_MANY_WATCHERS."""
+    """Streams of StreamStatus that may be open at once; one more is refused with TOO_MANY_WATCHERS. So many of health's
+    Watch may be open beside them.
+    """
     def __init__(
         self,
         *,

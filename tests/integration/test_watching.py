@@ -3,10 +3,12 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 from dreamsvc_client.errors import from_rpc_error
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.dream_pb2 import Dream
@@ -137,6 +139,30 @@ def test_more_watchers_than_are_allowed_are_refused_and_the_others_go_on(tmp_pat
         dream = calls.trigger("watched", budget_s=0.2).dream
         for stream in watching:
             assert list(stream)[-1].dream.id == dream.id
+
+
+def test_streams_of_health_that_anybody_may_open_are_bounded(tmp_path: Path) -> None:
+    with InThread(tmp_path / "memory.db", {"server": {"max_watchers": 2}}) as serving:
+        health = health_pb2_grpc.HealthStub(serving.calls.channel)
+
+        def watch() -> Any:
+            return health.Watch(health_pb2.HealthCheckRequest())  # pyright: ignore
+
+        watching = [watch() for _ in range(2)]
+        assert all(next(stream).status == health_pb2.HealthCheckResponse.SERVING for stream in watching)
+        with pytest.raises(grpc.RpcError) as caught:
+            next(watch())
+        assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED  # pyright: ignore
+        assert health.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.SERVING  # pyright: ignore
+        watching.pop().cancel()
+
+        def is_let_in_again() -> bool:
+            try:
+                return bool(next(watch()))
+            except grpc.RpcError:
+                return False
+
+        until(is_let_in_again)
 
 
 def is_let_in(calls: Calls) -> bool:
