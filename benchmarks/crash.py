@@ -32,9 +32,9 @@ from benchmarks.proof.crash_template import FULL, NREM, Template
 
 # Kills of one store; then a new one, since a store grows.
 LIFE = 50
-# Of all kills, those in nights: a dreamer takes seconds to start.
-IN_NIGHTS = 0.04
-ATTACKS = 4
+# Of all kills, those in nights: a night takes half a minute, a round with a server a third of a second.
+IN_NIGHTS = 0.02
+ATTACKS = 8
 # From here on a run dreams whole cycles; below it has no time for that.
 FEW = 300
 FIGURES = (
