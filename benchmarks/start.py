@@ -1,6 +1,10 @@
-"""How long a server takes to start, and the memory that it then takes; each time a new process with an empty store."""
+"""How long a server takes to start, and the memory that it then takes; each time a new process with an empty store.
+
+Also with everything switched on: TLS of both sides, tokens, an issuer's keys, metrics, JSON logs, traces.
+"""
 
 import compileall
+import socket
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,15 +14,16 @@ from dreamsvc_client import Client
 from rich.console import Console
 
 import dreamsvc
-from benchmarks import harness
-from benchmarks.serving import Server, ServerFailed, dreamsvc_command
+from benchmarks import fully_on, harness
+from benchmarks.serving import BY_REQUEST_ONLY, Server, ServerFailed, dreamsvc_command
 from dreamsvc import clock
 
 STARTS, QUICK_STARTS = 20, 2
 EMBEDDER_S = 30.0
 OPENING = "being opened"
 # The embedder is opened beside the first calls: it does not delay them, and its memory counts.
-EMBEDDERS = {"": "none", "_auto": "auto"}
+EMBEDDERS = {"": "none", "_auto": "auto", "_all": "auto"}
+ALL = "_all"
 
 
 class Start(NamedTuple):
@@ -34,11 +39,17 @@ class Start(NamedTuple):
     rss_mb: float
 
 
-def _start(embedder: str) -> Start:
+def _start(suffix: str) -> Start:
     with tempfile.TemporaryDirectory(prefix="dreamsvc-bench-") as name:
         directory = Path(name)
-        command = dreamsvc_command(directory, embedder=embedder)
-        with Server(command, directory / "server.log") as server, Client(server.target) as client:
+        full = fully_on.prepare(directory, _free_port()) if suffix == ALL else None
+        config = full.config if full else BY_REQUEST_ONLY
+        command = dreamsvc_command(directory, embedder=EMBEDDERS[suffix], config=config)
+        credentials = full.credentials if full else None
+        with (
+            Server(command, directory / "server.log") as server,
+            Client(server.target, credentials=credentials) as client,
+        ):
             client.status()
             answered_s = clock.precise_s()
             _await_embedder(client)
@@ -46,6 +57,12 @@ def _start(embedder: str) -> Start:
             server.stop()
         since_ms = [(moment - server.began_s) * 1000 for moment in (server.listening_s, answered_s, ready_s)]
         return Start(*since_ms, rss_mb)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _await_embedder(client: Client) -> None:
@@ -75,12 +92,12 @@ def run(quick: bool, console: Console) -> harness.Measured:
     # As every installer leaves it, also where the environment forbids Python to do it by itself.
     compileall.compile_dir(Path(dreamsvc.__file__).parent, quiet=1)
     # The first one finds nothing in the page cache.
-    cold = _start("none")
+    cold = _start("")
     with harness.bar(console) as progress:
         task = progress.add_task("starts", total=count)
         for _ in range(count):
-            for suffix, embedder in EMBEDDERS.items():
-                starts[suffix].append(_start(embedder))
+            for suffix in EMBEDDERS:
+                starts[suffix].append(_start(suffix))
             progress.advance(task)
     figures = {f"{key}{suffix}": value for suffix in EMBEDDERS for key, value in _figures(starts[suffix]).items()}
     detail = {
@@ -88,7 +105,7 @@ def run(quick: bool, console: Console) -> harness.Measured:
         "p50_ms, p95_ms": "from exec to the answer to the first GetStatus",
         "rss_mb": "MB of 10^6 bytes, the largest of all starts, once the embedder is there",
         "first_start_ms": round(cold.answered_ms, 1),
-        "each": {EMBEDDERS[suffix]: [start._asdict() for start in starts[suffix]] for suffix in EMBEDDERS},
+        "each": {suffix.strip("_") or "none": [start._asdict() for start in starts[suffix]] for suffix in EMBEDDERS},
     }
     return harness.Measured(figures, detail)
 

@@ -31,7 +31,8 @@ ASKED_FOR = {
     "security": {"cases", "wrong"},
     "budget": {"share_mean_pct", "share_p95_1s_pct", "share_max_1s_pct", "limit_pct"},
     "serve": {"status_ratio_to_floor"},
-    "start": {"p95_ms", "rss_mb"},
+    "start": {"p95_ms", "rss_mb", "p95_ms_all", "rss_mb_all"},
+    "restarts": {"restarts", "missing", "p95_ms", "rss_growth_mb"},
     "import": {"items_per_s"},
     "retention": {
         f"{figure}_{name}{told}"
@@ -81,7 +82,7 @@ ASKED_FOR = {
     },
 }
 # What may be less than nothing: what is lost, and what is gained.
-SIGNED = ("loss_", "lift_", "shuffled_", "nearest_", "server_mb", "dreamer_mb", "handles_")
+SIGNED = ("loss_", "lift_", "shuffled_", "nearest_", "server_mb", "dreamer_mb", "handles_", "rss_growth")
 
 
 def declared(name: str) -> harness.Benchmark:
