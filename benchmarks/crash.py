@@ -8,6 +8,7 @@ The stores lie in the directory for temporary files: syncs belong to what is pro
 TMPDIR=/dev/shm is faster and proves less. The seed is printed; SEED=N draws everything from N again.
 """
 
+import faulthandler
 import itertools
 import multiprocessing
 import os
@@ -57,6 +58,8 @@ class Job(NamedTuple):
 
 
 def live(template: Template, job: Job) -> Tally:
+    # A process that a signal ends says where; the pool only tells that it has gone.
+    faulthandler.enable()
     if job.attacks:
         tally = Night(template, job.directory, job.seed).run(job.attacks)
     else:

@@ -441,9 +441,9 @@ def _at(size: Size, console: Console) -> dict[str, Any]:
 
 def run(quick: bool, console: Console) -> harness.Measured:
     # A small memory is through with a part of its night before it is heard of.
-    few = PLACES[::4]
+    few = PLACES[::6]
     small, large = (
-        (Size(500, 6, 0.05, 20, few, 1), Size(1000, 6, 0.05, 20, few, 1))
+        (Size(500, 2, 0.05, 20, few, 1), Size(1000, 4, 0.05, 20, few, 1))
         if quick
         else (Size(10_000, 60, 0.5, 200), Size(100_000, 60, 0.5, 200))
     )
