@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dreamsvc import heap
 from dreamsvc.clock import Clock
 from dreamsvc.config import InForce
 from dreamsvc.config_sources import Read, Sources
@@ -197,6 +198,7 @@ def serve(sources: Sources, read: Read) -> int:
 
     read: what the sources said; SIGHUP has them read again.
     """
+    heap.few_arenas()
     logs.set_up(read.config.telemetry.log_format, read.config.telemetry.log_level)
     try:
         app = App(read.config, sources=sources, read=read)

@@ -1,5 +1,6 @@
 """AdminService: messages in, messages out. Knows no transport."""
 
+from dreamsvc import calling
 from dreamsvc.config import InForce
 from dreamsvc.reloading import Reloading
 from dreamsvc.server.health import HealthOfAll
@@ -23,7 +24,13 @@ class AdminCalls:
         self._reloading = reloading
 
     async def get_health(self, _: GetHealthRequest) -> GetHealthResponse:
-        return GetHealthResponse(health=self._health.look())
+        health = self._health.look()
+        if calling.current().spaces is not None:
+            # What is the matter names files and addresses, which is for those who may see all of it.
+            for subsystem in health.subsystems:
+                subsystem.ClearField("message")
+                subsystem.ClearField("hint")
+        return GetHealthResponse(health=health)
 
     async def get_config(self, _: GetConfigRequest) -> GetConfigResponse:
         return GetConfigResponse(

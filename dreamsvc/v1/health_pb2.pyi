@@ -98,7 +98,9 @@ class Subsystem(_message.Message):
     """
     state: Global___HealthState.ValueType
     message: _builtins.str
-    """What is the matter, and what to do about it; empty where nothing is."""
+    """What is the matter, and what to do about it; empty where nothing is, and for callers that are limited to some
+    spaces.
+    """
     hint: _builtins.str
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:

@@ -13,6 +13,7 @@ from benchmarks.proof import guarded_methods, guarded_whole
 from benchmarks.proof.guarded import Guarded
 from dreamsvc import bearer_tokens
 from dreamsvc.clock import Clock
+from dreamsvc.v1.health_pb2 import HEALTH_STATE_DISABLED
 from dreamsvc.v1.memory_pb2 import Memory
 from tests.integration.served import InThread, Tables, a_memory, refused, until
 
@@ -73,6 +74,18 @@ def test_a_limited_caller_hears_of_its_own_spaces_only(tmp_path: Path, tokens: T
             assert busy.reason == "DREAM_IN_PROGRESS"
             assert "theirs" not in str(busy) + str(busy.metadata)
             assert "theirs" in str(refused(lambda: all_of_it.trigger(space="mine")))
+
+
+def test_what_is_the_matter_is_told_to_those_who_may_see_all_of_it(tmp_path: Path, tokens: Tokens) -> None:
+    admin, limited = tokens.make("admin"), tokens.make("limited", spaces=("mine",))
+    with InThread(tmp_path / "memory.db", {"dream": {"enabled": False}}) as service:
+        told: list[tuple[str, str]] = []
+        for token in (admin, limited):
+            with client(service, token) as asking:
+                parts = {part.name: part for part in asking.health().subsystems}
+                assert parts["dreamer"].state == HEALTH_STATE_DISABLED
+                told.append((parts["dreamer"].message, parts["dreamer"].hint))
+        assert told == [("dreaming is switched off", "set dream.enabled"), ("", "")]
 
 
 def test_a_stream_ends_with_the_token_that_opened_it(tmp_path: Path, tokens: Tokens) -> None:
