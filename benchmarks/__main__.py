@@ -34,6 +34,7 @@ ENTRIES = {
     "soak": Entry("soak", "an hour of mixed load: memory, handles and latencies have to stay flat"),
     "load": Entry("load", "1,000 clients, 1,000 watchers, and mixed load while nights go by (15 min)"),
     "budget": Entry("budget", "what of the machine a cycle at 100K takes, in any second, seen from outside (8 min)"),
+    "scale": Entry("scale", "a night at 100,000 and at a million memories: time, memory, wakes (30 min)"),
     "serve": Entry("serve", "GetStatus against a bare grpc.aio server (1 min)"),
     "security": Entry("security", "every method by callers that must not come in, TLS, floods: a table (1 min)"),
     "start": Entry("start", "time until the server answers, and its memory, also with all features on (40 s)"),

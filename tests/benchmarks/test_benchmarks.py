@@ -32,6 +32,7 @@ ASKED_FOR = {
     "budget": {"share_mean_pct", "share_p95_1s_pct", "share_max_1s_pct", "limit_pct"},
     "serve": {"status_ratio_to_floor"},
     "start": {"p95_ms", "rss_mb", "p95_ms_all", "rss_mb_all"},
+    "scale": {"night_s_100k", "night_s_1m", "dreamer_mb_1m", "abort_p95_ms_1m", "night_ratio"},
     "restarts": {"restarts", "missing", "p95_ms", "rss_growth_mb"},
     "import": {"items_per_s"},
     "retention": {
