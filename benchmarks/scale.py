@@ -67,7 +67,7 @@ def _at(server: Server, size: Size) -> tuple[dict[str, float], dict[str, Any]]:
         idle_ms = [_recall_ms(client, query) for query in queries]
         night = _night(server, client, queries, size.budget_s)
         aborts_ms = [_abort_ms(client, seed, size.wake_within_s) for seed in range(size.wakes)]
-        killed = client.status().wake_latency.killed
+        killed, database_bytes = client.status().wake_latency.killed, client.stats().database_bytes
     report = night.dream.report
     figures = {
         "night_s": report.seconds,
@@ -87,6 +87,7 @@ def _at(server: Server, size: Size) -> tuple[dict[str, float], dict[str, Any]]:
         "notices": [*report.compression.notices, *report.exploration.notices],
         "recalls while dreaming": len(night.recalls_ms),
         "killed": killed,
+        "database_mb": round(database_bytes / 1e6),
     }
     return figures, detail
 

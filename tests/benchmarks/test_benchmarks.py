@@ -112,6 +112,8 @@ def test_a_benchmark_writes_the_figures_it_declares(
     assert list(made["figures"]) == [key for key in declared(name).figures if key not in lacking]
     assert all(math.isfinite(value) for value in made["figures"].values())
     assert all(value >= 0 for key, value in made["figures"].items() if not key.startswith(SIGNED))
+    if name == "recall":
+        assert made["detail"]["wordllama"]["2wiki"]["after"]["edges"] > 0, "nothing was dreamt"
     shown = capsys.readouterr().out
     assert all(key in shown for key in made["figures"])
     assert str(tmp_path) not in json.dumps(made)

@@ -1,7 +1,6 @@
 """How a lift is counted and what it is compared with, by hand; and the whole benchmark on small sets."""
 
 import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,8 @@ from benchmarks.evaluation_sets import EvaluationSet, Fact, Question
 from benchmarks.exported import Edge
 from benchmarks.lifts import Pair, Recalls
 from benchmarks.recall_figures import SETS, Measures, Outcome
-from dreamsvc.cli import output
 from dreamsvc.v1.dream_pb2 import Dream
-from tests.benchmarks.small_sets import write_lines, write_small_sets
+from tests.benchmarks.small_sets import write_lines
 
 FACTS = (
     Fact("a", "Otter", "It sleeps by the river.", ""),
@@ -196,15 +194,3 @@ def test_ways_differ_in_what_their_configuration_says() -> None:
     assert "target_compression_ratio = 10" in recall.cycle(10).config
     assert "[dream.linking]" not in recall.WHOLE_NIGHT.config
     assert '[embedder]\npath = "/a b"' in recall.WHOLE_NIGHT.whole_config("/a b")
-
-
-@pytest.mark.integration
-@pytest.mark.timeout(120)
-def test_the_benchmark_runs_on_small_sets(tmp_path: Path) -> None:
-    write_small_sets(tmp_path, *SETS)
-    found = recall.run(True, output.console(), tmp_path)
-    lacking = set(recall.BENCHMARK.figures) - found.figures.keys()
-    assert lacking <= set(recall.BENCHMARK.optional)
-    assert all(math.isfinite(value) for value in found.figures.values())
-    assert found.detail["wordllama"]["2wiki"]["after"]["edges"] > 0
-    assert str(tmp_path) not in json.dumps(found.detail)
