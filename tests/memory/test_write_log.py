@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -182,3 +183,32 @@ def test_without_looking_at_it_all_after_a_flipped_bit_would_be_dropped(
     database = Database(path)
     assert database.read(lambda c: c.execute("SELECT count(*) FROM t").fetchone())[0] < 8
     database.close()
+
+
+@pytest.mark.parametrize("left", [0, HEADER, HEADER + FRAME, HEADER + FRAME + 100])
+def test_a_log_that_is_cut_short_while_it_is_looked_at_ends_nobody(
+    logged: Logged, left: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a service does that has moved it into the database; a look at mapped pages that are gone is a bus error."""
+    place = logged.path.with_name("cut.db")
+    place.write_bytes(logged.database_bytes)
+    log = place.with_name("cut.db-wal")
+    log.write_bytes(logged.bytes)
+    sums, looked = write_log._frame_sums, list[int]()
+
+    def cut(frames: Any, order: str) -> Any:
+        if not looked:
+            with log.open("r+b") as file:
+                file.truncate(left)
+        looked.append(len(frames))
+        return sums(frames, order)
+
+    monkeypatch.setattr(write_log, "_frame_sums", cut)
+    monkeypatch.setattr(write_log, "SLICE", 2)
+    assert write_log.look(place) == LogState()
+    assert looked
+
+
+def test_a_log_that_is_gone_when_it_is_looked_at_is_none(logged: Logged, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "open", lambda *_: (_ for _ in ()).throw(FileNotFoundError()))
+    assert write_log.look(logged.path) == LogState()
