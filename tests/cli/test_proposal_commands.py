@@ -180,16 +180,18 @@ def test_an_estimate_is_told_in_units_of_people(fake: FakeServer, capsys: pytest
         memory_bytes=210_000_000,
         seconds=72.4,
         basis="the last dream",
+        why_not_dreaming="the cooldown lasts 40 s more",
     )
     fake.answers("EstimateDream", estimate)
     assert main(["estimate", "--space", "notes", "--server", fake.target]) == EXIT_OK
     assert capsys.readouterr().out == (
-        "memories  1,200 read, at most 340 changed\n"
-        "edges     8,000 read, at most 2,100 changed\n"
-        "time      at most 1 min 12 s, by the last dream\n"
-        "snapshot  4.1 MB on the disk\n"
-        "journal   at most 1.2 kB on the disk\n"
-        "memory    at most 210.0 MB, of the process that dreams\n"
+        "memories        1,200 read, at most 340 changed\n"
+        "edges           8,000 read, at most 2,100 changed\n"
+        "time            at most 1 min 12 s, by the last dream\n"
+        "snapshot        4.1 MB on the disk\n"
+        "journal         at most 1.2 kB on the disk\n"
+        "memory          at most 210.0 MB, of the process that dreams\n"
+        "why not now     the cooldown lasts 40 s more\n"
     )
     assert fake.sent("EstimateDream")[0].space == "notes"
     assert main(["estimate", "--json", "--server", fake.target]) == EXIT_OK
