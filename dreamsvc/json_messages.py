@@ -19,6 +19,9 @@ def read(value: Mapping[str, Any], into: Message) -> None:
         json_format.ParseDict(dict(value), into)
     except (json_format.ParseError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UnreadableJson(str(error)) from error
+    except SystemError as error:
+        # What protobuf's look at the names of a nested message makes of a name that no UTF-8 can spell.
+        raise UnreadableJson("the name of a field is half of a surrogate pair, which is no text") from error
 
 
 def write(message: Message) -> dict[str, Any]:

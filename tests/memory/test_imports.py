@@ -120,6 +120,9 @@ def test_edges_may_stand_before_their_memories() -> None:
         (b"\xff\xfe{}", "no UTF-8"),
         (b'{"type": "memory", "key": "a", "text": "\xc3"}', "no UTF-8"),
         (b'{"type": "memory", "key": "a", "text": "\\ud800"}', ""),
+        # The name of a field of a message within one.
+        (b'{"type": "memory", "key": "a", "text": "t", "packed": "\\ud800"}', "surrogate"),
+        (b'{"type": "memory", "key": "a", "text": "t", "packed": {"\\ud800": 1}}', "surrogate"),
         (b"[" * 100_000, "deeply"),
         (b'{"type":' * 100_000, "deeply"),
         (b'{"type": "memory", "key": "a", "text": "t", "importance": ' + b"9" * 5000 + b"}", "no JSON"),
