@@ -20,7 +20,7 @@ def draw(samples: Sequence[Any], out: Path) -> None:
         panel.set_ylabel(label)
         panel.set_ylim(bottom=0)
         panel.grid(alpha=0.3)
-        panel.legend(loc="upper right", fontsize=8)
+        panel.legend(loc="best", fontsize=8)
     panels[-1].set_xlabel("minutes")
     panels[0].set_title("mixed load with nights, wakes and reverts")
     out.parent.mkdir(parents=True, exist_ok=True)
