@@ -102,7 +102,7 @@ def _all(
     """Lives until there are so many kills, or until one was wrong; gives those that were."""
     total, broken = Tally(), list[tuple[Job, Tally]]()
     each = 1 if count < FEW else ATTACKS
-    nights = crash_nights.attacks(max(1, round(count * IN_NIGHTS / ATTACKS)), each, template.night.phase, Random(seed))
+    nights = crash_nights.attacks(max(2, round(count * IN_NIGHTS / ATTACKS)), each, template.night.phase, Random(seed))
     running: dict[Future[Tally], Job] = {}
     cores = len(os.sched_getaffinity(0))
     # A fork of this process would inherit threads that it does not have.
