@@ -70,8 +70,11 @@ def dense(cosines: Scores, embedded: NDArray[np.bool_], words: Scores, lexical_w
 
     words: share of the words, [n], in [0, lexical_weight]. What has no vector (yet) is not the farthest of all, its
     words are what is known of it: they stand for its cosine too. Else what was just remembered could not be found
-    before it is embedded.
+    before it is embedded. Where nothing has one there is nothing to keep up with: all zero, whether the last vector has
+    gone or there never was one.
     """
+    if not embedded.any():
+        return np.zeros_like(words)
     scaled = minmax(cosines, embedded)
     stands_in = words / np.float32(lexical_weight) if lexical_weight > 0 else np.zeros_like(words)
     return np.where(embedded, scaled, stands_in)

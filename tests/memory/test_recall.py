@@ -159,6 +159,16 @@ def test_one_memory_with_a_vector_is_found_by_it(room: Any) -> None:
     assert room.find(vector=[-1, 0]) == []
 
 
+def test_when_the_last_vector_has_gone_answers_are_those_of_the_next_start(room: Any) -> None:
+    room.remember(Memory(key="a", text="apple", vector=[1, 0]), Memory(key="b", text="apple apple pie"))
+    room.remember(Memory(key="a", text="apple cake"))
+    there = [(hit.node, hit.score, hit.dense) for hit in room.find("apple pie", vector=[1, 0])]
+    room.reopen(snapshot=False)
+    assert there == [(hit.node, hit.score, hit.dense) for hit in room.find("apple pie", vector=[1, 0])]
+    assert all(dense == 0 for _, _, dense in there)
+    assert there == [(hit.node, hit.score, hit.dense) for hit in room.find("apple pie")]
+
+
 def test_spaces_are_apart(zoo: Any) -> None:
     zoo.remember(Memory(key="there", text="apple", vector=[1]), space="other")
     assert keys(zoo, zoo.find("apple", space="other")) == ["there"]
