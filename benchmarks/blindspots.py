@@ -174,7 +174,9 @@ def searched(memories: Memories, config: RemConfig) -> Spots:
     near = np.full((n, NEAREST), NOWHERE, np.int32)
     near[:, 0] = np.random.default_rng(SEED).permutation(n)
     paths = np.zeros((n, 1, config.dimension), np.float32)
-    return _spots(memories, Explored(near[:, 0], paths, memories.vectors, near), np.zeros((n, 0), np.float32), config)
+    return _spots(
+        memories, Explored(near[:, 0], paths, memories.vectors[:], near), np.zeros((n, 0), np.float32), config
+    )
 
 
 def one_night(memories: Memories, config: RemConfig) -> tuple[Spots, Explored]:
@@ -196,7 +198,7 @@ def proposed(spots: Spots) -> Pairs:
 
 def nearest_pairs(memories: Memories, graph: Graph, count: int) -> Pairs:
     """The unlinked pairs of the highest cosines."""
-    vectors, n = memories.vectors, len(memories.node_ids)
+    vectors, n = memories.vectors[:], len(memories.node_ids)
     best, values = np.zeros((0, 2), np.int64), np.zeros(0, np.float32)
     for start in range(0, n, TILE):
         cosines = vectors[start : start + TILE] @ vectors.T
@@ -230,7 +232,7 @@ def random_pairs(graph: Graph, count: int) -> Pairs:
 def literal_pairs(memories: Memories, graph: Graph, queries: NDArray[np.float32], config: RemConfig) -> Pairs:
     """Of each query the 10 nearest with the 10 furthest, as far as these lie 0.7 from it and the reach of both
     overlaps, in the order in which the specification looks at them."""
-    cosines = queries @ memories.vectors.T
+    cosines = queries @ memories.vectors[:].T
     order = np.argsort(-cosines, axis=1, kind="stable")
     ends = order[:, :LITERAL], order[:, ::-1][:, :LITERAL]
     pairs = [

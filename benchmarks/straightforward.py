@@ -54,7 +54,7 @@ def near_duplicates(memories: Memories, threshold: float) -> dict[str, Any]:
     """Random hyperplanes, as the dream looks for them."""
     n, dim = memories.vectors.shape
     room = room_for(capacity(n), dim)
-    room[:n] = memories.vectors
+    room[:n] = memories.vectors[:]
     alive = np.zeros(capacity(n), np.bool_)
     alive[:n] = True
     plan = plan_tables(n, threshold)
@@ -74,7 +74,7 @@ def near_duplicates(memories: Memories, threshold: float) -> dict[str, Any]:
 
 def near_duplicates_numpy(memories: Memories, threshold: float) -> dict[str, Any]:
     """Every memory against every other, in tiles."""
-    vectors, rows, pairs = memories.vectors, 512, 0
+    vectors, rows, pairs = memories.vectors[:], 512, 0
     began = clock.precise_s()
     for start in range(0, len(vectors), rows):
         cosines = vectors[start : start + rows] @ vectors[start:].T
@@ -86,7 +86,8 @@ def near_duplicates_numpy(memories: Memories, threshold: float) -> dict[str, Any
 def near_duplicates_faiss(memories: Memories, threshold: float) -> dict[str, Any]:
     """An inverted file of 4 sqrt(n) lists, of which 8 are looked into."""
     faiss: Any = import_module("faiss")
-    vectors, lists = memories.vectors, 1 << int(np.log2(4 * np.sqrt(len(memories.vectors))))
+    vectors = memories.vectors[:]
+    lists = 1 << int(np.log2(4 * np.sqrt(len(vectors))))
     dim = vectors.shape[1]
     began = clock.precise_s()
     index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dim), dim, lists, faiss.METRIC_INNER_PRODUCT)
