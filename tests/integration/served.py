@@ -55,7 +55,8 @@ BASE: Tables = {
         "max_parallel": 2,
         "trigger": {"automatic": False},
         "nrem": {"pace": "fill", "batch_size": 16, "max_replay_count": 256, "duration_minutes": 1.0},
-        "resources": {"checkpoint_seconds": 0.1, "wake_latency_ms": 500.0, "max_gpu_usage": 0.3},
+        # So much that a dreamer is not held while it starts, which is seconds of each test.
+        "resources": {"checkpoint_seconds": 0.1, "wake_latency_ms": 500.0, "max_gpu_usage": 0.6},
     },
     "embedder": {"kind": "none"},
     "server": {"port": 0, "heartbeat_seconds": 0.2, "grace_seconds": 1.0},

@@ -165,7 +165,7 @@ def test_only_the_share_that_is_wanted_is_traced_unless_the_caller_or_a_fault_sa
             service.calls.dreams.GetStatus.with_call(
                 GetStatusRequest(space="default"), metadata=[("traceparent", f"00-{trace}-{PARENT}-{flags}")]
             )
-        service.app.scheduler.status = None  # pyright: ignore
+        service.app.scheduler.telling.status = None  # pyright: ignore
         with pytest.raises(grpc.RpcError):
             service.calls.dreams.GetStatus(GetStatusRequest(space="default"))
     collector.named("DreamService/GetStatus", "cd" * 16)
