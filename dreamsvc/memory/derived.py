@@ -206,17 +206,17 @@ def _drop_expansions(connection: Connection, nodes: Iterable[int], delta: Delta)
 
 
 def read_expansion(body: bytes, crc: int, node: int) -> Expansion:
-    """Raises StoreCorrupt where it does not match its checksum, or is none whatever its checksum says."""
+    """Raises StoreCorrupt where it does not match its checksum, or is none of that memory whatever that says."""
     if zlib.crc32(body) != crc:
         raise StoreCorrupt(
             f"the expansion of memory row {node} does not match its checksum; the next dream makes it anew"
         )
     with contextlib.suppress(DecodeError):
         expansion = Expansion.FromString(body)
-        if is_sound(expansion):
+        if expansion.node == node and is_sound(expansion):
             return expansion
     raise StoreCorrupt(
-        f"the expansion of memory row {node} has numbers that cannot be counted with; the next dream makes it anew"
+        f"the expansion of memory row {node} is of another or cannot be counted with; the next dream makes it anew"
     )
 
 

@@ -1,5 +1,6 @@
 """What REM phases derive of memories: found by it, dropped where it must go, and exactly back after a revert."""
 
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,9 @@ from dreamsvc.dreamer.v1.operations_pb2 import (
     Walk,
     Walks,
 )
+from dreamsvc.errors import StoreCorrupt
 from dreamsvc.memory import coactivation, operations
+from dreamsvc.memory.derived import read_expansion
 from dreamsvc.memory.graph import MOST_PEERS, NEVER, SpaceGraph
 from dreamsvc.v1.dream_pb2 import DREAM_PHASE_REM, Dream
 from dreamsvc.v1.dream_service_pb2 import ListBlindSpotsRequest, RejectBlindSpotRequest
@@ -251,6 +254,18 @@ def test_what_was_dropped_since_stays_dropped(town: Any) -> None:
     assert by(town, "brick") == set()
     assert expanded(town) == {D}
     in_order(town)
+
+
+def test_an_expansion_of_another_counts_as_none(town: Any) -> None:
+    """With a checksum that is right, as no flipped bit but a hand could leave it."""
+    town.dream(expansions(0, of_neighbour(A, B), of_neighbour(D, C)))
+    rows = town.rows("SELECT node, body FROM expansions ORDER BY node")
+    assert len(rows) > 1
+    body = rows[1][1]
+    town.execute(f"UPDATE expansions SET body=x'{body.hex()}', crc={zlib.crc32(body)} WHERE node={rows[0][0]}")
+    town.reopen(snapshot=False)
+    with pytest.raises(StoreCorrupt, match="is of another"):
+        read_expansion(body, zlib.crc32(body), rows[0][0])
 
 
 def test_a_damaged_row_counts_as_none(town: Any) -> None:
