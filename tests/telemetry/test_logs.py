@@ -139,7 +139,11 @@ def test_a_line_below_the_level_is_not_repeated_and_still_known(logger: logging.
     assert heard.lines == []
 
 
-@given(st.one_of(st.text(), st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps)))
+# An object is a line whatever is in it, and chance writes one now and then.
+NO_OBJECT = st.text().filter(lambda text: not text.lstrip().startswith("{"))
+
+
+@given(st.one_of(NO_OBJECT, st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps)))
 def test_what_is_no_line_of_ours_is_refused_and_nothing_else_happens(text: str) -> None:
     with pytest.raises(ValueError):
         logs.repeat(text)
