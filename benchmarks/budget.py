@@ -10,7 +10,6 @@ import os
 import tempfile
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -102,10 +101,7 @@ def run(quick: bool, console: Console) -> harness.Measured:
         Client(server.target, timeout_s=CALL_S) as client,
         console.status("filling"),
     ):
-        file = Path(directory) / "memory.jsonl"
-        MadeMemory(size.nodes, size.edges, size.dimension).write(file)
-        client.import_file(file)
-        file.unlink()
+        MadeMemory(size.nodes, size.edges, size.dimension).import_into(client)
         outside = Outside(server)
         clock.sleep_s(BEFORE_S)
         dream = client.trigger(abort_on_query=False, blocking=True, budget_s=size.budget_s or None).dream

@@ -113,14 +113,8 @@ def run(quick: bool, console: Console) -> harness.Measured:
 
 
 def _fill(server: Server) -> None:
-    memory = MadeMemory(NODES, EDGES, DIMENSION)
-    with (
-        tempfile.TemporaryDirectory(prefix="dreamsvc-bench-") as directory,
-        Client(server.target, timeout_s=CALL_S) as client,
-    ):
-        file = Path(directory) / "memory.jsonl"
-        memory.write(file)
-        client.import_file(file)
+    with Client(server.target, timeout_s=CALL_S) as client:
+        MadeMemory(NODES, EDGES, DIMENSION).import_into(client)
 
 
 async def _beside(

@@ -2,13 +2,16 @@
 
 import base64
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from dreamsvc_client import Client
 from numpy.typing import NDArray
 
+from benchmarks.serving import ServerFailed
 from dreamsvc import clock
 
 SEED = 2025
@@ -48,6 +51,18 @@ class MadeMemory:
         """As DREAMSVC_JSONL."""
         with file.open("w", encoding="utf-8") as lines:
             lines.writelines(json.dumps(line, separators=(",", ":")) + "\n" for line in self._lines())
+
+    def import_into(self, client: Client) -> float:
+        """Fills a server's space; seconds that the import took. Raises ServerFailed unless all of it is there."""
+        with tempfile.TemporaryDirectory(prefix="dreamsvc-bench-") as directory:
+            file = Path(directory) / "memory.jsonl"
+            self.write(file)
+            began_s = clock.precise_s()
+            report = client.import_file(file)
+            took_s = clock.precise_s() - began_s
+        if (report.memories_created, report.edges_created) != (self.nodes, self.edges):
+            raise ServerFailed(f"not all of it was imported: {report}")
+        return took_s
 
     def write_mcp(self, file: Path, observations: int) -> None:
         """As MCP_MEMORY: an entity a node, a relation an edge, and so many observations in all."""

@@ -51,9 +51,7 @@ def run(count: int, console: Console) -> harness.Measured:
 
 def _fill(command: Sequence[str], log: Path) -> None:
     with Server(command, log) as server, Client(server.target, timeout_s=CALL_S) as client:
-        file = log.parent / "memory.jsonl"
-        MadeMemory(NODES, EDGES, DIMENSION).write(file)
-        client.import_file(file)
+        MadeMemory(NODES, EDGES, DIMENSION).import_into(client)
         server.stop()
 
 

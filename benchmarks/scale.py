@@ -4,10 +4,8 @@ Everything is as configured by default, so the phases last as long as dream.scal
 not fit in is for another night (REQ-DREAM-027). Recalls go on while it dreams; then nights are begun and aborted.
 """
 
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,7 +60,7 @@ def run(quick: bool, console: Console) -> harness.Measured:
 def _at(server: Server, size: Size) -> tuple[dict[str, float], dict[str, Any]]:
     memory = MadeMemory(size.nodes, size.edges, size.dimension)
     with Client(server.target, timeout_s=CALL_S) as client:
-        import_s = _fill(client, memory)
+        import_s = memory.import_into(client)
         queries = memory.queries(200)
         idle_ms = [_recall_ms(client, query) for query in queries]
         night = _night(server, client, queries, size.budget_s)
@@ -90,16 +88,6 @@ def _at(server: Server, size: Size) -> tuple[dict[str, float], dict[str, Any]]:
         "database_mb": round(database_bytes / 1e6),
     }
     return figures, detail
-
-
-def _fill(client: Client, memory: MadeMemory) -> float:
-    """Seconds that the import took."""
-    with tempfile.TemporaryDirectory(prefix="dreamsvc-bench-") as directory:
-        file = Path(directory) / "memory.jsonl"
-        memory.write(file)
-        began_s = clock.precise_s()
-        client.import_file(file)
-        return clock.precise_s() - began_s
 
 
 def _recall_ms(client: Client, query: Query) -> float:

@@ -6,10 +6,8 @@ meanwhile, some woken and gone on with, some taken back. So what is kept does no
 
 import io
 import random
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,13 +69,8 @@ class Load:
         self._lock = threading.Lock()
 
     def fill(self) -> None:
-        with (
-            tempfile.TemporaryDirectory(prefix="dreamsvc-bench-") as directory,
-            Client(self._target, timeout_s=CALL_S) as client,
-        ):
-            file = Path(directory) / "memory.jsonl"
-            self._memory.write(file)
-            client.import_file(file)
+        with Client(self._target, timeout_s=CALL_S) as client:
+            self._memory.import_into(client)
 
     def start(self) -> list[threading.Thread]:
         work = [*(lambda number=number: self._client(number) for number in range(CLIENTS)), self._nights]

@@ -7,11 +7,9 @@ turn during a dream and without one, and while a snapshot is taken.
 
 import itertools
 import queue
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -228,12 +226,7 @@ class Space:
         self._not_dreaming = 0
 
     def fill(self) -> None:
-        with tempfile.TemporaryDirectory(prefix="dreamsvc-bench-") as directory:
-            file = Path(directory) / "memory.jsonl"
-            self._memory.write(file)
-            report = self._client.import_file(file)
-        if (report.memories_created, report.edges_created) != (self._memory.nodes, self._memory.edges):
-            raise ServerFailed(f"not all of it was imported: {report}")
+        self._memory.import_into(self._client)
 
     def measure(self) -> dict[str, Any]:
         first = Night(self._client, wakeable=False)
