@@ -223,8 +223,7 @@ class Dreamers:
         self._all.add(process)
         try:
             with self._governor.governing(Starting(), process.meter, was_warm=False):
-                if process.meter is not None:
-                    within_s = self._governor.within_s(within_s)
+                within_s = self._governor.within_s(within_s, process.meter)
                 async with asyncio.timeout(within_s):
                     await process.ready()
         except TimeoutError as error:

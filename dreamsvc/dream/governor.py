@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Generator
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from dreamsvc import clock
 from dreamsvc.config import InForce
@@ -23,6 +23,7 @@ from dreamsvc.dream.meters import MB, Machine, Meter
 from dreamsvc.dream.share_window import WINDOW_S, ShareWindow
 from dreamsvc.dreamer.v1.dreamer_service_pb2 import Allowance
 from dreamsvc.gpu import UNKNOWN, Reading
+from dreamsvc.telemetry.gauges import Account
 from dreamsvc.v1.config_pb2 import ResourcesConfig
 from dreamsvc.v1.dream_pb2 import Share
 
@@ -79,19 +80,6 @@ class Starting:
 
     def too_large(self, what: str) -> None:
         pass
-
-
-class Account(NamedTuple):
-    """What all dreams together took, since the service began where it is a count."""
-
-    # Of the last second, and what is allowed; None while nothing dreams.
-    share: float | None
-    limit: float
-    highest: float
-    throttles: int
-    holds: int
-    pauses: int
-    unknown: int
 
 
 class Watch:
@@ -155,8 +143,10 @@ class Governor:
         counts = (self._throttles, self._holds, self._pauses, self._unknown)
         return Account(share, self._config.dream.resources.max_gpu_usage, self._highest, *counts)
 
-    def within_s(self, seconds: float) -> float:
-        """How long what takes so many seconds of a core may take one that is held to its share."""
+    def within_s(self, seconds: float, meter: Meter | None) -> float:
+        """How long what takes so many seconds of a core may take a dreamer: longer where it is held to its share."""
+        if meter is None:
+            return seconds
         share = self._config.dream.resources.max_gpu_usage * self.machine.cores / max(1, len(self._watches))
         return seconds / min(1.0, share)
 

@@ -308,10 +308,9 @@ class Night:
 
     def _limits(self, process: Process) -> Limits:
         config = self._plan.config
-        start_s, silence_s = config.resources.dreamer_start_seconds, config.fault.silence_seconds
-        if process.meter is not None:
-            # It may be held while it prepares.
-            start_s = self._governor.within_s(start_s)
+        # It may be held while it prepares.
+        start_s = self._governor.within_s(config.resources.dreamer_start_seconds, process.meter)
+        silence_s = config.fault.silence_seconds
         return Limits(start_s, silence_s, self._budget_left_s() + silence_s)
 
     def _budget_left_s(self) -> float:

@@ -95,23 +95,27 @@ def _looked_at(database: Path, file: BinaryIO, size: int) -> LogState:
     if not count:
         return LogState()
     frames = _Frames(file, count, FRAME_HEADER + page_bytes)
-    heads = np.vstack(
-        [np.ascontiguousarray(some[:, :FRAME_HEADER]).view(">u4").astype(np.uint32) for some in frames.slices()]
-    )
+    found: list[Words] = []
+    sums: list[Words] = []
+    for some in frames.slices():
+        found.append(np.ascontiguousarray(some[:, :FRAME_HEADER]).view(">u4").astype(np.uint32))
+        if whole:
+            sums.append(_frame_sums(some, order))
+    heads = np.vstack(found)
     if not whole:
         # As far as its frames belong together.
         ours = int(np.argmin(np.append((heads[:, SALTS] == heads[0, SALTS]).all(axis=1), False)))
         spare = _is_in(database, frames, heads, np.arange(ours))
         return LogState(count, damage="" if spare else f"its header is damaged, {ours} frames follow", spare=spare)
-    return _chained(database, frames, heads, header, order)
+    return _chained(database, frames, heads, header, np.vstack(sums))
 
 
-def _chained(database: Path, frames: _Frames, heads: Words, header: Words, order: str) -> LogState:
+def _chained(database: Path, frames: _Frames, heads: Words, header: Words, sums: Words) -> LogState:
+    """sums: what each frame adds to a checksum, [frames, 2]."""
     count = frames.count
     salted = heads[:, SALTS] == header[4:6]
     claimed = np.vstack([header[None, 6:8], heads[:-1, SUMS]])
-    worked_out = np.vstack([_frame_sums(some, order) for some in frames.slices()])
-    worked_out += claimed @ _powers(frames.frame_bytes)[-1].T
+    worked_out = sums + claimed @ _powers(frames.frame_bytes)[-1].T
     right = salted.all(axis=1) & (worked_out == heads[:, SUMS]).all(axis=1) & (heads[:, PAGE] > 0)
     first_wrong = int(np.argmin(np.append(right, False)))
     # Frames of an earlier use of the file have neither of this one's salts.

@@ -10,7 +10,6 @@ import numpy as np
 from dreamsvc import __version__
 from dreamsvc.clock import Clock
 from dreamsvc.dream.dreamers import Dreamers
-from dreamsvc.dream.governor import Account
 from dreamsvc.dream.scheduler import Scheduler
 from dreamsvc.dream.telling import VitalSigns
 from dreamsvc.errors import DreamsvcError
@@ -18,7 +17,7 @@ from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.store import Store
 from dreamsvc.server.health import DISABLED, SERVING
 from dreamsvc.telemetry.counts import OTHER, Counts
-from dreamsvc.telemetry.gauges import Gauges, ShareGauges, SpaceGauges, StoreGauges
+from dreamsvc.telemetry.gauges import Account, Gauges, SpaceGauges, StoreGauges
 from dreamsvc.v1.dream_pb2 import Dream, SleepState
 from dreamsvc.v1.health_pb2 import Health
 
@@ -80,7 +79,7 @@ class Vitals:
                 one.name: None if one.state == DISABLED else one.state == SERVING for one in moment.health.subsystems
             },
             dreamers=moment.dreamers,
-            share=_share(moment.account),
+            account=moment.account,
         )
 
     def _spaces(self, moment: _Moment) -> dict[str, SpaceGauges]:
@@ -127,18 +126,6 @@ class Vitals:
             dreams={name: dreams.get(number, 0) for number, name in names.items()},
             checkpoints=checkpoints,
         )
-
-
-def _share(account: Account) -> ShareGauges:
-    return ShareGauges(
-        taken=account.share or 0.0,
-        limit=account.limit,
-        highest=account.highest,
-        throttles=account.throttles,
-        holds=account.holds,
-        pauses=account.pauses,
-        unknown=account.unknown,
-    )
 
 
 def _together(one: SpaceGauges, other: SpaceGauges) -> SpaceGauges:

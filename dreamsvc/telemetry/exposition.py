@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar as OpenMetricsExemplar
 
 from dreamsvc.telemetry.counts import Counts
-from dreamsvc.telemetry.gauges import Gauges, ShareGauges, SpaceGauges
+from dreamsvc.telemetry.gauges import Account, Gauges, SpaceGauges
 from dreamsvc.telemetry.histogram import Bucket, Histogram
 from dreamsvc.telemetry.night_metrics import NIGHT_COUNTERS, night_gauges
 from dreamsvc.v1.dream_pb2 import Dream
@@ -62,7 +62,7 @@ class _Collected(Collector):
         yield from _of_spaces(self.gauges)
         yield from _of_store(self.gauges)
         yield from _of_subsystems(self.gauges)
-        yield from _of_share(self.gauges.share)
+        yield from _of_account(self.gauges.account)
 
     def _of_calls(self) -> Iterator[Metric]:
         counts = self._counts
@@ -178,15 +178,15 @@ def _of_subsystems(gauges: Gauges) -> Iterator[Metric]:
     yield _gauge("dreamers_resident_memory_bytes", "Memory of dreamer processes.", resident)
 
 
-def _of_share(share: ShareGauges) -> Iterator[Metric]:
+def _of_account(account: Account) -> Iterator[Metric]:
     help_text = "Share of the GPU, or of all cores, that dreams took in the last second."
-    yield _gauge("dream_device_share_ratio", help_text, share.taken)
-    yield _gauge("dream_device_share_limit_ratio", "What they may take (dream.resources.max_gpu_usage).", share.limit)
-    yield _gauge("dream_device_share_highest_ratio", "Most in any second since the service started.", share.highest)
-    yield _counter("dream_throttles", "Seconds above the limit, after which dreams worked slower.", share.throttles)
-    yield _counter("dream_holds", "Times a dreamer was stopped for a moment to stay within the limit.", share.holds)
-    yield _counter("dream_pauses", "Times a dream rested because others needed the GPU.", share.pauses)
-    yield _counter("dream_readings_unknown", "Measurements of what dreams take that told nothing.", share.unknown)
+    yield _gauge("dream_device_share_ratio", help_text, account.share or 0.0)
+    yield _gauge("dream_device_share_limit_ratio", "What they may take (dream.resources.max_gpu_usage).", account.limit)
+    yield _gauge("dream_device_share_highest_ratio", "Most in any second since the service started.", account.highest)
+    yield _counter("dream_throttles", "Seconds above the limit, after which dreams worked slower.", account.throttles)
+    yield _counter("dream_holds", "Times a dreamer was stopped for a moment to stay within the limit.", account.holds)
+    yield _counter("dream_pauses", "Times a dream rested because others needed the GPU.", account.pauses)
+    yield _counter("dream_readings_unknown", "Measurements of what dreams take that told nothing.", account.unknown)
 
 
 def _gauge(name: str, help_text: str, value: float) -> Metric:

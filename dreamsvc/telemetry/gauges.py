@@ -21,13 +21,13 @@ class SpaceGauges(NamedTuple):
     last: Dream | None
 
 
-class ShareGauges(NamedTuple):
-    """What dreams take of the GPU, or of all cores where there is none."""
+class Account(NamedTuple):
+    """What all dreams together took of the GPU, or of all cores; counts are since the service began."""
 
-    # In the last second; 0 while nothing dreams.
-    taken: float
+    # Of the last second, and what is allowed; None while nothing dreams.
+    share: float | None
     limit: float
-    # In any second since the service started; the others are counts since then.
+    # In any second since the service began.
     highest: float
     throttles: int
     holds: int
@@ -62,4 +62,4 @@ class Gauges(NamedTuple):
     subsystems: Mapping[str, bool | None]
     # Process ids of dreamers.
     dreamers: Sequence[int]
-    share: ShareGauges
+    account: Account
