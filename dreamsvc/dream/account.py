@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from dreamsvc.memory.store import Loaded, Store
+from dreamsvc.memory.starting import Loaded
+from dreamsvc.memory.store import Store
 
 _SNAPSHOTS: dict[Loaded, tuple[str, str]] = {
     Loaded.TORN: ("1 snapshot was torn and is built anew", "{} snapshots were torn and are built anew"),

@@ -9,9 +9,8 @@ import shutil
 import tempfile
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
-from enum import Enum, auto
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from google.protobuf.message import Message
@@ -31,7 +30,6 @@ from dreamsvc.memory import (
     folding,
     forget,
     kept_time,
-    loading,
     operations,
     paging,
     purge,
@@ -43,18 +41,21 @@ from dreamsvc.memory import (
     snapshot,
     spaces,
     standing,
+    starting,
     statistics,
     unmerge,
+    wanting_vectors,
 )
 from dreamsvc.memory.database import Database, Priority
 from dreamsvc.memory.delta import Delta
 from dreamsvc.memory.foresight import Foresight
-from dreamsvc.memory.graph import SpaceGraph, words_of
+from dreamsvc.memory.graph import SpaceGraph
 from dreamsvc.memory.kept_time import KeptTime
 from dreamsvc.memory.known import Author, find_nodes
 from dreamsvc.memory.remember import NOTHING, Stored
 from dreamsvc.memory.spaces import Space
 from dreamsvc.memory.sqlite import MOST_COUNTED, ChangeId, Connection, change_seq, next_seq
+from dreamsvc.memory.starting import Loaded
 from dreamsvc.v1.config_pb2 import StoreConfig
 from dreamsvc.v1.dream_service_pb2 import (
     AcceptBlindSpotRequest,
@@ -92,22 +93,6 @@ IN_MEMORY = ":memory:"
 logger = logging.getLogger(__name__)
 
 
-class Loaded(Enum):
-    """What the snapshot of a space was worth at the start; but for the first the rows were read."""
-
-    SNAPSHOT = auto()
-    NONE = auto()
-    OLDER = auto()
-    TORN = auto()
-
-
-class Waiting(NamedTuple):
-    """A memory whose text has no vector yet."""
-
-    node: int
-    text: str
-
-
 class Store:
     """Opens a store, owns its live graphs, and is the only way to change either."""
 
@@ -122,7 +107,6 @@ class Store:
         self._graphs: dict[str, SpaceGraph] = {}
         # How each space was loaded, for the account of the start.
         self.loaded: list[Loaded] = []
-        self._spaces: dict[str, Space] = {}
         try:
             self._clock = KeptTime(clock, self.database.read(lambda c: kept_time.saved(c, clock.now_us())))
             self.database.write(lambda c: spaces.find_or_make(c, DEFAULT_SPACE, clock.now_us())).result()
@@ -427,7 +411,7 @@ class Store:
 
         def run(connection: Connection) -> GetStatsResponse:
             answer = statistics.stats(connection, spaces.find(connection, name))
-            answer.to_embed = _count_waiting(connection, spaces.find(connection, name))
+            answer.to_embed = wanting_vectors.count(connection, spaces.find(connection, name))
             answer.database_bytes = sum(self.file_bytes())
             return answer
 
@@ -451,16 +435,11 @@ class Store:
 
     def count_waiting(self, name: str) -> int:
         """How many memories of a space have no vector yet; raises NotFound."""
-        return self.database.read(lambda connection: _count_waiting(connection, spaces.find(connection, name)))
+        return self.database.read(lambda connection: wanting_vectors.count(connection, spaces.find(connection, name)))
 
-    def waiting_for_vectors(self, space: Space, after: int, limit: int) -> list[Waiting]:
+    def waiting_for_vectors(self, space: Space, after: int, limit: int) -> list[wanting_vectors.Waiting]:
         """Memories with text and no vector, by row id from `after` on."""
-        query = (
-            f"SELECT id, title, text FROM nodes WHERE space=? AND id>? AND deleted_us IS NULL AND role={standing.PLAIN}"
-            " AND NOT EXISTS (SELECT 1 FROM vectors WHERE node=nodes.id) ORDER BY id LIMIT ?"
-        )
-        found = self.database.read(lambda c: c.execute(query, (space.id, after, limit)).fetchall())
-        return [Waiting(node, words_of(title, text)) for node, title, text in found]
+        return self.database.read(lambda c: wanting_vectors.page(c, space, after, limit))
 
     def put_vectors(
         self, space: Space, embedder: str, dimension: int, made: dict[int, NDArray[np.float32]], texts: dict[int, str]
@@ -470,22 +449,8 @@ class Store:
         delta = Delta()
 
         def job(connection: Connection) -> int:
-            spaces.accept_vectors(connection, spaces.find(connection, space.name), embedder, dimension)
-            present = {row[0] for row in rows.chosen(connection, "SELECT node FROM vectors WHERE node IN (%s)", made)}
-            # What lies in a container is read by its code, and a memory that a night made may be gone with it.
-            query = (
-                f"SELECT id, title, text FROM nodes WHERE role NOT IN ({standing.CONTAINER}, {standing.FACET})"
-                " AND purged=0 AND id IN (%s)"
-            )
-            now = {node: words_of(title, text) for node, title, text in rows.chosen(connection, query, made)}
-            packed = {
-                node: rows.pack_vector(vector, "vector") if vector.any() else b""
-                for node, vector in made.items()
-                if node not in present and now.get(node) == texts[node]
-            }
-            rows.put_vectors(connection, packed)
-            seq = next_seq(connection)
-            connection.executemany("UPDATE nodes SET seq=? WHERE id=?", ((seq, node) for node in packed))
+            where = spaces.find(connection, space.name)
+            packed = wanting_vectors.put(connection, where, embedder, dimension, made, texts)
             # As the next start will read them, not as they were made.
             delta.vectors.update({node: np.frombuffer(body, "<f2") for node, body in packed.items() if body})
             return len(packed)
@@ -587,24 +552,8 @@ class Store:
     def _load(self, connection: Connection) -> None:
         moment = snapshot.moment_of(connection)
         for space in spaces.all_of(connection):
-            graph = self._from_snapshot(space, moment)
-            self.loaded.append(_how_loaded(self._start_path(space), moment.seq, whole=graph is not None))
-            if graph is None:
-                # It would fit again by number alone where an older copy of the database was put in place.
-                snapshot_files.remove(self._start_path(space))
-            self._graphs[space.name] = loading.load(connection, space) if graph is None else graph
-
-    def _from_snapshot(self, space: Space, moment: snapshot.Moment) -> SpaceGraph | None:
-        """The live graph that the last end left; None where there is none of this moment, or none that can be read."""
-        arrays = snapshot_files.read(self._start_path(space), moment.seq)
-        if arrays is None or not snapshot.is_of(arrays, moment):
-            return None
-        try:
-            return snapshot.restore(arrays)
-        except Exception:
-            # Whole, and yet its arrays do not fit together; nothing is lost with it.
-            logger.exception('the snapshot of space "%s" makes no graph; it is read from its rows', space.name)
-            return None
+            self._graphs[space.name], loaded = starting.load(connection, self._snapshots, space, moment)
+            self.loaded.append(loaded)
 
     def _save_snapshots(self, moment: snapshot.Moment) -> None:
         if not self.database.shows_all():
@@ -613,31 +562,7 @@ class Store:
         for space in self.database.read(spaces.all_of):
             # An import that never came to an end may have made a space without a graph.
             if space.name in self._graphs:
-                arrays = snapshot.start_arrays(self._graphs[space.name]) | snapshot.marked(moment)
-                try:
-                    snapshot_files.write(self._start_path(space), moment.seq, arrays)
-                except OSError as error:
-                    logger.warning('no snapshot of space "%s" for the next start: %s', space.name, error)
-
-    def _start_path(self, space: Space) -> Path:
-        return self._snapshots / f"start-{space.id}"
-
-
-def _how_loaded(directory: Path, seq: int, *, whole: bool) -> Loaded:
-    if whole or not directory.exists():
-        return Loaded.SNAPSHOT if whole else Loaded.NONE
-    shows = snapshot_files.shows(directory)
-    return Loaded.OLDER if shows is not None and shows != seq else Loaded.TORN
-
-
-def _count_waiting(connection: Connection, space: Space) -> int:
-    # A container has a centroid, and what it holds has codes.
-    query = (
-        f"SELECT count(*) FROM nodes WHERE space=? AND deleted_us IS NULL AND role={standing.PLAIN}"
-        " AND id NOT IN (SELECT node FROM vectors)"
-    )
-    row = connection.execute(query, (space.id,)).fetchone()
-    return int(row[0])
+                starting.save(self._snapshots, space, moment, self._graphs[space.name])
 
 
 def _named(request: Any, answer: Message) -> list[str]:

@@ -21,7 +21,7 @@ from dreamsvc.memory import loading, snapshot
 from dreamsvc.memory.delta import Delta
 from dreamsvc.memory.doctor import examine
 from dreamsvc.memory.graph import NEVER, NewEdge, NewNode, PackedContainer, SpaceGraph
-from dreamsvc.memory.store import Loaded
+from dreamsvc.memory.starting import Loaded
 from dreamsvc.v1.memory_pb2 import MEMORY_ROLE_CONTAINER, MEMORY_ROLE_FACET, Edge, Memory
 from dreamsvc.v1.memory_service_pb2 import RememberRequest
 
