@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from dreamsvc import __version__, clock
 from dreamsvc.errors import StoreCorrupt, StoreUnavailable
-from dreamsvc.memory import audit, doctor, giving_way, manifest, replacing, shelf, sqlite
+from dreamsvc.memory import audit, doctor, giving_way, locking, manifest, replacing, shelf, sqlite
 from dreamsvc.memory.giving_way import Parts, Progress
 from dreamsvc.memory.manifest import Content, Manifest
 from dreamsvc.memory.sqlite import Connection
@@ -214,7 +214,7 @@ def restore(backup: Path, store: Path, *, now_us: int, progress: Progress | None
     if store.is_dir():
         raise StoreUnavailable(f"{store} is a directory; name the file in it that shall be replaced")
     told = Parts(progress, *_CHECKS, 1)
-    with sqlite.held(store) as lock:
+    with locking.held(store) as lock:
         replaced = replacing.settle(store)
         if replaced is not None:
             _note_no_log(lock)
@@ -228,7 +228,7 @@ def restore(backup: Path, store: Path, *, now_us: int, progress: Progress | None
             owned = store if store.exists() else store.parent
             if store.exists():
                 shutil.copymode(store, replacing.incoming(store))
-            for path in (replacing.incoming(store), sqlite.lock_of(store)):
+            for path in (replacing.incoming(store), locking.file_of(store)):
                 replacing.own_like(path, owned)
             replacing.begin(store, made.sha256)
         except BaseException as error:
@@ -249,7 +249,7 @@ def restore(backup: Path, store: Path, *, now_us: int, progress: Progress | None
 def _note_no_log(lock: int) -> None:
     """What took the place of a store never had a log, whatever the one before was left with."""
     with contextlib.suppress(OSError):
-        sqlite.note_open(lock, is_open=False)
+        locking.note_open(lock, is_open=False)
 
 
 def _bring(database: Path, incoming: Path, made: Manifest, tell: Progress) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamsvc.errors import StoreCorrupt, StoreUnavailable
-from dreamsvc.memory import replacing, sqlite
+from dreamsvc.memory import locking, replacing, sqlite
 from dreamsvc.memory.in_place import InPlace
 from dreamsvc.memory.readers import Readers
 from dreamsvc.memory.sqlite import Connection, change_seq, translated
@@ -49,9 +49,9 @@ class Database:
     def __init__(self, path: Path, *, create: bool = True) -> None:
         """Raises StoreUnavailable (held by another process, no permission, disk) or StoreCorrupt."""
         sqlite.require_safe()
-        sqlite.require_one_name(path)
+        locking.require_one_name(path)
         self.path = path
-        self._lock_file = sqlite.hold(path, create=create)
+        self._lock_file = locking.hold(path, create=create)
         try:
             replaced = replacing.settle(replacing.real(path))
             self.log_was = sqlite.look_at_log(path)
@@ -62,11 +62,11 @@ class Database:
                 if self.log_was.left_out:
                     # What is left of a torn commit must not look like damage to the next start.
                     self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            self._in_place = InPlace(path, sqlite.lock_of(path), self._lock_file)
+            self._in_place = InPlace(path, locking.file_of(path), self._lock_file)
             self._foreign_version = sqlite.pragma(self._writer, "data_version")
             self._readers = Readers[Connection](self._connect_reader)
             # The log is there now, and from here on it may hold what the database does not.
-            sqlite.note_open(self._lock_file, is_open=True)
+            locking.note_open(self._lock_file, is_open=True)
         except BaseException:
             os.close(self._lock_file)
             raise
@@ -149,7 +149,7 @@ class Database:
                 row = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
                 if row is not None and row[0] == 0:
                     # The database holds all of it now, whatever becomes of the log.
-                    sqlite.note_open(self._lock_file, is_open=False)
+                    locking.note_open(self._lock_file, is_open=False)
             with translated():
                 self._writer.close()
         finally:
@@ -267,9 +267,9 @@ class Database:
 
         What that one writes is not in the live graphs here, so nothing more is written until this service starts anew.
         """
-        lock = sqlite.lock_of(self.path)
+        lock = locking.file_of(self.path)
         try:
-            handle = sqlite.hold(self.path, create=False)
+            handle = locking.hold(self.path, create=False)
         except StoreUnavailable as error:
             raise StoreUnavailable(f"{lock} was removed under the running service, and {error.message}") from error
         try:
@@ -283,7 +283,7 @@ class Database:
             os.close(handle)
             raise
         os.close(self._lock_file)
-        sqlite.note_open(handle, is_open=True)
+        locking.note_open(handle, is_open=True)
         self._lock_file = handle
         self._in_place.note_lock(handle)
         logger.warning("%s was removed; it is held again, and nobody came between", lock)

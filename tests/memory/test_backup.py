@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dreamsvc.errors import StoreCorrupt, StoreUnavailable
-from dreamsvc.memory import backup, giving_way, manifest, replacing, shelf, sqlite
+from dreamsvc.memory import backup, giving_way, locking, manifest, replacing, shelf, sqlite
 from dreamsvc.memory.database import Database
 from dreamsvc.memory.doctor import examine
 from dreamsvc.memory.manifest import SpaceContent
@@ -622,7 +622,7 @@ def test_what_root_restores_belongs_to_whom_the_store_belonged(filled: Any, plac
     filled.close()
     os.chown(filled.path, 1234, 1235)
     backup.restore(place / "one", filled.path, now_us=NOW_US)
-    for path in (filled.path, sqlite.lock_of(filled.path)):
+    for path in (filled.path, locking.file_of(filled.path)):
         assert (path.stat().st_uid, path.stat().st_gid) == (1234, 1235)
     filled.open()
 

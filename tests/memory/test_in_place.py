@@ -12,7 +12,7 @@ import apsw
 import pytest
 
 from dreamsvc.errors import StoreUnavailable
-from dreamsvc.memory import backup, sqlite
+from dreamsvc.memory import backup, locking, sqlite
 from dreamsvc.memory.database import Database
 from dreamsvc.memory.doctor import examine
 from dreamsvc.memory.sqlite import Connection
@@ -180,7 +180,7 @@ def test_a_log_that_was_removed_after_a_crash_is_missed(place: Path) -> None:
     assert database.log_is_lost
     database.close()
     # Told once: from here on the database is all there is.
-    assert not sqlite.left_open(path)
+    assert not locking.left_open(path)
     again = Database(path)
     assert not again.log_is_lost
     again.close()
@@ -188,11 +188,11 @@ def test_a_log_that_was_removed_after_a_crash_is_missed(place: Path) -> None:
 
 def test_a_store_that_was_closed_or_replaced_misses_no_log(room: Any) -> None:
     room.remember(Memory(key="a", text="acknowledged"))
-    assert sqlite.left_open(room.path)
+    assert locking.left_open(room.path)
     target = room.path.parent / "backup"
     backup.make(room.path, target, now_us=1)
     room.store.close()
-    assert not sqlite.left_open(room.path)
+    assert not locking.left_open(room.path)
     assert not room.path.with_name(f"{room.path.name}-wal").exists()
     assert not sqlite.log_is_lost(room.path)
     room.path.with_name(f"{room.path.name}.lock").write_text("1 open")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dreamsvc.errors import DreamsvcError, StoreCorrupt
-from dreamsvc.memory import replacing, sqlite
+from dreamsvc.memory import locking, replacing, sqlite
 from dreamsvc.memory.doctor import changes, content, database, files
 from dreamsvc.memory.doctor.finding import RESTORE, Check, Finding, Note, Place, Problem, Said
 
@@ -66,7 +66,7 @@ def examine(path: str, *, progress: Callable[[str, int, int], None] | None = Non
         what = "is a directory" if there else "does not exist"
         return [Finding(OPENS, False, f"{place} {what}", "name another file with --store")]
     real = replacing.real(place)
-    holder = sqlite.holder(real)
+    holder = locking.holder(real)
     tell(LOG, 2, total)
     whole_log = _finding(LOG, lambda: files.log(real, holder))
     try:
