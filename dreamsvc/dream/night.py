@@ -167,6 +167,12 @@ class Night:
         if self._process is not None and not self.awake.is_set():
             self._killed = True
             self._process.kill()
+            logger.warning(
+                "the dreamer of dream %s did not stop within %g ms of its wake, and was killed; the dream goes on from"
+                " its last checkpoint",
+                self.dream.id,
+                self._plan.config.resources.wake_latency_ms * KILL_AT,
+            )
             # The system may take its time to bury a large process on a busy machine; nobody waits for the funeral.
             self._dead.set()
 

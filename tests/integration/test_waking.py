@@ -269,7 +269,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AsProcess]:
     with AsProcess(tmp_path_factory.mktemp("served") / "memory.db") as service:
         service.calls.remember("default")
         yield service
-        assert "Traceback" not in service.end()
+        log = service.end()
+        assert "Traceback" not in log
+        assert log.count("did not stop within 425 ms of its wake, and was killed") == 1
 
 
 def test_a_dreamer_that_does_not_answer_is_killed_at_the_budget_and_nothing_is_lost(served: AsProcess) -> None:
