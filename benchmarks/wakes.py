@@ -5,6 +5,7 @@ by an Abort and by a Recall in turn, goes on from its checkpoints, and ends: bot
 """
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -22,9 +23,15 @@ SEED = 4
 WAKES_A_NIGHT = 5000
 # Recalls are noted down behind user writes, and part of what the next night reads.
 NOTED_S = 3.0
-# Of its wakes, before NREM, where memories are selected, in the replay; the others in all parts that come later, which
-# take seconds to come to.
-ENTERING_SHARE, SELECTING_SHARE, REPLAY_SHARE = 0.05, 0.05, 0.8
+# Of its wakes: before NREM, where memories are selected, in the replay. All others are spread over what comes later.
+ENTERING_SHARE, SELECTING_SHARE, REPLAY_SHARE = 0.05, 0.05, 0.1
+# Replay that is woken goes on where it was, and would soon be over.
+REPLAYING_S = 0.02
+# A place takes seconds to come to. Whoever is woken there goes on with the step that it was in, from its beginning, so
+# that most wakes of a place come soon after a trigger, and those that come to it are few.
+COMING_SHARE = 0.05
+# A dreamer that never rests is the hardest to wake: every wake comes while it works.
+RESTLESS = f"{CONFIG}max_gpu_usage = 1.0\n"
 SMALL, LARGE = 300, 100_000
 # Below that it is the small memory that is woken.
 ENOUGH = 200
@@ -36,7 +43,7 @@ def run(count: int, console: Console) -> harness.Measured:
     rng = np.random.default_rng(count)
     wakes: list[Wake] = []
     with (
-        serving(config=CONFIG) as server,
+        serving(config=RESTLESS) as server,
         Client(server.target, timeout_s=CALL_S) as client,
         harness.bar(console) as progress,
     ):
@@ -75,7 +82,7 @@ def _moments(rng: np.random.Generator, count: int) -> Iterator[Moment]:
     before = [
         *(Moment(True, rng.random(), False) for _ in range(round(count * ENTERING_SHARE))),
         *(Moment(False, rng.random() * SELECTING_S, False) for _ in range(round(count * SELECTING_SHARE))),
-        *(Moment(False, rng.random() * DREAMING_S, False) for _ in range(round(count * REPLAY_SHARE))),
+        *(Moment(False, rng.random() * REPLAYING_S, False) for _ in range(round(count * REPLAY_SHARE))),
     ]
     # Before NREM at any time, not only before the first batch.
     rng.shuffle(before)
@@ -86,8 +93,12 @@ def _moments(rng: np.random.Generator, count: int) -> Iterator[Moment]:
 def _later(rng: np.random.Generator, places: Sequence[Place], count: int) -> Iterator[Moment]:
     for number, place in enumerate(places):
         share = count * (number + 1) // len(places) - count * number // len(places)
-        for _ in range(share):
-            yield Moment(False, rng.uniform(0, place.within_s), False, place)
+        coming = math.ceil(share * COMING_SHARE)
+        for wake in range(share):
+            if wake < coming:
+                yield Moment(False, rng.uniform(0, place.within_s), False, place)
+            else:
+                yield Moment(False, rng.random() * DREAMING_S, False)
 
 
 def _woken(space: Space, client: Client, moments: Iterator[Moment]) -> Iterator[Wake]:
