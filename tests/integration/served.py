@@ -1,6 +1,7 @@
 """Services to test against: one in a thread of this process, one as a process of its own, and callers of both."""
 
 import asyncio
+import contextlib
 import json
 import random
 import signal
@@ -18,6 +19,7 @@ from dreamsvc_client.errors import DreamsvcCallError, from_rpc_error
 from dreamsvc import config
 from dreamsvc.app import App
 from dreamsvc.config_sources import Read, Sources
+from dreamsvc.memory import sqlite
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.admin_pb2 import ConfigReload
 from dreamsvc.v1.admin_service_pb2 import ReloadConfigRequest
@@ -62,11 +64,11 @@ BASE: Tables = {
     "server": {"port": 0, "heartbeat_seconds": 0.2, "grace_seconds": 1.0},
 }
 CONVERGE: Tables = {"dream": {"nrem": {"pace": "converge"}}}
-# Ends by itself after about a second, with the same journal every time.
+# Ends by itself after about two seconds, with the same journal every time.
 SLOWLY: Tables = {
     "dream": {
-        "nrem": {"pace": "converge", "batch_size": 4, "src_steps": 40},
-        "resources": {"max_gpu_usage": 0.2, "checkpoint_seconds": 0.05},
+        "nrem": {"pace": "converge", "batch_size": 1, "src_steps": 1000},
+        "resources": {"checkpoint_seconds": 0.05},
     }
 }
 
@@ -242,6 +244,18 @@ class AsProcess:
         self.said = self.process.stdout.readline()
         assert self.said.startswith("dreamsvc listening on 127.0.0.1:"), self.process.communicate()
         self.calls = Calls(int(self.said.rpartition(":")[2]))
+        self._store = store
+
+    def in_mid_dream(self, **fields: Any) -> Dream:
+        """A dream of SLOWLY that goes on, once a checkpoint from the middle of it is on the disk."""
+        self.calls.trigger("default", seed=9, **fields)
+        return until(lambda: found if 20 < (found := self._last_kept()).report.nodes_replayed < 150 else None)
+
+    def _last_kept(self) -> Dream:
+        """What is written down of the last dream, in one commit with its checkpoint."""
+        with contextlib.closing(sqlite.open_read_only(self._store)) as connection:
+            ((body,),) = connection.execute("SELECT body FROM dreams ORDER BY change DESC LIMIT 1").fetchall()
+        return Dream.FromString(body)
 
     def dreamer_pid(self) -> int:
         """The process that dreams, found as its child."""

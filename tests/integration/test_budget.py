@@ -16,7 +16,7 @@ pytestmark = pytest.mark.integration
 
 
 def test_the_share_that_was_measured_is_in_the_report(equal_store: Callable[[str], Path]) -> None:
-    with InThread(equal_store("share"), SLOWLY) as service:
+    with InThread(equal_store("share"), SLOWLY, {"dream": {"resources": {"max_gpu_usage": 0.2}}}) as service:
         share = service.calls.trigger("default", blocking=True).dream.report.share
         assert share.device == "cpu"
         assert share.limit == 0.2

@@ -23,14 +23,6 @@ def strategy(name: str, **more: Any) -> Tables:
     return {"dream": {"fault": {"recovery_strategy": name, **more}}}
 
 
-def begun(service: AsProcess, **fields: Any) -> Dream:
-    """A dream that has a checkpoint and goes on."""
-    dream = service.calls.trigger("default", seed=9, **fields).dream
-    return until(
-        lambda: found if 20 < (found := service.calls.dream("default", dream.id)).report.nodes_replayed < 150 else None
-    )
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, template: Path) -> Dream:
     """The same dream, with nothing in its way."""
@@ -46,7 +38,7 @@ def test_a_dreamer_that_dies_is_replaced_and_the_dream_ends_as_if_nothing_had_be
     name: str, equal_store: Callable[[str], Path], undisturbed: Dream
 ) -> None:
     with AsProcess(equal_store(name), SLOWLY, strategy(name)) as service:
-        dream = begun(service)
+        dream = service.in_mid_dream()
         pid = service.dreamer_pid()
         os.kill(pid, signal.SIGKILL)
         ended = service.calls.ended("default", dream.id)
@@ -66,7 +58,7 @@ def test_a_dreamer_that_stands_still_is_killed_and_the_dream_goes_on(
     equal_store: Callable[[str], Path], undisturbed: Dream
 ) -> None:
     with AsProcess(equal_store("still"), SLOWLY, strategy("retry", silence_seconds=1.0)) as service:
-        dream = begun(service, abort_on_query=False)
+        dream = service.in_mid_dream(abort_on_query=False)
         pid = service.dreamer_pid()
         os.kill(pid, signal.SIGSTOP)
         # Nobody's question waits for it meanwhile.
@@ -81,7 +73,7 @@ def test_a_dreamer_that_stands_still_is_killed_and_the_dream_goes_on(
 def test_the_strategy_abort_ends_the_dream_and_applies_nothing(equal_store: Callable[[str], Path]) -> None:
     with AsProcess(equal_store("abort"), SLOWLY, strategy("abort")) as service:
         before = service.calls.export("default")[1]
-        dream = begun(service)
+        dream = service.in_mid_dream()
         os.kill(service.dreamer_pid(), signal.SIGKILL)
         ended = service.calls.ended("default", dream.id)
         assert (ended.state, ended.end_reason) == (Dream.STATE_FAILED, dream_pb2.END_REASON_FAILED)
@@ -94,7 +86,7 @@ def test_the_strategy_abort_ends_the_dream_and_applies_nothing(equal_store: Call
 def test_when_the_retries_are_used_up_the_dream_ends_and_applies_nothing(equal_store: Callable[[str], Path]) -> None:
     with AsProcess(equal_store("used-up"), SLOWLY, strategy("retry", max_retries=1)) as service:
         before = service.calls.export("default")[1]
-        dream = begun(service)
+        dream = service.in_mid_dream()
         pid = service.dreamer_pid()
         os.kill(pid, signal.SIGKILL)
         until(lambda: service.calls.dream("default", dream.id).report.faults)
@@ -130,7 +122,7 @@ def test_a_damaged_snapshot_ends_the_dream_whatever_the_strategy(equal_store: Ca
     store = equal_store("damaged")
     with AsProcess(store, SLOWLY, strategy("rollback", max_retries=5)) as service:
         before = service.calls.export("default")[1]
-        dream = begun(service)
+        dream = service.in_mid_dream()
         weights = Path(f"{store}.snapshots") / f"dream-{dream.id}" / "weights.npy"
         body = bytearray(weights.read_bytes())
         body[-3] ^= 0x40

@@ -18,13 +18,6 @@ from tests.integration.served import PATIENCE_S, SLOWLY, AsProcess, Calls, is_th
 pytestmark = pytest.mark.integration
 
 
-def in_mid_dream(service: AsProcess) -> Dream:
-    dream = service.calls.trigger("default", seed=9).dream
-    return until(
-        lambda: found if 20 < (found := service.calls.dream("default", dream.id)).report.nodes_replayed < 150 else None
-    )
-
-
 def resumed(calls: Calls) -> Dream:
     answer = calls.trigger("default", seed=9, blocking=True)
     assert answer.resumed
@@ -40,7 +33,7 @@ def test_a_dream_survives_the_death_of_the_service_and_a_shutdown_and_ends_as_if
         service.end()
     store = equal_store("killed")
     with AsProcess(store, SLOWLY) as service:
-        dream = in_mid_dream(service)
+        dream = service.in_mid_dream()
         dreamer = service.dreamer_pid()
         service.end(signal.SIGKILL)
     # Nobody is left over, and the lock is free.
@@ -85,7 +78,7 @@ def test_a_dream_survives_the_death_of_the_service_and_a_shutdown_and_ends_as_if
 
 def test_a_dreamer_that_stands_still_does_not_outlive_the_service(equal_store: Callable[[str], Path]) -> None:
     with AsProcess(equal_store("still"), SLOWLY) as service:
-        in_mid_dream(service)
+        service.in_mid_dream()
         dreamer = service.dreamer_pid()
         os.kill(dreamer, signal.SIGSTOP)
         service.end(signal.SIGKILL)
@@ -140,7 +133,7 @@ def test_a_damaged_or_vanished_snapshot_costs_the_interrupted_dream_and_nothing_
 ) -> None:
     store = equal_store("damaged")
     with AsProcess(store, SLOWLY) as service:
-        dream = in_mid_dream(service)
+        dream = service.in_mid_dream()
         service.calls.abort("default")
         snapshot = Path(f"{store}.snapshots") / f"dream-{dream.id}"
         weights = snapshot / "weights.npy"
