@@ -35,6 +35,7 @@ ENTRIES = {
     "load": Entry("load", "1,000 clients, 1,000 watchers, and mixed load while nights go by (15 min)"),
     "budget": Entry("budget", "what of the machine a cycle at 100K takes, in any second, seen from outside (8 min)"),
     "scale": Entry("scale", "a night at 100,000 and at a million memories: time, memory, wakes (30 min)"),
+    "huge": Entry("huge", "a dreamer over ten million memories: its night, its memory, how it stops (25 min)"),
     "serve": Entry("serve", "GetStatus against a bare grpc.aio server (1 min)"),
     "security": Entry("security", "every method by callers that must not come in, TLS, floods: a table (1 min)"),
     "start": Entry("start", "time until the server answers, and its memory, also with all features on (40 s)"),

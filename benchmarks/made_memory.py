@@ -22,6 +22,8 @@ WORDS = 20_000
 COMMUNITY_WORDS = 40
 TEXT_WORDS = (6, 14)
 AGE_DAYS = 30
+# Memories that are made up at once.
+SLICE = 1_000_000
 SYLLABLES = [f"{head}{tail}" for head in "bdfgklmnprstvz" for tail in ("a", "e", "i", "o", "u", "an", "el", "or")]
 
 
@@ -66,7 +68,7 @@ class MadeMemory:
 
     def write_mcp(self, file: Path, observations: int) -> None:
         """As MCP_MEMORY: an entity a node, a relation an edge, and so many observations in all."""
-        texts = self._texts()
+        texts = list(self.texts())
         with file.open("w", encoding="utf-8") as lines:
             for row in range(self.nodes):
                 own = len(range(row, observations, self.nodes))
@@ -99,19 +101,31 @@ class MadeMemory:
         found = np.sort(rng.choice(found, self.edges, replace=False))
         return found // self.nodes, found % self.nodes
 
-    def _texts(self) -> list[str]:
-        lengths = self._rng.integers(*TEXT_WORDS, self.nodes)
-        own = self._own_words[self._community[:, None], self._rng.integers(0, COMMUNITY_WORDS, (self.nodes, 14))]
-        common = self._rng.zipf(1.3, (self.nodes, 14)) % WORDS
-        chosen = np.where(self._rng.random((self.nodes, 14)) < 0.5, own, common)
-        rows = zip(chosen.tolist(), lengths.tolist(), strict=True)
-        return [" ".join(self._words[word] for word in words[:length]) for words, length in rows]
+    def texts(self) -> Iterator[str]:
+        """Of every memory, one after the other."""
+        for start in range(0, self.nodes, SLICE):
+            community = self._community[start : start + SLICE]
+            n = len(community)
+            lengths: list[int] = self._rng.integers(*TEXT_WORDS, n).tolist()
+            own = self._own_words[community[:, None], self._rng.integers(0, COMMUNITY_WORDS, (n, 14))]
+            common = self._rng.zipf(1.3, (n, 14)) % WORDS
+            chosen: list[list[int]] = np.where(self._rng.random((n, 14)) < 0.5, own, common).tolist()
+            for words, length in zip(chosen, lengths, strict=True):
+                yield " ".join(self._words[word] for word in words[:length])
+
+    def vectors(self) -> NDArray[np.float16]:
+        """Of all memories, [n, D]: each near the centre of its community."""
+        made = np.empty((self.nodes, self.dimension), np.float16)
+        for start in range(0, self.nodes, SLICE):
+            centres = self._centres[self._community[start : start + SLICE]]
+            made[start : start + SLICE] = centres + self._rng.standard_normal(centres.shape, np.float32)
+        return made
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         importance = self._rng.uniform(0.2, 1.0, self.nodes).round(4).tolist()
         now_us = clock.Clock().now_us()
         created = (now_us - self._rng.uniform(0, AGE_DAYS * 86_400e6, self.nodes)).astype(np.int64).tolist()
-        for row, text in enumerate(self._texts()):
+        for row, text in enumerate(self.texts()):
             line = {
                 "type": "memory",
                 "key": f"{self._name}{row}",

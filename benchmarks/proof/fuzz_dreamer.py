@@ -1,8 +1,5 @@
 """A real dreamer that hears nonsense on its seam: it says how that ended, lives, and dreams honestly after it."""
 
-import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +7,7 @@ from random import Random
 
 import grpc
 
+from benchmarks.dreamer_alone import DreamerAlone
 from benchmarks.proof import acts, fuzz_world
 from benchmarks.proof.fuzz_changes import change
 from benchmarks.proof.fuzz_draws import Draws, nested
@@ -42,30 +40,14 @@ class DreamerTarget:
         snapshot_files.write(self._snapshot, *opened.store.dream_snapshot(SPACE))
         self._journal = acts.made_parts(opened, Random(1))
         opened.abandon()
-        socket = self._world.home / "dreamer.sock"
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "dreamsvc", "dreamer", "--socket", str(socket)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | {"GRPC_ENABLE_FORK_SUPPORT": "0"},
-        )
-        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-        self._channel = grpc.insecure_channel(
-            f"unix:{socket}", options=[*options, ("grpc.min_reconnect_backoff_ms", 100)]
-        )
-        grpc.channel_ready_future(self._channel).result(START_S)
+        self._dreamer = DreamerAlone(self._world.home / "dreamer.sock")
         # Bytes go as they are.
-        self._run = self._channel.stream_stream(METHOD, request_serializer=bytes, response_deserializer=bytes)
+        self._run = self._dreamer.channel.stream_stream(METHOD, request_serializer=bytes, response_deserializer=bytes)
         self._honest()
-        self._at_first_mb = resident_mb(self._process.pid)
+        self._at_first_mb = resident_mb(self._dreamer.process.pid)
 
     def close(self) -> None:
-        self._channel.close()
-        assert self._process.stdin is not None
-        # It ends when this does.
-        self._process.stdin.close()
-        self._process.wait(START_S)
+        self._dreamer.close()
         self._world.close()
 
     def batch(self, watch: Watch, cases: int) -> None:
@@ -80,13 +62,13 @@ class DreamerTarget:
                     self._honest()
                     watch.ended("dreamt")
         with watch.case("afterwards"):
-            grown = resident_mb(self._process.pid) - self._at_first_mb
+            grown = resident_mb(self._dreamer.process.pid) - self._at_first_mb
             if grown > MOST_GROWN_MB:
                 raise Broken(f"the dreamer has grown by {grown:.0f} MB")
 
     def _require_alive(self) -> None:
-        if self._process.poll() is not None:
-            raise Broken(f"the dreamer ended with {self._process.returncode}")
+        if self._dreamer.process.poll() is not None:
+            raise Broken(f"the dreamer ended with {self._dreamer.process.returncode}")
 
     def _says(self, bodies: list[bytes]) -> str:
         """How the call ended, in a word."""
