@@ -235,6 +235,7 @@ async def _serve(app: App) -> int:
     app.in_force.on_exchange(lambda _, now: logs.set_level(now.telemetry.log_level))
     # What is loaded stays: a collection must not walk millions of objects in the middle of a query.
     gc.freeze()
+    gc.enable()
     print(f"dreamsvc listening on {app.in_force.server.host}:{port}", flush=True)
     await stop.wait()
     logger.info("shutting down")

@@ -1,6 +1,7 @@
 """`dreamsvc serve` and `dreamsvc dreamer`: the two processes. Imports nothing that they do not need themselves."""
 
 import argparse
+import gc
 import os
 from pathlib import Path
 
@@ -46,6 +47,8 @@ def _serve(args: argparse.Namespace) -> int:
     # Read by numpy when it is imported: a product that a query needs takes a millisecond, and the threads that would
     # share it go on spinning afterwards, on the core where the dreamer has to notice that it must stop.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Until it listens nothing that is loaded goes again; looking for what does would only take time.
+    gc.disable()
     try:
         # Every other command starts without the server's modules.
         from dreamsvc import app
