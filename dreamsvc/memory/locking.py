@@ -61,10 +61,10 @@ def hold(path: Path, *, create: bool) -> int:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        holder = next(iter(os.read(handle, 32).decode(errors="replace").split()), "unknown")
+        process = next(iter(os.read(handle, 32).decode(errors="replace").split()), "unknown")
         os.close(handle)
         raise StoreUnavailable(
-            f"{path} is held by process {holder}; stop that server, or give this one another --store"
+            f"{path} is held by process {process}; stop that server, or give this one another --store"
         ) from error
     try:
         note_open(handle, is_open=left_open(path))

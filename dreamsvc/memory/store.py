@@ -410,8 +410,9 @@ class Store:
         """Counts as the store holds them; raises NotFound."""
 
         def run(connection: Connection) -> GetStatsResponse:
-            answer = statistics.stats(connection, spaces.find(connection, name))
-            answer.to_embed = wanting_vectors.count(connection, spaces.find(connection, name))
+            space = spaces.find(connection, name)
+            answer = statistics.stats(connection, space)
+            answer.to_embed = wanting_vectors.count(connection, space)
             answer.database_bytes = sum(self.file_bytes())
             return answer
 

@@ -11,6 +11,12 @@ from dreamsvc.memory.graph import words_of
 from dreamsvc.memory.spaces import Space
 from dreamsvc.memory.sqlite import Connection, next_seq
 
+# A container has a centroid, and what it holds has codes.
+_WAITS = (
+    f"space=? AND deleted_us IS NULL AND role={standing.PLAIN}"
+    " AND NOT EXISTS (SELECT 1 FROM vectors WHERE node=nodes.id)"
+)
+
 
 class Waiting(NamedTuple):
     """A memory whose text has no vector yet."""
@@ -20,21 +26,13 @@ class Waiting(NamedTuple):
 
 
 def count(connection: Connection, space: Space) -> int:
-    # A container has a centroid, and what it holds has codes.
-    query = (
-        f"SELECT count(*) FROM nodes WHERE space=? AND deleted_us IS NULL AND role={standing.PLAIN}"
-        " AND id NOT IN (SELECT node FROM vectors)"
-    )
-    row = connection.execute(query, (space.id,)).fetchone()
+    row = connection.execute(f"SELECT count(*) FROM nodes WHERE {_WAITS}", (space.id,)).fetchone()
     return int(row[0])
 
 
 def page(connection: Connection, space: Space, after: int, limit: int) -> list[Waiting]:
     """By row id from `after` on."""
-    query = (
-        f"SELECT id, title, text FROM nodes WHERE space=? AND id>? AND deleted_us IS NULL AND role={standing.PLAIN}"
-        " AND NOT EXISTS (SELECT 1 FROM vectors WHERE node=nodes.id) ORDER BY id LIMIT ?"
-    )
+    query = f"SELECT id, title, text FROM nodes WHERE {_WAITS} AND id>? ORDER BY id LIMIT ?"
     found = connection.execute(query, (space.id, after, limit)).fetchall()
     return [Waiting(node, words_of(title, text)) for node, title, text in found]
 
