@@ -57,6 +57,9 @@ def _serve(args: argparse.Namespace) -> int:
     except DreamsvcError as error:
         print_dreamsvc_error(error, as_json=args.json)
         return EXIT_FAILED
+    finally:
+        # Where it never came to listen, for whoever called this in a process of theirs.
+        gc.enable()
 
 
 def _dreamer_arguments(parser: argparse.ArgumentParser) -> None:

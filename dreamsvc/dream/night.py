@@ -168,8 +168,7 @@ class Night:
             self._killed = True
             self._process.kill()
             logger.warning(
-                "the dreamer of dream %s did not stop within %g ms of its wake, and was killed; the dream goes on from"
-                " its last checkpoint",
+                "the dreamer of dream %s did not stop within %g ms of its wake, and was killed",
                 self.dream.id,
                 self._plan.config.resources.wake_latency_ms * KILL_AT,
             )
