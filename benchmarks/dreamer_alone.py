@@ -9,13 +9,9 @@ from typing import Self
 import grpc
 
 from benchmarks.serving import ServerFailed
+from dreamsvc.dream.dreamers import CHANNEL_OPTIONS
 
 START_S = 60.0
-_OPTIONS = [
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.min_reconnect_backoff_ms", 100),
-]
 
 
 class DreamerAlone:
@@ -30,11 +26,12 @@ class DreamerAlone:
             stderr=subprocess.DEVNULL,
             env=os.environ | {"GRPC_ENABLE_FORK_SUPPORT": "0"},
         )
-        self.channel = grpc.insecure_channel(f"unix:{socket}", options=_OPTIONS)
+        self.channel = grpc.insecure_channel(f"unix:{socket}", options=CHANNEL_OPTIONS)
         try:
             grpc.channel_ready_future(self.channel).result(START_S)
         except grpc.FutureTimeoutError as error:
             self.process.kill()
+            self.process.wait()
             raise ServerFailed(f"the dreamer was not there within {START_S:g} s") from error
 
     def __enter__(self) -> Self:

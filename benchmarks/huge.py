@@ -21,6 +21,7 @@ from rich.console import Console
 from benchmarks import harness
 from benchmarks.dream_arrays import SECOND_US
 from benchmarks.dreamer_alone import DreamerAlone
+from benchmarks.sampled import Sampled
 from benchmarks.serving import ServerFailed
 from dreamsvc import clock
 from dreamsvc import config as configuration
@@ -31,7 +32,6 @@ from dreamsvc.dreamer.v1.dreamer_service_pb2_grpc import DreamerServiceStub
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.dream_pb2 import EndReason
 
-SAMPLE_S = 0.2
 SEED = 5
 DIMENSION = 64
 EDGES_A_NODE = 2
@@ -55,32 +55,8 @@ class Night(NamedTuple):
     prepared_s: float
     # From when it was ready to its last word.
     dreamt_s: float
-    # From the word that stops it to its last one; 0 where nobody stopped it.
-    stop_ms: float
-
-
-class Sampled:
-    """The most memory that a process takes while this is open, without what it only maps."""
-
-    def __init__(self, pid: int) -> None:
-        self._meter = ProcessMeter(pid)
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-        self.most_mb = 0.0
-
-    def __enter__(self) -> "Sampled":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        while not self._over.wait(SAMPLE_S):
-            usage = self._meter.read()
-            if usage is not None:
-                self.most_mb = max(self.most_mb, usage.memory_bytes / MB)
+    # From the word that stops it to its last one; None where it was over before.
+    stop_ms: float | None
 
 
 def run(quick: bool, console: Console) -> harness.Measured:
@@ -90,15 +66,17 @@ def run(quick: bool, console: Console) -> harness.Measured:
         home = Path(name)
         snapshot = _written(home / "snapshot", size)
         progress.update(steps, advance=1, description="a night")
-        with DreamerAlone(home / "dreamer.sock") as dreamer, Sampled(dreamer.process.pid) as sampled:
-            whole = _night(dreamer, _start(snapshot, size, SEED))
-            night_mb = sampled.most_mb
-            stopped: list[Night] = []
+        with DreamerAlone(home / "dreamer.sock") as dreamer:
+            meter = ProcessMeter(dreamer.process.pid)
+            with Sampled(lambda: _own_mb(meter)) as memory:
+                whole = _night(dreamer, _start(snapshot, size, SEED))
+            stops_ms: list[float] = []
             draw = np.random.default_rng(SEED)
             for number in range(size.stops):
                 progress.update(steps, advance=1, description="nights that are stopped")
                 within_s = draw.uniform(0, size.within_s)
-                stopped.append(_night(dreamer, _start(snapshot, size, SEED + 1 + number), within_s))
+                night = _night(dreamer, _start(snapshot, size, SEED + 1 + number), within_s)
+                stops_ms += [] if night.stop_ms is None else [night.stop_ms]
         snapshot_bytes = sum(file.stat().st_size for file in snapshot.iterdir())
     exploration, compression = whole.ended.exploration, whole.ended.compression
     figures = {
@@ -106,8 +84,9 @@ def run(quick: bool, console: Console) -> harness.Measured:
         "prepared_s": whole.prepared_s,
         "night_s": whole.dreamt_s,
         "replayed": whole.ended.tally.nodes_replayed,
-        "dreamer_mb": night_mb,
-        "stop_max_ms": max(night.stop_ms for night in stopped),
+        "dreamer_mb": memory.most,
+        "stops": len(stops_ms),
+        "stop_max_ms": max(stops_ms, default=0.0),
     }
     detail = {
         "edges": whole.ready.edges,
@@ -116,9 +95,15 @@ def run(quick: bool, console: Console) -> harness.Measured:
         "ended": EndReason.Name(whole.ended.reason),
         "busy_s": round(whole.ended.tally.busy_seconds, 1),
         "notices": [*compression.notices, *exploration.notices],
-        "stops_ms": [round(night.stop_ms, 1) for night in stopped],
+        "stops_ms": [round(stop_ms, 1) for stop_ms in stops_ms],
     }
     return harness.Measured(figures, detail)
+
+
+def _own_mb(meter: ProcessMeter) -> float:
+    """Without what it only maps; 0 where nothing is known."""
+    usage = meter.read()
+    return 0.0 if usage is None else usage.memory_bytes / MB
 
 
 def _written(directory: Path, size: Size) -> Path:
@@ -152,10 +137,11 @@ def _night(dreamer: DreamerAlone, start: Start, stop_after_s: float | None = Non
     """One night; stopped so long after it was ready. Raises ServerFailed where it breaks off or fails."""
     words: SimpleQueue[RunDreamRequest | None] = SimpleQueue()
     words.put(RunDreamRequest(start=start))
-    stopped_s = [0.0]
+    stopped_s: float | None = None
 
     def stop() -> None:
-        stopped_s[0] = clock.precise_s()
+        nonlocal stopped_s
+        stopped_s = clock.precise_s()
         words.put(RunDreamRequest(stop=Stop()))
 
     def spoken() -> Iterator[RunDreamRequest]:
@@ -176,7 +162,7 @@ def _night(dreamer: DreamerAlone, start: Start, stop_after_s: float | None = Non
                     over_s = clock.precise_s()
                     if said.ended.reason == dream_pb2.END_REASON_FAILED:
                         raise ServerFailed(f"the night failed: {said.ended.message}")
-                    stop_ms = (over_s - stopped_s[0]) * 1000 if stopped_s[0] else 0.0
+                    stop_ms = None if stopped_s is None else (over_s - stopped_s) * 1000
                     return Night(ready, said.ended, ready_s - began_s, over_s - ready_s, stop_ms)
                 case _:
                     pass
@@ -190,10 +176,11 @@ def _night(dreamer: DreamerAlone, start: Start, stop_after_s: float | None = Non
 
 
 BENCHMARK = harness.Benchmark(
-    figures=["nodes", "prepared_s", "night_s", "replayed", "dreamer_mb", "stop_max_ms"],
+    figures=["nodes", "prepared_s", "night_s", "replayed", "dreamer_mb", "stops", "stop_max_ms"],
     targets={
         # The minutes of the specification, and some seconds to end in.
         "night_s": (harness.Target(910),),
+        "stops": (harness.Target(least=FULL.stops, must=False),),
         "stop_max_ms": (harness.Target(100),),
     },
     run=run,

@@ -19,8 +19,7 @@ CONFIDENCE = 0.9
 
 def write_snapshot(directory: Path, nodes: int, edges: int, dimension: int) -> None:
     made = MadeMemory(nodes, edges, dimension)
-    weights = np.random.default_rng(nodes).beta(2, 3, edges).clip(0.06, 1)
-    living = MadeEdges(made.sources, made.targets, weights, np.full(edges, CONFIDENCE), "near")
+    living = MadeEdges(made.sources, made.targets, made.weights(), np.full(edges, CONFIDENCE), "near")
     snapshot_files.write(directory, 1, dream_arrays([""] * nodes, list(made.texts()), made.vectors(), living))
 
 

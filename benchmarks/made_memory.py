@@ -121,11 +121,17 @@ class MadeMemory:
             made[start : start + SLICE] = centres + self._rng.standard_normal(centres.shape, np.float32)
         return made
 
+    def weights(self) -> NDArray[np.float64]:
+        """Of all edges, [e]."""
+        return self._rng.beta(2, 3, self.edges).clip(0.06, 1)
+
     def _lines(self) -> Iterator[dict[str, Any]]:
         importance = self._rng.uniform(0.2, 1.0, self.nodes).round(4).tolist()
         now_us = clock.Clock().now_us()
         created = (now_us - self._rng.uniform(0, AGE_DAYS * 86_400e6, self.nodes)).astype(np.int64).tolist()
-        for row, text in enumerate(self.texts()):
+        texts = list(self.texts())
+        vectors = self.vectors().astype("<f2") if self.dimension else None
+        for row, text in enumerate(texts):
             line = {
                 "type": "memory",
                 "key": f"{self._name}{row}",
@@ -134,12 +140,10 @@ class MadeMemory:
                 "importance": importance[row],
                 "create_time": clock.iso(created[row]),
             }
-            if self.dimension:
-                noise = self._rng.standard_normal(self.dimension, np.float32)
-                vector = (self._centres[self._community[row]] + noise).astype("<f2")
-                line["vector"] = base64.b64encode(vector.tobytes()).decode("ascii")
+            if vectors is not None:
+                line["vector"] = base64.b64encode(vectors[row].tobytes()).decode("ascii")
             yield line
-        weights = self._rng.beta(2, 3, self.edges).clip(0.06, 1).round(4).tolist()
+        weights = self.weights().round(4).tolist()
         for source, target, weight in zip(self.sources.tolist(), self.targets.tolist(), weights, strict=True):
             ends = {"source": f"{self._name}{source}", "target": f"{self._name}{target}"}
             yield {"type": "edge", **ends, "edge_type": "near", "weight": weight}

@@ -4,7 +4,6 @@ Everything is as configured by default, so the phases last as long as dream.scal
 not fit in is for another night (REQ-DREAM-027). Recalls go on while it dreams; then nights are begun and aborted.
 """
 
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,12 +13,13 @@ from rich.console import Console
 
 from benchmarks import harness
 from benchmarks.made_memory import MadeMemory, Query
+from benchmarks.sampled import Sampled
 from benchmarks.serving import BY_REQUEST_ONLY, Server, serving
 from dreamsvc import clock
 from dreamsvc.v1.dream_pb2 import Dream
 
 CALL_S = 3600.0
-SAMPLE_S, PAUSE_S = 0.2, 0.05
+PAUSE_S = 0.05
 
 
 class Size(NamedTuple):
@@ -98,23 +98,14 @@ def _recall_ms(client: Client, query: Query) -> float:
 
 def _night(server: Server, client: Client, queries: Sequence[Query], budget_s: float) -> Night:
     """One that recalls do not wake."""
-    over, largest_mb = threading.Event(), [server.resident_mb()]
-
-    def look() -> None:
-        while not over.wait(SAMPLE_S):
-            largest_mb.append(server.resident_mb())
-
-    looking = threading.Thread(target=look, daemon=True)
-    looking.start()
-    dream = client.trigger(abort_on_query=False, budget_s=budget_s or None).dream
-    draw, recalls_ms = np.random.default_rng(0), list[float]()
-    while dream.state in (Dream.STATE_RUNNING, Dream.STATE_FOLDING):
-        recalls_ms.append(_recall_ms(client, queries[draw.integers(len(queries))]))
-        clock.sleep_s(PAUSE_S)
-        dream = client.dream(dream.id)
-    over.set()
-    looking.join()
-    return Night(dream, max(largest_mb), recalls_ms)
+    with Sampled(server.resident_mb) as memory_mb:
+        dream = client.trigger(abort_on_query=False, budget_s=budget_s or None).dream
+        draw, recalls_ms = np.random.default_rng(0), list[float]()
+        while dream.state in (Dream.STATE_RUNNING, Dream.STATE_FOLDING):
+            recalls_ms.append(_recall_ms(client, queries[draw.integers(len(queries))]))
+            clock.sleep_s(PAUSE_S)
+            dream = client.dream(dream.id)
+    return Night(dream, memory_mb.most, recalls_ms)
 
 
 def _abort_ms(client: Client, seed: int, within_s: float) -> float:
