@@ -21,6 +21,8 @@ from dreamsvc import clock
 SEED = 4
 # A night is woken so often, at most.
 WAKES_A_NIGHT = 5000
+# A night of the large memory that is over before it was woken so often leaves the rest to another, so many times.
+SPARE_NIGHTS = 2
 # Recalls are noted down behind user writes, and part of what the next night reads.
 NOTED_S = 3.0
 # Of its wakes: before NREM, where memories are selected, in the replay. All others are spread over what comes later.
@@ -40,6 +42,7 @@ ENOUGH = 200
 def run(count: int, console: Console) -> harness.Measured:
     size = Size(LARGE if count >= ENOUGH else SMALL, 0, 1.0, 50)
     nights = -(-count // WAKES_A_NIGHT)
+    spare = SPARE_NIGHTS if size.nodes == LARGE else 0
     rng = np.random.default_rng(count)
     wakes: list[Wake] = []
     with (
@@ -51,11 +54,13 @@ def run(count: int, console: Console) -> harness.Measured:
         space = Space(server, client, size, lambda: progress.advance(task), SEED)
         space.fill()
         digests: list[tuple[str, str]] = []
-        for night in range(nights):
-            share = count * (night + 1) // nights - count * night // nights
+        for _ in range(nights + spare):
+            if len(wakes) >= count:
+                break
+            share = min(count - len(wakes), -(-count // nights))
             clock.sleep_s(NOTED_S)
             undisturbed = _through(client)
-            for wake in _woken(space, client, _moments(rng, share)):
+            for wake in _woken(space, client, _moments(rng, share), size.tries):
                 wakes.append(wake)
                 progress.advance(task)
             digests.append((undisturbed, _through(client) if _is_suspended(client) else _last_digest(client)))
@@ -101,14 +106,17 @@ def _later(rng: np.random.Generator, places: Sequence[Place], count: int) -> Ite
                 yield Moment(False, rng.random() * DREAMING_S, False)
 
 
-def _woken(space: Space, client: Client, moments: Iterator[Moment]) -> Iterator[Wake]:
+def _woken(space: Space, client: Client, moments: Iterator[Moment], tries: int) -> Iterator[Wake]:
     for moment, waker in zip(moments, itertools.cycle([space.by_abort, space.by_recall])):
-        wake = space.woken(moment, waker)
-        if wake is not None:
-            yield wake
-        elif not _is_suspended(client):
-            # It came to its end by itself.
-            return
+        # One that came when nothing dreamed does not count and is made up for.
+        for _ in range(tries):
+            wake = space.woken(moment, waker)
+            if wake is not None:
+                yield wake
+                break
+            if not _is_suspended(client):
+                # It came to its end by itself.
+                return
 
 
 def _measured(size: Size, wakes: Sequence[Wake], digests: Sequence[tuple[str, str]], killed: int) -> harness.Measured:
