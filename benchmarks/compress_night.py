@@ -22,6 +22,8 @@ from dreamsvc import config as configuration
 from dreamsvc.cli import output
 from dreamsvc.dreamer.compiling import calls_of
 from dreamsvc.dreamer.compression import Night, Where
+from dreamsvc.dreamer.merged import Merged
+from dreamsvc.dreamer.tiles import tiles_of
 from dreamsvc.dreamer.v1.operations_pb2 import Operations
 from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.config_pb2 import Config
@@ -84,7 +86,8 @@ def night(directory: Path, config: Config) -> dict[str, Any]:
     most = min(n, config.dream.nrem.max_replay_count)
     replayed: list[int] = np.sort(np.random.default_rng(SEED).choice(n, most, replace=False)).tolist()
     found = Compression()
-    whole = Night(memories, replayed, config.dream, config.recall, SEED, [], found)
+    tiles, merged = tiles_of(memories), Merged.nothing(memories)
+    whole = Night(memories, tiles, replayed, config.dream, config.recall, SEED, merged, found)
     operations, parts = 0, Parts()
     for number in range(whole.steps):
         is_end = number == whole.steps - 1

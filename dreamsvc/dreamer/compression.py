@@ -35,7 +35,7 @@ from dreamsvc.dreamer.shortcuts import FoundShortcuts
 from dreamsvc.dreamer.superseding import find_superseded
 from dreamsvc.dreamer.telling import Telling
 from dreamsvc.dreamer.ties import ties_of
-from dreamsvc.dreamer.tiles import Tile, tiles_of
+from dreamsvc.dreamer.tiles import Tile
 from dreamsvc.dreamer.v1.operations_pb2 import Operations
 from dreamsvc.dreamer.whereabouts import Part, Where, at
 from dreamsvc.two_stage import Index
@@ -60,16 +60,18 @@ class Night:
     def __init__(
         self,
         memories: Memories,
+        tiles: Sequence[Tile],
         replayed: Sequence[int],
         config: DreamConfig,
         recall: RecallConfig,
         seed: int,
-        staged: Sequence[Operations],
+        merged: Merged,
         found: Compression,
     ) -> None:
-        """memories: with the weights that the replay left. replayed: rows, ascending.
+        """memories: with the weights that the replay left; tiles: of those, the oldest first.
 
-        staged: what earlier steps of the same dream told; found: what they had to say of it, which is added to.
+        replayed: rows, ascending. merged: by earlier steps of the same dream; found: what those had to say of it, to
+        which this one adds.
         """
         self.found = found
         self._memories = memories
@@ -78,8 +80,8 @@ class Night:
         self._recall = recall
         self._seed = seed
         self._readings = Readings(memories)
-        self._merged = Merged.of(memories, staged)
-        self._tiles = tiles_of(memories) if config.consolidation.enabled or config.consolidation.topics else []
+        self._merged = merged
+        self._tiles: Sequence[Tile] = tiles if config.consolidation.enabled or config.consolidation.topics else ()
         self._before: Index | None = None
         self._cues: Cues | None = None
         self._ways: FoundShortcuts | None = None

@@ -24,9 +24,9 @@ from dreamsvc.dreamer.compiling import calls_of, rem_calls_of
 from dreamsvc.dreamer.compression import Night
 from dreamsvc.dreamer.journal import Journal
 from dreamsvc.dreamer.merged import Merged
-from dreamsvc.dreamer.merging import Step
+from dreamsvc.dreamer.merging import Search, Step
 from dreamsvc.dreamer.placement import device_name
-from dreamsvc.dreamer.rem import Rem
+from dreamsvc.dreamer.rem import Rem, told_before
 from dreamsvc.dreamer.replay import PROGRESS_S, Replay
 from dreamsvc.dreamer.throttle import Stopped, Throttle
 from dreamsvc.dreamer.tiles import drawn
@@ -95,7 +95,9 @@ class Cycle:
         self._found, self._explored = Compression(), Exploration()
         self._found.CopyFrom(start.checkpoint.compression)
         self._explored.CopyFrom(start.checkpoint.exploration)
-        self._search: Generator[Where, None, Any] | None = None
+        # The search that runs, held beyond a stop: letting go of a hundred thousand objects takes a tenth of a second,
+        # and the dream's last word comes before that.
+        self._search: Generator[Any, None, Any] | None = None
 
     def prepare(self) -> Ready:
         """Reads the snapshot, compiles; raises UnreadableSnapshot. Takes long and cannot be stopped."""
@@ -144,8 +146,11 @@ class Cycle:
             reason = yield from self._replayed(budget * self._nrem_share)
         if self._compresses and reason != _ABORTED:
             yield RunDreamResponse(checkpoint=self._checkpoint())
-            night = self._night()
-            reason = yield from self._compressed(night, reason, budget * self._nrem_share)
+            try:
+                night = self._night()
+                reason = yield from self._compressed(night, reason, budget * self._nrem_share)
+            except Stopped:
+                reason = _ABORTED
         if self._explores and reason != _ABORTED:
             reason = yield from self._rem(reason, night, budget)
         yield RunDreamResponse(
@@ -174,20 +179,25 @@ class Cycle:
         return reason
 
     def _night(self) -> Night:
-        """The compression of what the replay left."""
-        self._learn()
-        some = drawn(self._memories, self._start.seed)
+        """The compression of what the replay left; raises Stopped.
+
+        Piece by piece, as all that a dream does: of one that goes on it reads anew whatever was merged, and a wake in
+        the meantime would wait for that.
+        """
+        self._throttle.run(self._learn)
+        some = self._throttle.run(lambda: drawn(self._memories, self._start.seed))
         if some.tiles < some.of:
             notice = f"{some.tiles} of {some.of} parts of the memory were compressed; the others are for other nights"
             if notice not in self._found.notices:
                 self._found.notices.append(notice)
         return Night(
             some.memories,
+            some.parts,
             self._replay.replayed,
             self._start.config,
             self._start.recall,
             self._start.seed,
-            self._staged,
+            self._quietly(Merged.of(some.memories, self._staged)),
             self._found,
         )
 
@@ -210,16 +220,21 @@ class Cycle:
     def _rem(
         self, before: EndReason.ValueType, night: Night | None, budget: float
     ) -> Generator[RunDreamResponse, None, EndReason.ValueType]:
-        if night is None and self._has_nrem:
-            self._learn()
+        try:
+            if night is None and self._has_nrem:
+                self._throttle.run(self._learn)
+            # The night knows the part of the memory that it compressed.
+            merged = night.merged if night else self._quietly(Merged.of(self._memories, self._staged))
+            told = self._quietly(told_before(self._memories, self._staged))
+        except Stopped:
+            return _ABORTED
         rem = Rem(
             self._memories,
-            # The night knows the part of the memory that it compressed.
-            night.merged._replace(memories=self._memories) if night else Merged.of(self._memories, self._staged),
+            merged._replace(memories=self._memories),
             self._start.config,
             self._start.recall,
             self._start.seed,
-            self._staged,
+            told,
             self._explored,
         )
         first = night.steps if night else 0
@@ -272,8 +287,6 @@ class Cycle:
         self, search: Generator[Where, None, T], budget: float, progress: Callable[[Where, float], Progress]
     ) -> Generator[RunDreamResponse, None, T]:
         """Runs a search piece by piece, each in the dream's share of the device; raises Stopped and _OutOfTime."""
-        # Held beyond a stop: letting go of a hundred thousand objects takes a tenth of a second, and the dream's last
-        # word comes before that.
         self._search = search
         told = clock.precise_s()
         while True:
@@ -288,6 +301,15 @@ class Cycle:
                 yield self._progressed(progress(where, budget))
             if self._journal.elapsed_s() >= budget:
                 raise _OutOfTime
+
+    def _quietly[T](self, search: Search[T]) -> T:
+        """Runs a search piece by piece, of which nothing is told; raises Stopped."""
+        self._search = search
+        while True:
+            try:
+                self._throttle.run(lambda: next(search))
+            except StopIteration as end:
+                return end.value
 
     # ── what is told ────────────────────────────────────────────────────────────
 

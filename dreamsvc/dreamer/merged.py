@@ -9,13 +9,16 @@ from numpy.typing import NDArray
 from dreamsvc.dreamer.consolidation import Cluster
 from dreamsvc.dreamer.containers import Built
 from dreamsvc.dreamer.memories import Memories
-from dreamsvc.dreamer.merging import Search
+from dreamsvc.dreamer.merging import Search, Step
 from dreamsvc.dreamer.reading_index import index_of
 from dreamsvc.dreamer.redundancy import CopyGroup
 from dreamsvc.dreamer.v1.operations_pb2 import Container, Operations
 from dreamsvc.facet_codes import Bits, Centroid, FacetCodes
 from dreamsvc.two_stage import Block, Index
 from dreamsvc.v1.memory_pb2 import MEMORY_ROLE_UNSPECIFIED
+
+# Groups or containers that are read in one go: some milliseconds, since a wake waits for them.
+PIECE = 100
 
 
 class Merged(NamedTuple):
@@ -27,17 +30,29 @@ class Merged(NamedTuple):
     replaced: frozenset[int]  # rows of containers that new ones took up
 
     @staticmethod
-    def of(memories: Memories, staged: Iterable[Operations]) -> "Merged":
+    def of(memories: Memories, staged: Sequence[Operations]) -> Search["Merged"]:
         """What earlier steps of an interrupted dream told."""
-        merged = Merged(memories, [], {}, frozenset())
-        for part in staged:
-            for one in part.eliminations.eliminations:
+        groups: list[CopyGroup] = []
+        blocks: dict[int, Block] = {}
+        replaced: set[int] = set()
+        for number, part in enumerate(staged):
+            step = Step("told before", number, len(staged))
+            for place, one in enumerate(part.eliminations.eliminations):
+                if place % PIECE == 0:
+                    yield step
                 rows = _rows(memories, [one.survivor, *one.copies])
-                merged.groups.append(CopyGroup(rows[0], rows[1:], list(one.cosines)))
-            for container in part.containers.containers:
-                merged.blocks[container.number] = _block(memories, container)
-                merged = merged._replace(replaced=merged.replaced.union(_rows(memories, container.replaces)))
-        return merged
+                groups.append(CopyGroup(rows[0], rows[1:], list(one.cosines)))
+            for place, container in enumerate(part.containers.containers):
+                if place % PIECE == 0:
+                    yield step
+                blocks[container.number] = _block(memories, container)
+                replaced.update(_rows(memories, container.replaces))
+        return Merged(memories, groups, blocks, frozenset(replaced))
+
+    @staticmethod
+    def nothing(memories: Memories) -> "Merged":
+        """As a night begins."""
+        return Merged(memories, [], {}, frozenset())
 
     def with_groups(self, groups: Sequence[CopyGroup]) -> "Merged":
         return self._replace(groups=[*self.groups, *groups])
@@ -56,8 +71,7 @@ class Merged(NamedTuple):
     def gone(self) -> NDArray[np.bool_]:
         """Rows that another stands for, [n]."""
         gone = np.zeros(len(self.memories.node_ids), np.bool_)
-        for group in self.groups:
-            gone[group.copies] = True
+        gone[np.fromiter((row for group in self.groups for row in group.copies), np.int64)] = True
         return gone
 
     def stands_for(self) -> NDArray[np.int32]:

@@ -53,6 +53,14 @@ class _Pairs(NamedTuple):
     weight: NDArray[np.float32]
 
 
+class Told(NamedTuple):
+    """By earlier steps of a dream."""
+
+    links: _Pairs
+    # As they are, with those that the dream told; [n, d].
+    points: NDArray[np.float32]
+
+
 class Rem:
     """One REM phase over one snapshot; steps are taken in order, each once."""
 
@@ -63,12 +71,12 @@ class Rem:
         config: DreamConfig,
         recall: RecallConfig,
         seed: int,
-        staged: Sequence[Operations],
+        told: Told,
         found: Exploration,
     ) -> None:
         """memories: with the weights that NREM left. merged: what it merged.
 
-        staged: what earlier steps of the same dream told; found: what they had to say of it, which is added to.
+        told: by earlier steps of the same dream; found: what they had to say of it, which is added to.
         """
         self.found = found
         # What another stands for is not there any more, and what a dream says of many has nothing of its own to say.
@@ -79,8 +87,7 @@ class Rem:
         self._config = config
         self._recall = recall
         self._seed = seed
-        self._links = _links_of(memories, staged)
-        self._points = _points_of(memories, staged)
+        self._links, self._points = told
 
     @property
     def steps(self) -> int:
@@ -248,30 +255,28 @@ def _pairs_of(links: Sequence[Link]) -> _Pairs:
     )
 
 
-def _links_of(memories: Memories, staged: Sequence[Operations]) -> _Pairs:
-    """Edges between memories that the dream told before it was interrupted."""
-    found: list[tuple[int, int, float]] = []
-    for part in staged:
-        edges = part.new_edges
+def told_before(memories: Memories, staged: Sequence[Operations]) -> Search[Told]:
+    """What the dream told of before it was interrupted."""
+    links: list[tuple[int, int, float]] = []
+    points = memories.points
+    for number, part in enumerate(staged):
+        edges, positions = part.new_edges, part.positions
         for source, target, kind, weight in zip(edges.sources, edges.targets, edges.types, edges.weights, strict=True):
             if kind in linking.TYPES:
-                found.append((source, target, weight))
-    ends = np.array([edge[:2] for edge in found], np.int64).reshape(-1, 2)
+                links.append((source, target, weight))
+        if positions.node_ids:
+            if points is memories.points:
+                points = _room_for(memories, positions.dimension)
+            rows = np.searchsorted(memories.node_ids, np.asarray(positions.node_ids, np.int64))
+            points[rows] = np.asarray(positions.points, np.float32).reshape(-1, positions.dimension)
+        yield Step("told before", number, len(staged))
+    ends = np.array([link[:2] for link in links], np.int64).reshape(-1, 2)
     rows = np.searchsorted(memories.node_ids, ends).astype(np.int32)
-    return _Pairs(rows[:, 0], rows[:, 1], np.array([edge[2] for edge in found], np.float32))
+    return Told(_Pairs(rows[:, 0], rows[:, 1], np.array([link[2] for link in links], np.float32)), points)
 
 
-def _points_of(memories: Memories, staged: Sequence[Operations]) -> NDArray[np.float32]:
-    """Positions as they are, with those that the dream told before it was interrupted; [n, d]."""
-    told = [part.positions for part in staged if part.positions.node_ids]
-    if not told:
-        return memories.points
-    width = told[0].dimension
-    points = memories.points
-    if points.shape[1] != width:
-        points = np.full((len(memories.node_ids), width), np.nan, np.float32)
-    points = points.copy()
-    for part in told:
-        rows = np.searchsorted(memories.node_ids, np.asarray(part.node_ids, np.int64))
-        points[rows] = np.asarray(part.points, np.float32).reshape(-1, width)
-    return points
+def _room_for(memories: Memories, width: int) -> NDArray[np.float32]:
+    """A copy of the positions as they are, all NaN where they had another width; [n, width]."""
+    if memories.points.shape[1] == width:
+        return memories.points.copy()
+    return np.full((len(memories.node_ids), width), np.nan, np.float32)

@@ -57,6 +57,8 @@ class Drawn(NamedTuple):
 
     # The others count as not there.
     memories: Memories
+    # Of those, the oldest first.
+    parts: list[Tile]
     tiles: int
     of: int
 
@@ -65,7 +67,8 @@ def drawn(memories: Memories, seed: int) -> Drawn:
     """All of a memory, or some tiles of a very large one; the same ones for the same seed."""
     tiles = tiles_of(memories)
     if len(tiles) <= MOST_TILES:
-        return Drawn(memories, len(tiles), len(tiles))
+        return Drawn(memories, tiles, len(tiles), len(tiles))
     chosen = np.random.default_rng(seed).choice(len(tiles), MOST_TILES, replace=False)
     inside = np.any(np.stack([tiles[int(number)].inside for number in chosen]), axis=0)
-    return Drawn(memories._replace(alive=memories.alive & inside), MOST_TILES, len(tiles))
+    some = memories._replace(alive=memories.alive & inside)
+    return Drawn(some, tiles_of(some), MOST_TILES, len(tiles))

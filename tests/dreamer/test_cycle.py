@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dreamsvc import config, facet_blocks, snapshot_files
+from dreamsvc.dreamer import merged
 from dreamsvc.dreamer.compression import Where
 from dreamsvc.dreamer.cycle import Cycle
 from dreamsvc.dreamer.throttle import Throttle
@@ -300,6 +301,23 @@ def test_however_often_it_is_interrupted_it_ends_as_if_it_had_not_been(whole: To
         told = resumed(told, snapshot, pieces=2 + 60 * times)
     assert times > 3
     assert told.digest == whole.digest
+
+
+def test_one_that_goes_on_stops_between_any_two_things_that_were_merged_before(
+    whole: Told, snapshot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(merged, "PIECE", 1)
+    before = dream(snapshot, pieces=whole.noted.index(dream_pb2.SUB_PHASE_SCHEMA_EXTRACTION))
+    told = [len(part.eliminations.eliminations) + len(part.containers.containers) for part in before.parts]
+    assert sum(told) > 3
+    # What the replay left, the tiles, and then each.
+    for pieces in range(2 + sum(told)):
+        again = resumed(before, snapshot, pieces=pieces)
+        assert again.ended.reason == dream_pb2.END_REASON_ABORTED
+        assert len(again.noted) == pieces + 1
+        assert dream_pb2.SUB_PHASE_SCHEMA_EXTRACTION not in again.noted
+        assert again.parts == before.parts
+    assert resumed(again, snapshot).digest == whole.digest
 
 
 def test_one_that_had_told_everything_but_its_last_word_does_nothing_twice(whole: Told, snapshot: Path) -> None:

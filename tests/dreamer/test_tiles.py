@@ -37,7 +37,7 @@ def test_a_container_is_in_the_tile_of_its_oldest_facet_with_all_of_them(monkeyp
 
 def test_what_was_folded_earlier_in_the_night_is_not_in_a_tile_any_more() -> None:
     memories = remembered(["a", "a", "b"])
-    merged = Merged.of(memories, []).with_groups([CopyGroup(0, [1], [1.0])])
+    merged = Merged.nothing(memories).with_groups([CopyGroup(0, [1], [1.0])])
     seen = tiles.tiles_of(memories)[0].of(memories, merged)
     assert seen.alive.tolist() == [True, False, True]
     assert seen.active.sum() == 2
@@ -52,7 +52,7 @@ def test_of_a_very_large_memory_a_night_takes_some_tiles_and_another_night_other
     seen: set[int] = set()
     for seed in range(20):
         some = tiles.drawn(memories, seed)
-        assert (some.tiles, some.of) == (3, 10)
+        assert (some.tiles, len(some.parts), some.of) == (3, 3, 10)
         assert some.memories.alive.sum() == 6
         assert np.array_equal(some.memories.alive, tiles.drawn(memories, seed).memories.alive)
         whole = [tile.inside for tile in tiles.tiles_of(memories) if some.memories.alive[tile.inside].any()]

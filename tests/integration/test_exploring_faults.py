@@ -9,7 +9,7 @@ import pytest
 from dreamsvc import config
 from dreamsvc.dreamer.memories import Bodies
 from dreamsvc.dreamer.merged import Merged
-from dreamsvc.dreamer.rem import Rem, _Pairs
+from dreamsvc.dreamer.rem import Rem, _Pairs, told_before
 from dreamsvc.dreamer.v1.operations_pb2 import Expansion
 from dreamsvc.errors import StoreUnavailable
 from dreamsvc.v1 import dream_pb2
@@ -127,7 +127,8 @@ def test_what_the_replay_took_an_edge_from_is_expanded_anew_by_the_edges_that_ar
         expansions=Bodies(known, np.array([2, 4, 6, 8])), edges_alive=np.array([False, True, True])
     )
     settings = config.parse({})
-    rem = Rem(memories, Merged.of(memories, []), settings.dream, settings.recall, 1, [], Exploration())
+    told, merged = result(told_before(memories, [])), Merged.nothing(memories)
+    rem = Rem(memories, merged, settings.dream, settings.recall, 1, told, Exploration())
     nothing = np.zeros(0, np.int32)
     # Of 0 and 1, which have lost the edge between them, 1 has none left to be found by.
     assert result(rem._touched(_Pairs(nothing, nothing, np.zeros(0, np.float32)))).tolist() == [0]
