@@ -46,6 +46,8 @@ PAUSE_S = 0.02
 QUESTIONS_A_BLOCK = 20
 WARM_UP = 50
 SNAPSHOTS = 5
+# Before the names of its sub-phases.
+REM = "rem: "
 # Before each block of questions a night goes on for up to so long.
 DREAMING_TO_S = 10.0
 
@@ -79,6 +81,11 @@ PLACES = (
 )
 
 
+def word(sub_phase: SubPhase.ValueType) -> str:
+    """E.g. "consolidation"; nothing for none."""
+    return output.word(dream_pb2.SubPhase, sub_phase, "SUB_PHASE_")
+
+
 class Size(NamedTuple):
     nodes: int
     # Aborts, and as many recalls that wake, at any moment near the beginning.
@@ -100,6 +107,8 @@ class Moment(NamedTuple):
     delay: float
     fresh: bool
     place: Place | None = None
+    # Sub-phases that come after the place: a night that tells of one of them will not come to it any more.
+    beyond: frozenset[SubPhase.ValueType] = frozenset()
 
 
 class Wake(NamedTuple):
@@ -145,10 +154,10 @@ class Night:
             raise ServerFailed(f"dream {self.id} ended before it was in NREM: {self._last.dream.message}")
         return (self._in_nrem_s - self.began_s) * 1000
 
-    def until_in(self, place: Place) -> bool:
-        """Whether the dream came to a place, and not to its end before."""
+    def until_in(self, place: Place, beyond: frozenset[SubPhase.ValueType] = frozenset()) -> bool:
+        """Whether the dream came to a place or to what is beyond it, and not to its end before."""
         return all(
-            self._until(lambda wanted=sub_phase: self._last.dream.progress.sub_phase == wanted)
+            self._until(lambda ends=beyond | {sub_phase}: self._last.dream.progress.sub_phase in ends)
             for sub_phase in place.path
         )
 
@@ -161,12 +170,12 @@ class Night:
     def sub_phase(self) -> str:
         """What the stream has told so far, e.g. "consolidation" or "rem: positions"; nothing before NREM."""
         state = self.state()
-        told = output.word(dream_pb2.SubPhase, self._last.dream.progress.sub_phase, "SUB_PHASE_")
+        told = word(self._last.dream.progress.sub_phase)
         match state:
             case "nrem":
                 return told or "memory selection"
             case "rem":
-                return f"rem: {told}"
+                return f"{REM}{told}"
             case _:
                 return ""
 
@@ -301,7 +310,7 @@ class Space:
             clock.sleep_s(moment.delay * left_ms / 1000)
             return True
         self._entering_ms.append(night.until_nrem())
-        if moment.place is not None and not night.until_in(moment.place):
+        if moment.place is not None and not night.until_in(moment.place, moment.beyond):
             return False
         clock.sleep_s(moment.delay)
         return True

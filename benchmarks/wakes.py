@@ -15,8 +15,24 @@ from rich.console import Console
 
 from benchmarks import harness
 from benchmarks.serving import serving
-from benchmarks.wake import CALL_S, CONFIG, DREAMING_S, PLACES, SELECTING_S, Moment, Night, Place, Size, Space, Wake
+from benchmarks.wake import (
+    CALL_S,
+    CONFIG,
+    DREAMING_S,
+    PLACES,
+    REM,
+    SELECTING_S,
+    Moment,
+    Night,
+    Place,
+    Size,
+    Space,
+    Wake,
+    word,
+)
 from dreamsvc import clock
+from dreamsvc.v1 import dream_pb2
+from dreamsvc.v1.dream_pb2 import SubPhase
 
 SEED = 4
 # A night is woken so often, at most.
@@ -29,9 +45,11 @@ NOTED_S = 3.0
 ENTERING_SHARE, SELECTING_SHARE, REPLAY_SHARE = 0.05, 0.05, 0.1
 # Replay that is woken goes on where it was, and would soon be over.
 REPLAYING_S = 0.02
-# A place takes seconds to come to. Whoever is woken there goes on with the step that it was in, from its beginning, so
-# that most wakes of a place come soon after a trigger, and those that come to it are few.
-COMING_SHARE = 0.05
+# Of the wakes in a later place, those that wait until it is told where the night goes on; the others come also while it
+# comes back to there.
+TOLD_SHARE = 0.5
+ANYWHERE = frozenset(step for place in PLACES for step in place.path)
+ANY = Place((dream_pb2.SUB_PHASE_PROBES,), DREAMING_S, 0)
 # A dreamer that never rests is the hardest to wake: every wake comes while it works.
 RESTLESS = f"{CONFIG}max_gpu_usage = 1.0\n"
 SMALL, LARGE = 300, 100_000
@@ -60,7 +78,7 @@ def run(count: int, console: Console) -> harness.Measured:
             share = min(count - len(wakes), -(-count // nights))
             clock.sleep_s(NOTED_S)
             undisturbed = _through(client)
-            for wake in _woken(space, client, _moments(rng, share), size.tries):
+            for wake in _woken(space, client, rng, share, size.tries):
                 wakes.append(wake)
                 progress.advance(task)
             digests.append((undisturbed, _through(client) if _is_suspended(client) else _last_digest(client)))
@@ -82,41 +100,68 @@ def _last_digest(client: Client) -> str:
     return client.dreams(page_size=1).dreams[0].report.journal_digest
 
 
-def _moments(rng: np.random.Generator, count: int) -> Iterator[Moment]:
-    """In the order of a night, so that it comes to its end although it is woken again and again."""
-    before = [
+def _woken(space: Space, client: Client, rng: np.random.Generator, count: int, tries: int) -> Iterator[Wake]:
+    """So many wakes of one night, in its order, so that it comes to its end although it is woken again and again.
+
+    Fewer where it comes to its end by itself.
+    """
+    wakers = itertools.cycle([space.by_abort, space.by_recall])
+
+    def woken(moment: Moment) -> Wake | None:
+        waker = next(wakers)
+        for _ in range(tries):
+            wake = space.woken(moment, waker)
+            # One that came when nothing dreamed does not count and is made up for.
+            if wake is not None or not _is_suspended(client):
+                return wake
+        return None
+
+    before = _before_and_in_replay(rng, count)
+    for moment in before:
+        if (wake := woken(moment)) is None:
+            return
+        yield wake
+    left = count - len(before)
+    for number, place in enumerate(PLACES):
+        beyond = _beyond(number)
+        names = {word(sub_phase) for sub_phase in beyond}
+        for moment in _in(rng, place, beyond, math.ceil(left / (len(PLACES) - number))):
+            if (wake := woken(moment)) is None:
+                return
+            yield wake
+            left -= 1
+            # It has left the place, and does not come back: the others have more of the wakes.
+            if wake.sub_phase.removeprefix(REM) in names:
+                break
+
+
+def _before_and_in_replay(rng: np.random.Generator, count: int) -> list[Moment]:
+    moments = [
         *(Moment(True, rng.random(), False) for _ in range(round(count * ENTERING_SHARE))),
         *(Moment(False, rng.random() * SELECTING_S, False) for _ in range(round(count * SELECTING_SHARE))),
         *(Moment(False, rng.random() * REPLAYING_S, False) for _ in range(round(count * REPLAY_SHARE))),
     ]
     # Before NREM at any time, not only before the first batch.
-    rng.shuffle(before)
-    yield from before
-    yield from _later(rng, PLACES, count - len(before))
+    rng.shuffle(moments)
+    return moments
 
 
-def _later(rng: np.random.Generator, places: Sequence[Place], count: int) -> Iterator[Moment]:
-    for number, place in enumerate(places):
-        share = count * (number + 1) // len(places) - count * number // len(places)
-        coming = math.ceil(share * COMING_SHARE)
-        for wake in range(share):
-            if wake < coming:
-                yield Moment(False, rng.uniform(0, place.within_s), False, place)
-            else:
-                yield Moment(False, rng.random() * DREAMING_S, False)
+def _beyond(number: int) -> frozenset[SubPhase.ValueType]:
+    """What is told of only in later places than one; probes are in many."""
+    until, later = (
+        {step for place in part for step in place.path} for part in (PLACES[: number + 1], PLACES[number + 1 :])
+    )
+    return frozenset(later - until)
 
 
-def _woken(space: Space, client: Client, moments: Iterator[Moment], tries: int) -> Iterator[Wake]:
-    for moment, waker in zip(moments, itertools.cycle([space.by_abort, space.by_recall])):
-        # One that came when nothing dreamed does not count and is made up for.
-        for _ in range(tries):
-            wake = space.woken(moment, waker)
-            if wake is not None:
-                yield wake
-                break
-            if not _is_suspended(client):
-                # It came to its end by itself.
-                return
+def _in(rng: np.random.Generator, place: Place, beyond: frozenset[SubPhase.ValueType], count: int) -> Iterator[Moment]:
+    """The first comes to the place; the next ones go on with the step that it was in, from its beginning."""
+    yield Moment(False, rng.uniform(0, place.within_s), False, place, beyond)
+    for _ in range(count - 1):
+        if rng.random() < TOLD_SHARE:
+            yield Moment(False, rng.random() * DREAMING_S, False, ANY, ANYWHERE)
+        else:
+            yield Moment(False, rng.random() * DREAMING_S, False)
 
 
 def _measured(size: Size, wakes: Sequence[Wake], digests: Sequence[tuple[str, str]], killed: int) -> harness.Measured:
