@@ -4,6 +4,7 @@ This is no model's tokenizer, only near enough to every model's to budget by: En
 model to each of these.
 """
 
+import functools
 import re
 
 # Written without spaces between words: Thai to Khmer, kana, Bopomofo, Han.
@@ -18,13 +19,19 @@ _INVISIBLE = "\xad\u200b-\u200f\u2060-\u2064\ufe00-\ufe0f\ufeff"
 LONGEST = 24
 
 _ASCII = re.compile(rf"\w{{1,{LONGEST}}}(?:'\w{{1,{LONGEST}}})?|[^\w\s]")
-_ANY = re.compile(
-    rf"[^\W{_SPACELESS}](?:[^\W{_SPACELESS}]|[{_ATTACHED}]){{0,{LONGEST - 1}}}(?:['’][^\W{_SPACELESS}]{{1,{LONGEST}}})?"
-    rf"|[{_SPACELESS}]"
-    rf"|[^\w\s{_ATTACHED}{_INVISIBLE}]"
-)
+
+
+@functools.cache
+def _any() -> re.Pattern[str]:
+    """Of all scripts; made when the first text asks for it, since it takes milliseconds, of every start too."""
+    return re.compile(
+        rf"[^\W{_SPACELESS}](?:[^\W{_SPACELESS}]|[{_ATTACHED}]){{0,{LONGEST - 1}}}"
+        rf"(?:['’][^\W{_SPACELESS}]{{1,{LONGEST}}})?"
+        rf"|[{_SPACELESS}]"
+        rf"|[^\w\s{_ATTACHED}{_INVISIBLE}]"
+    )
 
 
 def count_tokens(text: str) -> int:
     """Words and marks of a text, 0 for one that is empty or blank; about 0.2 us each."""
-    return len((_ASCII if text.isascii() else _ANY).findall(text))
+    return len((_ASCII if text.isascii() else _any()).findall(text))
