@@ -6,8 +6,6 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dreamsvc import heap
@@ -18,19 +16,11 @@ from dreamsvc.dream.dreamers import Dreamers
 from dreamsvc.dream.governor import Governor
 from dreamsvc.dream.meters import ThisMachine
 from dreamsvc.dream.scheduler import Scheduler
-from dreamsvc.dream.simulating import Graph, Simulating, read_graph
+from dreamsvc.dream.simulating import Simulating
 from dreamsvc.errors import DreamsvcError, InvalidFields
-from dreamsvc.memory import backup, export, manifest, shelf
-from dreamsvc.memory import salvage as salvaging
-from dreamsvc.memory.backup import Restored
-from dreamsvc.memory.doctor import Finding, examine
 from dreamsvc.memory.embedding import TextEmbedding
 from dreamsvc.memory.generating import Generating
-from dreamsvc.memory.giving_way import Progress
 from dreamsvc.memory.journal import Journal
-from dreamsvc.memory.manifest import Manifest
-from dreamsvc.memory.salvage import Salvaged
-from dreamsvc.memory.shelf import Listed
 from dreamsvc.memory.store import Store
 from dreamsvc.reloading import Reloading
 from dreamsvc.server import exposure
@@ -44,7 +34,6 @@ from dreamsvc.server.memory_service import MemoryCalls
 from dreamsvc.telemetry import logs
 from dreamsvc.v1.admin_pb2 import ConfigReload
 from dreamsvc.v1.config_pb2 import Config
-from dreamsvc.v1.memory_service_pb2 import ExportSummary
 
 if TYPE_CHECKING:
     from dreamsvc.server.measuring import Measuring
@@ -54,7 +43,6 @@ US_PER_DAY = 86_400_000_000
 PURGE_EVERY_S = 3600.0
 PURGE_PAUSE_S = 0.05
 LOOK_AT_HEALTH_S = 0.5
-__all__ = ["App", "Finding", "Graph", "Listed", "Manifest", "Restored", "Salvaged", "doctor", "read_graph", "serve"]
 
 
 class App:
@@ -245,54 +233,6 @@ async def _serve(app: App) -> int:
 
 def _keep_requests_us(config: Config) -> int:
     return int(config.store.request_id_hours * 3_600_000_000)
-
-
-def doctor(path: str, progress: Callable[[str, int, int], None] | None = None) -> list[Finding]:
-    """Checks a store's invariants, beside a running server or without one."""
-    return examine(path, progress=progress)
-
-
-def salvage(store: Path, target: Path, progress: Progress | None = None) -> Salvaged:
-    """A sound store of what a damaged one still holds; raises DreamsvcError."""
-    return salvaging.salvage(store, target, progress=progress)
-
-
-def export_from(path: Path, space: str) -> Iterator[bytes | ExportSummary]:
-    """What Export gives, of a store's file or of a backup that nobody serves; raises DreamsvcError."""
-    return export.read(path / backup.DATABASE if path.is_dir() else path, space)
-
-
-def make_backup(store: Path, target: Path | None, progress: Progress | None = None) -> tuple[Path, Manifest]:
-    """A backup of a store at a new place, by default beside it with the time in its name; raises DreamsvcError."""
-    now_us = Clock().now_us()
-    target = target or shelf.default_target(store, now_us)
-    return target, backup.make(store, target, now_us=now_us, progress=progress)
-
-
-def drop_older_backups(newest: Path, keep: int) -> list[Path]:
-    return shelf.drop_older(newest, keep)
-
-
-def check_backup(path: Path, progress: Progress | None = None) -> Manifest:
-    return backup.check(path, progress=progress)
-
-
-def source_of_backup(path: Path) -> Path:
-    """The store it was made of."""
-    return Path(manifest.read(path).source)
-
-
-def restore_backup(path: Path, store: Path, progress: Progress | None = None) -> Restored:
-    return backup.restore(path, store, now_us=Clock().now_us(), progress=progress)
-
-
-def list_backups(store: Path, directory: Path | None) -> list[Listed]:
-    return shelf.listed(directory or shelf.default_directory(store))
-
-
-def describe_backup(made: Manifest) -> dict[str, Any]:
-    """A manifest as JSON."""
-    return manifest.to_dict(made)
 
 
 def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":

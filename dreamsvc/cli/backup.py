@@ -25,7 +25,7 @@ from dreamsvc.cli.problems import explaining, print_problem
 from dreamsvc.config_sources import default_store
 
 if TYPE_CHECKING:
-    from dreamsvc.app import Manifest
+    from dreamsvc.upkeep import Manifest
 
 # What makes a directory a backup.
 _MANIFEST = "manifest.json"
@@ -73,15 +73,15 @@ def _backup(args: argparse.Namespace) -> int:
 
 
 def _make(args: argparse.Namespace) -> int:
-    # The server's modules cost their time only where they are used.
-    from dreamsvc import app
+    # The memory's modules cost their time only where they are used.
+    from dreamsvc import upkeep
 
     with output.bar("backing up") as tell:
-        path, made = app.make_backup(_store_of(args), args.target, tell)
-    dropped = app.drop_older_backups(path, args.keep) if args.keep else []
+        path, made = upkeep.make_backup(_store_of(args), args.target, tell)
+    dropped = upkeep.drop_older_backups(path, args.keep) if args.keep else []
     if args.json:
         named = [str(older) for older in dropped]
-        print(json.dumps({"backup": str(path), **app.describe_backup(made), "removed": named}, ensure_ascii=False))
+        print(json.dumps({"backup": str(path), **upkeep.describe_backup(made), "removed": named}, ensure_ascii=False))
         return EXIT_OK
     output.print_text(f"{path}: {_summary(made)}; verified")
     for older in dropped:
@@ -90,25 +90,25 @@ def _make(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from dreamsvc import app
+    from dreamsvc import upkeep
 
     with output.bar("checking") as tell:
-        made = app.check_backup(args.check, tell)
+        made = upkeep.check_backup(args.check, tell)
     if args.json:
-        print(json.dumps({"backup": str(args.check), **app.describe_backup(made)}, ensure_ascii=False))
+        print(json.dumps({"backup": str(args.check), **upkeep.describe_backup(made)}, ensure_ascii=False))
     else:
         output.print_text(f"{args.check} is whole: {_summary(made)}, of {_when(made)}")
     return EXIT_OK
 
 
 def _list(args: argparse.Namespace) -> int:
-    from dreamsvc import app
+    from dreamsvc import upkeep
 
-    found = app.list_backups(_store_of(args), args.target)
+    found = upkeep.list_backups(_store_of(args), args.target)
     if args.json:
         told = [
             {"backup": str(one.path), "problem": one.problem}
-            | (app.describe_backup(one.manifest) if one.manifest else {})
+            | (upkeep.describe_backup(one.manifest) if one.manifest else {})
             for one in found
         ]
         print(json.dumps({"backups": told}, ensure_ascii=False))
@@ -185,11 +185,11 @@ def _restore_memories(client: Client, args: argparse.Namespace) -> int:
 
 
 def _restore_store(args: argparse.Namespace) -> int:
-    from dreamsvc import app
+    from dreamsvc import upkeep
 
     store = _store_of(args)
     if args.store is None:
-        source = app.source_of_backup(args.backup)
+        source = upkeep.source_of_backup(args.backup)
         if source.resolve() != store.resolve():
             print_problem(
                 f"{args.backup} is of {source}, and without --store it would replace {store}",
@@ -198,11 +198,11 @@ def _restore_store(args: argparse.Namespace) -> int:
             )
             return EXIT_USAGE
     with output.bar("restoring") as tell:
-        restored = app.restore_backup(args.backup, store, tell)
+        restored = upkeep.restore_backup(args.backup, store, tell)
     made, kept = restored.manifest, restored.kept
     if args.json:
         place = {"store": str(restored.store), "kept": str(kept or "")}
-        print(json.dumps({**place, "backup": app.describe_backup(made)}, ensure_ascii=False))
+        print(json.dumps({**place, "backup": upkeep.describe_backup(made)}, ensure_ascii=False))
         return EXIT_OK
     output.print_text(f"{restored.store} is again what it was at {_when(made)}: {_summary(made)}")
     if kept is not None:

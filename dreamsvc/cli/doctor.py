@@ -20,14 +20,14 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    # The server's modules cost their time only where they are used.
-    from dreamsvc import app
+    # The memory's modules cost their time only where they are used.
+    from dreamsvc import upkeep
 
     if args.json:
-        findings = app.doctor(args.store)
+        findings = upkeep.doctor(args.store)
     else:
         with _progress() as tell:
-            findings = app.doctor(args.store, tell)
+            findings = upkeep.doctor(args.store, tell)
     healthy = all(finding.ok for finding in findings)
     if args.json:
         print(json.dumps({"ok": healthy, "findings": [one._asdict() for one in findings]}, ensure_ascii=False))

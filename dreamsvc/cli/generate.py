@@ -93,10 +93,10 @@ def _simulate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _simulate(client: Client, args: argparse.Namespace) -> int:
     # Reads as the server does; its modules cost their time only where they are used.
-    from dreamsvc import app
+    from dreamsvc import upkeep
 
     try:
-        graph = app.read_graph(chunks(args.file), detect_format(args.file))
+        graph = upkeep.read_graph(chunks(args.file), detect_format(args.file))
     except DreamsvcError as error:
         print_dreamsvc_error(error, as_json=args.json)
         return EXIT_FAILED

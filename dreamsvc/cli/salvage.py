@@ -28,11 +28,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    # The server's modules cost their time only where they are used.
-    from dreamsvc import app
+    # The memory's modules cost their time only where they are used.
+    from dreamsvc import upkeep
 
     with output.bar("salvaging") as tell:
-        made = app.salvage(args.store.expanduser(), args.target, tell)
+        made = upkeep.salvage(args.store.expanduser(), args.target, tell)
     if args.json:
         print(json.dumps({**made._asdict(), "store": str(made.store)}, ensure_ascii=False))
         return EXIT_OK

@@ -99,13 +99,13 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _export_file(args: argparse.Namespace) -> int:
-    # The server's modules cost their time only where they are used.
-    from dreamsvc import app
+    # The memory's modules cost their time only where they are used.
+    from dreamsvc import upkeep
 
     summary = ExportSummary()
 
     def content() -> Iterator[bytes]:
-        for part in app.export_from(args.source, args.space):
+        for part in upkeep.export_from(args.source, args.space):
             if isinstance(part, bytes):
                 yield part
             else:

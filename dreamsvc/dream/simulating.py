@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator, Awaitable, Iterable
+from collections.abc import AsyncGenerator, Awaitable
 from pathlib import Path
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -31,13 +31,11 @@ from dreamsvc.errors import (
     DreamInProgress,
     DreamsvcError,
     EmbedderMissing,
-    ImportMalformed,
     InvalidFields,
     ShuttingDown,
     Violation,
 )
 from dreamsvc.memory.embedding import TextEmbedding
-from dreamsvc.memory.imports import LineReader
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.spaces import CLIENT
 from dreamsvc.memory.store import Store
@@ -45,23 +43,14 @@ from dreamsvc.v1 import dream_pb2, error_reason_pb2
 from dreamsvc.v1.config_pb2 import Config, DreamConfig, StoreConfig
 from dreamsvc.v1.dream_pb2 import Dream
 from dreamsvc.v1.dream_service_pb2 import DiffDreamRequest, SimulateRequest, SimulateResponse, TriggerRequest
-from dreamsvc.v1.memory_pb2 import MEMORY_ROLE_CONTAINER, Edge, ImportFormat, Memory
 from dreamsvc.v1.memory_service_pb2 import RememberRequest
 
 SPACE = "simulation"
 MOST_EDITS = 10_000
 EDITS_PAGE = 1000
-SHOWN_LINES = 10
 # How often it is looked whether vectors are there, and whether dreams of the service need the room.
 LOOK_S = 0.05
 SEEDS = 2**64
-
-
-class Graph(NamedTuple):
-    """What a file of memories holds, as Remember takes it."""
-
-    memories: list[Memory]
-    edges: list[Edge]
 
 
 class _World(NamedTuple):
@@ -232,32 +221,6 @@ class Simulating:
         finally:
             # A store that is still being opened would make files after they were removed.
             await _to_its_end(_remove(opening, directory))
-
-
-def read_graph(chunks: Iterable[bytes], file_format: ImportFormat.ValueType) -> Graph:
-    """Reads a file as Import does; raises ImportMalformed.
-
-    Containers are left out: what they hold stands for itself here, as Remember has no way to say otherwise.
-    """
-    reader = LineReader(SPACE, file_format)
-    parts = [part for chunk in chunks for part in reader.feed(chunk)]
-    parts += reader.finish(lambda _: set())
-    if reader.report.malformed:
-        lines = reader.report.malformed_lines[:SHOWN_LINES]
-        shown = "; ".join(f"line {line.line} {line.reason}" for line in lines)
-        raise ImportMalformed(f"{reader.report.malformed} of {reader.report.lines} lines are malformed: {shown}")
-    graph = Graph([], [])
-    containers: set[str] = set()
-    for part in parts:
-        for memory in part.memories:
-            if memory.role == MEMORY_ROLE_CONTAINER:
-                containers |= {memory.id, memory.key} - {""}
-                continue
-            for name in ("role", "merged_into", "packed"):
-                memory.ClearField(name)
-            graph.memories.append(memory)
-        graph.edges.extend(part.edges)
-    return graph._replace(edges=[edge for edge in graph.edges if not {edge.source, edge.target} & containers])
 
 
 def _undisturbed(config: InForce) -> InForce:

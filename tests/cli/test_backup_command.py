@@ -185,6 +185,18 @@ def test_a_command_that_calls_the_server_does_not_load_it() -> None:
     assert done.stdout == "False\n"
 
 
+@pytest.mark.parametrize("command", ["doctor", "backup", "salvage"])
+def test_what_needs_no_service_does_not_load_it(store: Path, tmp_path: Path, command: str) -> None:
+    code = (
+        "import sys; from dreamsvc.__main__ import main; status = main(sys.argv[1:]);"
+        " print(status, *{'dreamsvc.app', 'dreamsvc.dream', 'dreamsvc.server'} & sys.modules.keys())"
+    )
+    target = [] if command == "doctor" else [str(tmp_path / "made")]
+    arguments = [sys.executable, "-c", code, command, *target, "--store", str(store)]
+    told = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
+    assert told.splitlines()[-1] == "0"
+
+
 def test_a_space_of_a_backup_is_exported_without_a_server(store: Path, capsys: Said) -> None:
     target = store.parent / "one"
     assert main(["backup", str(target), "--store", str(store)]) == EXIT_OK
