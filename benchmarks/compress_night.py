@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.dream_arrays import read_memories
+from benchmarks.dream_arrays import finished, read_memories
 from benchmarks.laps import Laps, cpu_s
 from dreamsvc import clock
 from dreamsvc import config as configuration
@@ -86,7 +86,7 @@ def night(directory: Path, config: Config) -> dict[str, Any]:
     most = min(n, config.dream.nrem.max_replay_count)
     replayed: list[int] = np.sort(np.random.default_rng(SEED).choice(n, most, replace=False)).tolist()
     found = Compression()
-    tiles, merged = tiles_of(memories), Merged.nothing(memories)
+    tiles, merged = finished(tiles_of(memories)), Merged.nothing(memories)
     whole = Night(memories, tiles, replayed, config.dream, config.recall, SEED, merged, found)
     operations, parts = 0, Parts()
     for number in range(whole.steps):

@@ -185,7 +185,7 @@ class Cycle:
         the meantime would wait for that.
         """
         self._throttle.run(self._learn)
-        some = self._throttle.run(lambda: drawn(self._memories, self._start.seed))
+        some = self._quietly(drawn(self._memories, self._start.seed))
         if some.tiles < some.of:
             notice = f"{some.tiles} of {some.of} parts of the memory were compressed; the others are for other nights"
             if notice not in self._found.notices:
