@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Never
 
-from dreamsvc import app
+from dreamsvc import app, upkeep
 from dreamsvc.config_sources import Sources
 
 SERVE, BACK_UP, BURY = "serve", "back up", "bury"
@@ -70,7 +70,7 @@ def _run(verb: str, told: list[str], said: int, log: int) -> Never:
             sources = Sources(Path(told[0]))
             code = app.serve(sources, sources.read())
         else:
-            app.make_backup(Path(told[0]), Path(told[1]))
+            upkeep.make_backup(Path(told[0]), Path(told[1]))
             code = 0
     except BaseException:
         traceback.print_exc()
