@@ -42,12 +42,12 @@ SPARE_NIGHTS = 2
 # Recalls are noted down behind user writes, and part of what the next night reads.
 NOTED_S = 3.0
 # Of its wakes: before NREM, where memories are selected, in the replay. All others are spread over what comes later.
-ENTERING_SHARE, SELECTING_SHARE, REPLAY_SHARE = 0.05, 0.05, 0.1
+ENTERING_SHARE, SELECTING_SHARE, REPLAY_SHARE = 0.1, 0.1, 0.2
 # Replay that is woken goes on where it was, and would soon be over.
 REPLAYING_S = 0.02
 # Of the wakes in a later place, those that wait until it is told where the night goes on; the others come also while it
 # comes back to there.
-TOLD_SHARE = 0.5
+TOLD_SHARE = 0.25
 ANYWHERE = frozenset(step for place in PLACES for step in place.path)
 ANY = Place((dream_pb2.SUB_PHASE_PROBES,), DREAMING_S, 0)
 # A dreamer that never rests is the hardest to wake: every wake comes while it works.
