@@ -86,7 +86,7 @@ def night(directory: Path, config: Config) -> dict[str, Any]:
     most = min(n, config.dream.nrem.max_replay_count)
     replayed: list[int] = np.sort(np.random.default_rng(SEED).choice(n, most, replace=False)).tolist()
     found = Compression()
-    tiles, merged = finished(tiles_of(memories)), Merged.nothing(memories)
+    tiles, merged = finished(tiles_of(memories)), finished(Merged.of(memories, []))
     whole = Night(memories, tiles, replayed, config.dream, config.recall, SEED, merged, found)
     operations, parts = 0, Parts()
     for number in range(whole.steps):

@@ -148,9 +148,10 @@ class Cycle:
             yield RunDreamResponse(checkpoint=self._checkpoint())
             try:
                 night = self._night()
-                reason = yield from self._compressed(night, reason, budget * self._nrem_share)
             except Stopped:
                 reason = _ABORTED
+            else:
+                reason = yield from self._compressed(night, reason, budget * self._nrem_share)
         if self._explores and reason != _ABORTED:
             reason = yield from self._rem(reason, night, budget)
         yield RunDreamResponse(

@@ -49,11 +49,6 @@ class Merged(NamedTuple):
                 replaced.update(_rows(memories, container.replaces))
         return Merged(memories, groups, blocks, frozenset(replaced))
 
-    @staticmethod
-    def nothing(memories: Memories) -> "Merged":
-        """As a night begins."""
-        return Merged(memories, [], {}, frozenset())
-
     def with_groups(self, groups: Sequence[CopyGroup]) -> "Merged":
         return self._replace(groups=[*self.groups, *groups])
 

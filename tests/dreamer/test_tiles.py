@@ -37,7 +37,7 @@ def test_a_container_is_in_the_tile_of_its_oldest_facet_with_all_of_them(monkeyp
 
 def test_what_was_folded_earlier_in_the_night_is_not_in_a_tile_any_more() -> None:
     memories = remembered(["a", "a", "b"])
-    merged = Merged.nothing(memories).with_groups([CopyGroup(0, [1], [1.0])])
+    merged = result(Merged.of(memories, [])).with_groups([CopyGroup(0, [1], [1.0])])
     seen = result(tiles.tiles_of(memories))[0].of(memories, merged)
     assert seen.alive.tolist() == [True, False, True]
     assert seen.active.sum() == 2

@@ -127,7 +127,7 @@ def test_what_the_replay_took_an_edge_from_is_expanded_anew_by_the_edges_that_ar
         expansions=Bodies(known, np.array([2, 4, 6, 8])), edges_alive=np.array([False, True, True])
     )
     settings = config.parse({})
-    told, merged = result(told_before(memories, [])), Merged.nothing(memories)
+    told, merged = result(told_before(memories, [])), result(Merged.of(memories, []))
     rem = Rem(memories, merged, settings.dream, settings.recall, 1, told, Exploration())
     nothing = np.zeros(0, np.int32)
     # Of 0 and 1, which have lost the edge between them, 1 has none left to be found by.
