@@ -100,15 +100,14 @@ class Size(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """When a dream is woken: so long after its trigger, after NREM has begun, or in one of the places."""
+    """When a dream is woken: so long after its trigger, after NREM has begun, or at the end of a path of sub-phases."""
 
     entering: bool
     # 0 to 1 of the time that entering takes; else seconds.
     delay: float
     fresh: bool
-    place: Place | None = None
-    # Sub-phases that come after the place: a night that tells of one of them will not come to it any more.
-    beyond: frozenset[SubPhase.ValueType] = frozenset()
+    # Of each of these one is heard of first, after one of those before.
+    path: tuple[frozenset[SubPhase.ValueType], ...] = ()
 
 
 class Wake(NamedTuple):
@@ -154,11 +153,10 @@ class Night:
             raise ServerFailed(f"dream {self.id} ended before it was in NREM: {self._last.dream.message}")
         return (self._in_nrem_s - self.began_s) * 1000
 
-    def until_in(self, place: Place, beyond: frozenset[SubPhase.ValueType] = frozenset()) -> bool:
-        """Whether the dream came to a place or to what is beyond it, and not to its end before."""
+    def until_in(self, path: Sequence[frozenset[SubPhase.ValueType]]) -> bool:
+        """Whether the dream told of one of each of these, in turn, and did not come to its end before."""
         return all(
-            self._until(lambda ends=beyond | {sub_phase}: self._last.dream.progress.sub_phase in ends)
-            for sub_phase in place.path
+            self._until(lambda wanted=sub_phases: self._last.dream.progress.sub_phase in wanted) for sub_phases in path
         )
 
     def state(self) -> str:
@@ -290,7 +288,8 @@ class Space:
         return Moment(False, delay * DREAMING_S, fresh)
 
     def _in(self, place: Place) -> Moment:
-        return Moment(False, self._rng.uniform(0, place.within_s), False, place)
+        path = tuple(frozenset({sub_phase}) for sub_phase in place.path)
+        return Moment(False, self._rng.uniform(0, place.within_s), False, path)
 
     def woken(self, moment: Moment, waker: Callable[[Night], Wake | None]) -> Wake | None:
         """A dream that goes on until a moment and is woken then; None where it was over before."""
@@ -310,7 +309,7 @@ class Space:
             clock.sleep_s(moment.delay * left_ms / 1000)
             return True
         self._entering_ms.append(night.until_nrem())
-        if moment.place is not None and not night.until_in(moment.place, moment.beyond):
+        if not night.until_in(moment.path):
             return False
         clock.sleep_s(moment.delay)
         return True

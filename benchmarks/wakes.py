@@ -31,7 +31,6 @@ from benchmarks.wake import (
     word,
 )
 from dreamsvc import clock
-from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.dream_pb2 import SubPhase
 
 SEED = 4
@@ -49,7 +48,6 @@ REPLAYING_S = 0.02
 # comes back to there.
 TOLD_SHARE = 0.25
 ANYWHERE = frozenset(step for place in PLACES for step in place.path)
-ANY = Place((dream_pb2.SUB_PHASE_PROBES,), DREAMING_S, 0)
 # A dreamer that never rests is the hardest to wake: every wake comes while it works.
 RESTLESS = f"{CONFIG}max_gpu_usage = 1.0\n"
 SMALL, LARGE = 300, 100_000
@@ -156,12 +154,11 @@ def _beyond(number: int) -> frozenset[SubPhase.ValueType]:
 
 def _in(rng: np.random.Generator, place: Place, beyond: frozenset[SubPhase.ValueType], count: int) -> Iterator[Moment]:
     """The first comes to the place; the next ones go on with the step that it was in, from its beginning."""
-    yield Moment(False, rng.uniform(0, place.within_s), False, place, beyond)
+    # A night that tells of what is beyond will not come to the place any more.
+    yield Moment(False, rng.uniform(0, place.within_s), False, tuple(beyond | {step} for step in place.path))
     for _ in range(count - 1):
-        if rng.random() < TOLD_SHARE:
-            yield Moment(False, rng.random() * DREAMING_S, False, ANY, ANYWHERE)
-        else:
-            yield Moment(False, rng.random() * DREAMING_S, False)
+        path = (ANYWHERE,) if rng.random() < TOLD_SHARE else ()
+        yield Moment(False, rng.random() * DREAMING_S, False, path)
 
 
 def _measured(size: Size, wakes: Sequence[Wake], digests: Sequence[tuple[str, str]], killed: int) -> harness.Measured:
