@@ -13,13 +13,26 @@ from dreamsvc.memory import salvage as salvaging
 from dreamsvc.memory.backup import Restored
 from dreamsvc.memory.doctor import Finding, examine
 from dreamsvc.memory.giving_way import Progress
-from dreamsvc.memory.graph_file import GraphFile, read_graph
+from dreamsvc.memory.graph_file import read_graph
 from dreamsvc.memory.manifest import Manifest
 from dreamsvc.memory.salvage import Salvaged
 from dreamsvc.memory.shelf import Listed
 from dreamsvc.v1.memory_service_pb2 import ExportSummary
 
-__all__ = ["Finding", "GraphFile", "Listed", "Manifest", "Restored", "Salvaged", "doctor", "read_graph"]
+__all__ = [
+    "Manifest",
+    "check_backup",
+    "describe_backup",
+    "doctor",
+    "drop_older_backups",
+    "export_from",
+    "list_backups",
+    "make_backup",
+    "read_graph",
+    "restore_backup",
+    "salvage",
+    "source_of_backup",
+]
 
 
 def doctor(path: str, progress: Callable[[str, int, int], None] | None = None) -> list[Finding]:
