@@ -98,7 +98,10 @@ class Client:
         # Feedback is about a recall, which the new server does not know.
         if unanswered is not None and not unanswered.what.startswith("feedback") and self._random.random() < 0.7:
             self.ledger.begin(unanswered)
-            self.ledger.acknowledge(_canonical(unanswered.send(calls)))
+            try:
+                self.ledger.acknowledge(_canonical(unanswered.send(calls)))
+            except grpc.RpcError as error:
+                self.wrong.append(f"{unanswered.what} was refused when it came again: {error}")
         return done
 
     # ── what it does ────────────────────────────────────────────────────────────

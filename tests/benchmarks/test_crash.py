@@ -29,8 +29,12 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
     [
         # What is written behind the answer may also come while answers are compared with the rows.
         ("acknowledge_early", ("acknowledged: ", "the rows give")),
-        # A caller that heard nothing asks again; what was done twice is seen in the answer, or in what there is then.
-        ("forget_requests", ("was answered otherwise the second time", "acknowledged: ")),
+        # A caller that heard nothing asks again; what was done twice is seen in the answer, in what there is then, or
+        # in the next call, for which what it names is gone.
+        (
+            "forget_requests",
+            ("was answered otherwise the second time", "was refused when it came again", "acknowledged: "),
+        ),
         # What was done in two is seen as half a call, or as a call that was done once more.
         ("remember_in_two", ("happened in part", "acknowledged: ")),
     ],
