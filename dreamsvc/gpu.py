@@ -5,11 +5,15 @@ A reading that fails is None, which says that nothing is known; it is never 0.
 
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, Protocol
+
+from dreamsvc import clock
 
 logger = logging.getLogger(__name__)
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+# The driver takes a sample each 1/6 s to 1 s, by device, and tells it once: until the next one it holds.
+SAMPLED_S = 1.0
 
 
 class Reading(NamedTuple):
@@ -48,6 +52,9 @@ class NvidiaGpu:
         self._handle = handle
         # Of the samples by process, those up to here were seen; microseconds.
         self._seen_us = 0
+        # What they said, in percent of each process, and when.
+        self._used: dict[int, float] = {}
+        self._sampled_s = 0.0
 
     @property
     def memory_bytes(self) -> int | None:
@@ -66,20 +73,22 @@ class NvidiaGpu:
             return None
 
     def _ours(self, pids: Collection[int]) -> float | None:
-        """The mean of each process over what was sampled since the last look; a process without samples uses none."""
+        """The mean of each process over what was sampled last; a process without samples uses none."""
+        samples: Sequence[Any] = ()
         try:
             samples = self._nvml.nvmlDeviceGetProcessUtilization(self._handle, self._seen_us)
         except self._nvml.NVMLError_NotFound:
-            # Nobody used it since.
-            return 0.0
+            pass
         except self._nvml.NVMLError:
             return None
-        self._seen_us = max((int(sample.timeStamp) for sample in samples), default=self._seen_us)
-        used: dict[int, list[int]] = {}
-        for sample in samples:
-            if sample.pid in pids:
-                used.setdefault(sample.pid, []).append(int(sample.smUtil))
-        return sum(sum(values) / len(values) for values in used.values()) / 100
+        now_s = clock.precise_s()
+        if samples:
+            self._seen_us = max(int(sample.timeStamp) for sample in samples)
+            self._used, self._sampled_s = _means(samples), now_s
+        elif now_s - self._sampled_s > SAMPLED_S:
+            # Nobody used it since.
+            self._used = {}
+        return sum(used for pid, used in self._used.items() if pid in pids) / 100
 
     def _others_memory(self, pids: Collection[int]) -> float | None:
         try:
@@ -92,6 +101,14 @@ class NvidiaGpu:
             # Not told here, e.g. in a container.
             return None
         return max(0, int(info.used) - sum(mine)) / int(info.total)
+
+
+def _means(samples: Sequence[Any]) -> dict[int, float]:
+    """Of each process, in percent."""
+    by_pid: dict[int, list[int]] = {}
+    for sample in samples:
+        by_pid.setdefault(int(sample.pid), []).append(int(sample.smUtil))
+    return {pid: sum(values) / len(values) for pid, values in by_pid.items()}
 
 
 def open_gpu() -> Gpu | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dreamsvc import gpu
+from dreamsvc import clock, gpu
 from dreamsvc.gpu import Reading, open_gpu
 
 
@@ -94,6 +94,24 @@ def test_a_process_that_nobody_saw_uses_none(monkeypatch: pytest.MonkeyPatch) ->
     device = opened(driver, monkeypatch)
     assert device.read([7]).ours == 0.0
     driver.samples = [sample(9, 30, 1500)]
+    assert device.read([7]).ours == 0.0
+
+
+def test_a_sample_holds_until_the_driver_takes_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 50.0
+    monkeypatch.setattr(clock, "precise_s", lambda: now_s)
+    driver = Driver()
+    device = opened(driver, monkeypatch)
+    driver.samples = [sample(7, 80, 1000), sample(9, 10, 1000)]
+    assert device.read([7]).ours == 0.8
+    driver.samples = []
+    # Looked at each tenth of a second; the driver samples once a second.
+    for _ in range(9):
+        now_s += 0.1
+        assert device.read([7]).ours == 0.8
+    now_s += gpu.SAMPLED_S
+    assert device.read([7]).ours == 0.0
+    driver.samples = [sample(9, 30, 2000)]
     assert device.read([7]).ours == 0.0
 
 

@@ -40,7 +40,7 @@ MAY: dict[str, set[str]] = {
     "dreamer.v1": {"v1"},
     "clock": {"v1"},
     "entropy": {"v1"},
-    "gpu": {"v1"},
+    "gpu": {"clock"},
     "cores": set(),
     "heap": set(),
     "telemetry": {"v1", "calling", "clock", "entropy", "errors"},
