@@ -15,8 +15,10 @@ DreamsvcError
 ├── Disabled
 ├── ChangedLater
 ├── DreamProposed
+├── DreamKept
 ├── OnHold
 ├── TooManyWatchers
+├── Stalled
 ├── StoreUnavailable
 ├── StoreCorrupt
 ├── ShuttingDown
@@ -141,12 +143,20 @@ class DreamProposed(DreamsvcError):
     reason = error_reason_pb2.ERROR_REASON_DREAM_PROPOSED
 
 
+class DreamKept(DreamsvcError):
+    reason = error_reason_pb2.ERROR_REASON_DREAM_KEPT
+
+
 class OnHold(DreamsvcError):
     reason = error_reason_pb2.ERROR_REASON_ON_HOLD
 
 
 class TooManyWatchers(DreamsvcError):
     reason = error_reason_pb2.ERROR_REASON_TOO_MANY_WATCHERS
+
+
+class Stalled(DreamsvcError):
+    reason = error_reason_pb2.ERROR_REASON_STALLED
 
 
 class ShuttingDown(DreamsvcError):

@@ -432,5 +432,8 @@ def nonsense(random: Random) -> RunDreamResponse:
             RunDreamResponse(ended=Ended()),
             RunDreamResponse(ended=Ended(reason=dream_pb2.END_REASON_FAILED)),
             RunDreamResponse(ended=Ended(reason=99)),  # pyright: ignore
+            RunDreamResponse(
+                ended=Ended(reason=dream_pb2.END_REASON_FAILED, message="it says", error_reason=99)  # pyright: ignore
+            ),
         )
     )

@@ -31,6 +31,7 @@ LISTED, COMPARED = 20, 100
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dream", metavar="DREAM", nargs="?", help="show this one with its report")
+    parser.add_argument("--delete", action="store_true", help="delete the record of DREAM, once it is needed no more")
     parser.add_argument("--state", choices=STATES, action="append", help="only dreams in this state; may be repeated")
     parser.add_argument("--after", metavar="ISO", type=moment, help="only dreams that began at or after this")
     parser.add_argument("--before", metavar="ISO", type=moment, help="only dreams that began before this")
@@ -42,6 +43,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _dreams(client: Client, args: argparse.Namespace) -> int:
+    if args.delete:
+        return _delete(client, args)
     if args.dream:
         return _show(client, args)
     if args.trend or args.plot is not None:
@@ -55,6 +58,18 @@ def _show(client: Client, args: argparse.Namespace) -> int:
         output.print_json(dream)
     else:
         watching.print_dream(dream)
+    return EXIT_OK
+
+
+def _delete(client: Client, args: argparse.Namespace) -> int:
+    if not args.dream:
+        print_problem("--delete needs the id of a dream", as_json=args.json)
+        return EXIT_USAGE
+    answer = client.delete_dream(args.dream, args.space)
+    if args.json:
+        output.print_json(answer)
+    else:
+        print(f"the record of dream {answer.dream.id} ({watching.state_word(answer.dream)}) is deleted")
     return EXIT_OK
 
 
@@ -163,7 +178,7 @@ def _as_json(nights: list[trend.Night], target: Path | None) -> dict[str, object
 
 COMMANDS = {
     "dreams": Command(
-        description="Lists the nights of a space, the newest first, shows one with its report, or all over time.",
+        description="Lists the nights of a space, the newest first, shows or deletes one, or shows all over time.",
         examples="""
             dreams --limit 5
             dreams --state suspended --state failed
@@ -171,6 +186,7 @@ COMMANDS = {
             dreams 01890a5d-ac96-774b-bcce-b302099a8057 --json
             dreams --trend
             dreams --plot nights.png
+            dreams 01890a5d-ac96-774b-bcce-b302099a8057 --delete
         """,
         add_arguments=_arguments,
         run=calling(_dreams),

@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from dreamsvc import errors
 from dreamsvc.cli import output, report_tables
 from dreamsvc.cli.command import EXIT_DREAM_BROKEN_OFF, EXIT_FAILED, EXIT_NOTHING_TO_DREAM, EXIT_OK
 from dreamsvc.v1.dream_pb2 import Dream, DreamPhase, DreamReport, EndReason, Share, SleepState, SubPhase, WakeReason
@@ -88,6 +89,7 @@ def print_dream(dream: Dream) -> None:
             ("dream", dream.id),
             ("state", state_word(dream) + (f" ({end})" if end else "") + (", dry run" if dream.dry_run else "")),
             ("message", dream.message),
+            ("reason", errors.reason_name(dream.error_reason) if dream.error_reason else ""),
             ("phase", output.word(DreamPhase, dream.phase, "DREAM_PHASE_")),
             ("seed", str(dream.seed)),
             ("budget", output.seconds_text(dream.budget_seconds)),

@@ -103,9 +103,11 @@ class Choosing:
         return decision
 
     def _say(self, space: str, decision: Decision) -> None:
-        if self._said.get(space) != decision.kind:
-            self._said[space] = decision.kind
-            logger.info("%s", told(space, self._lulling.situation(space), decision))
+        # The same again and again, each second, is for whoever looks for more.
+        level = logging.DEBUG if self._said.get(space) == decision.kind else logging.INFO
+        self._said[space] = decision.kind
+        if logger.isEnabledFor(level):
+            logger.log(level, "%s", told(space, self._lulling.situation(space), decision))
 
 
 def told(space: str, situation: Situation, decision: Decision) -> str:

@@ -18,8 +18,9 @@ from dreamsvc.dreamer.v1.dreamer_service_pb2 import (
     Stop,
 )
 from dreamsvc.dreamer.v1.operations_pb2 import Operations
-from dreamsvc.v1 import dream_pb2
+from dreamsvc.v1 import dream_pb2, error_reason_pb2
 from dreamsvc.v1.config_pb2 import ResourcesConfig
+from dreamsvc.v1.error_reason_pb2 import ErrorReason
 
 logger = logging.getLogger(__name__)
 PAUSE_LOOK_S = 0.5
@@ -185,9 +186,15 @@ class Conversation:
     def _wedged(self, patience_s: float) -> Ended:
         self._process.kill()
         if not self.was_ready:
-            return _failed(f"the dreamer was not ready to dream within {self._limits.until_ready:g} s, and was killed")
+            return _failed(
+                f"the dreamer was not ready to dream within {self._limits.until_ready:g} s, and was killed",
+                error_reason_pb2.ERROR_REASON_DREAM_RESOURCE,
+            )
         if patience_s < self._limits.between_words:
-            return _failed(f"the dreamer did not end within {self._limits.in_all:.0f} s, and was killed")
+            return _failed(
+                f"the dreamer did not end within {self._limits.in_all:.0f} s, and was killed",
+                error_reason_pb2.ERROR_REASON_DREAM_TIMEOUT,
+            )
         return _failed(f"the dreamer said nothing for {patience_s:g} s, and was killed")
 
     async def _tell(self, stream: Stream, start: Start, staged: Sequence[Operations]) -> None:
@@ -214,5 +221,5 @@ class Conversation:
         return self._stop.is_set()
 
 
-def _failed(why: str) -> Ended:
-    return Ended(reason=dream_pb2.END_REASON_FAILED, message=why)
+def _failed(why: str, reason: ErrorReason.ValueType = error_reason_pb2.ERROR_REASON_UNSPECIFIED) -> Ended:
+    return Ended(reason=dream_pb2.END_REASON_FAILED, message=why, error_reason=reason)

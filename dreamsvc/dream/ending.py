@@ -19,6 +19,7 @@ from dreamsvc.memory.store import Store
 from dreamsvc.v1 import dream_pb2, error_reason_pb2
 from dreamsvc.v1.config_pb2 import DreamConfig
 from dreamsvc.v1.dream_pb2 import Dream, EndReason
+from dreamsvc.v1.error_reason_pb2 import ErrorReason
 
 logger = logging.getLogger(__name__)
 NOTHING = {
@@ -77,8 +78,23 @@ class Ending:
         if dream.dry_run and dream.state == Dream.STATE_SUSPENDED:
             dream.state = Dream.STATE_DISCARDED
             dream.message = "woken; a dry run is not kept"
+        dream.error_reason = self._reason(ended.error_reason)
         if dream.state != Dream.STATE_FOLDING:
             dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
+
+    def _reason(self, told: ErrorReason.ValueType) -> ErrorReason.ValueType:
+        """By the catalogue of errors (REQ-DREAM-032); told: what is known of a failure, or unspecified."""
+        match self._dream.state:
+            case Dream.STATE_SUSPENDED | Dream.STATE_DISCARDED:
+                return error_reason_pb2.ERROR_REASON_DREAM_ABORTED
+            case Dream.STATE_FAILED if told:
+                return told
+            case Dream.STATE_FAILED if self._dream.progress.phase == dream_pb2.DREAM_PHASE_REM:
+                return error_reason_pb2.ERROR_REASON_DREAM_EXPLORATION
+            case Dream.STATE_FAILED:
+                return error_reason_pb2.ERROR_REASON_DREAM_CONSOLIDATION
+            case _:
+                return error_reason_pb2.ERROR_REASON_UNSPECIFIED
 
     async def settle(self) -> None:
         """Writes down a dream that goes no further now; one that was neither kept nor sealed is dropped."""
@@ -115,14 +131,15 @@ class Ending:
         if self._change is not None:
             await asyncio.wrap_future(self._journal.record(self._change, dream))
 
-    async def fail(self, why: str) -> None:
-        """Something went wrong on the way to its end; never raises."""
+    async def fail(self, why: str, reason: ErrorReason.ValueType) -> None:
+        """Something went wrong on the way to its end; never raises. reason: unspecified where it is not known."""
         if self._sealed:
             # It will be applied, at the latest by the next trigger or start.
             self._dream.message = f"sealed, and not yet applied: {why}"
         else:
             self._dream.state = Dream.STATE_FAILED
             self._dream.end_reason = EndReason.END_REASON_FAILED
+            self._dream.error_reason = self._reason(reason)
             self._dream.message = why
             self._dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
         try:

@@ -13,6 +13,7 @@ from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.sqlite import ChangeId
 from dreamsvc.v1 import dream_pb2, error_reason_pb2
 from dreamsvc.v1.dream_pb2 import Dream, EndReason
+from dreamsvc.v1.error_reason_pb2 import ErrorReason
 
 
 class Intake:
@@ -162,6 +163,8 @@ def _sensible(ended: Ended, *, may_give_up: bool) -> Ended:
         ended.message = "the dreamer failed and does not say why"
     if not ended.reason or ended.reason not in EndReason.values():
         raise nonsense(f"an end for reason {ended.reason}")
+    if ended.error_reason not in ErrorReason.values():
+        raise nonsense(f"an error for reason {ended.error_reason}")
     return ended
 
 

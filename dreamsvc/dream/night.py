@@ -48,7 +48,7 @@ from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.sqlite import ChangeId
 from dreamsvc.memory.store import Store
 from dreamsvc.telemetry.observer import Observer
-from dreamsvc.v1 import dream_pb2
+from dreamsvc.v1 import dream_pb2, error_reason_pb2
 from dreamsvc.v1.config_pb2 import DreamConfig, RecallConfig, ResourcesConfig
 from dreamsvc.v1.dream_pb2 import Dream, Neuromodulators, WakeReason
 from dreamsvc.v1.dream_service_pb2 import StateChange
@@ -223,8 +223,10 @@ class Night:
         except Exception as error:
             logger.exception("dream %s failed", self.dream.id)
             await self._intake.given_up()
-            why = error.message if isinstance(error, DreamsvcError) else errors.told(error)
-            await self._ending.fail(why)
+            if isinstance(error, DreamsvcError):
+                await self._ending.fail(error.message, error.reason)
+            else:
+                await self._ending.fail(errors.told(error), error_reason_pb2.ERROR_REASON_UNSPECIFIED)
         finally:
             if not self.awake.is_set():
                 self._awake()
@@ -266,7 +268,7 @@ class Night:
             try:
                 process = await self._unless_woken(lease)
             except DreamFailed as error:
-                return Ended(reason=dream_pb2.END_REASON_FAILED, message=error.message)
+                return Ended(reason=dream_pb2.END_REASON_FAILED, message=error.message, error_reason=error.reason)
             if process is None:
                 return Ended(reason=dream_pb2.END_REASON_ABORTED)
             if self._renews:
@@ -303,11 +305,19 @@ class Night:
             finally:
                 self._process = None
                 self.dream.progress.paused = ""
+                if self._wake_reason and leash.on_gpu:
+                    # Whoever woke it may need the device, whose memory a process gives back with its end alone.
+                    process.kill()
                 self._dreamers.give_back(process, self._plan.config.resources)
         if leash.why_killed and ended.reason == dream_pb2.END_REASON_FAILED:
             # Another try of the same would take as much.
             self._recovery.leave_out_next()
-            return Ended(reason=ended.reason, message=leash.why_killed, unrecoverable=not talk.was_ready)
+            return Ended(
+                reason=ended.reason,
+                message=leash.why_killed,
+                unrecoverable=not talk.was_ready,
+                error_reason=error_reason_pb2.ERROR_REASON_DREAM_RESOURCE,
+            )
         failed = ended.reason == dream_pb2.END_REASON_FAILED
         return None if failed and process.was_warm and not process.alive and not talk.heard else ended
 

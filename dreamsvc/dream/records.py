@@ -19,10 +19,11 @@ from dreamsvc.errors import StoreCorrupt, StoreUnavailable
 from dreamsvc.memory.dreams import DreamRow
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.store import Store
-from dreamsvc.v1 import dream_pb2
+from dreamsvc.v1 import dream_pb2, error_reason_pb2
 from dreamsvc.v1.config_pb2 import DreamConfig
 from dreamsvc.v1.dream_pb2 import Dream
 from dreamsvc.v1.dream_service_pb2 import RevertResponse, TriggerRequest, TriggerResponse
+from dreamsvc.v1.error_reason_pb2 import ErrorReason
 
 logger = logging.getLogger(__name__)
 # An interrupted dream is given up when more than this share of its memories and edges changed since.
@@ -104,10 +105,11 @@ class Records:
             return "reverted"
         unfit = await asyncio.to_thread(self._journal.why_not_resumable, row)
         if unfit:
-            await self.give_up(row, unfit)
+            await self.give_up(row, unfit, error_reason_pb2.ERROR_REASON_DREAM_CHECKPOINT)
             return "dropped"
         if dream.state == Dream.STATE_RUNNING:
             dream.state = Dream.STATE_SUSPENDED
+            dream.error_reason = error_reason_pb2.ERROR_REASON_DREAM_ABORTED
             dream.message = "the service ended while it dreamed; the next trigger goes on from its checkpoint"
             await asyncio.wrap_future(self._journal.record(row.change, dream))
             logger.info("dream %s was interrupted; it can be resumed", dream.id)
@@ -121,6 +123,7 @@ class Records:
         await self.take_back(row)
         dream.state = Dream.STATE_FAILED
         dream.end_reason = dream_pb2.END_REASON_FAILED
+        dream.error_reason = error_reason_pb2.ERROR_REASON_STORE_CORRUPT
         dream.message = f"it could not be applied, and what had been was taken back: {why}"
         dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
         await asyncio.wrap_future(self._journal.record(row.change, dream))
@@ -171,10 +174,10 @@ class Records:
             config = old.row.config
             config.resources.CopyFrom(self._config.dream.resources)
             config.fault.CopyFrom(self._config.dream.fault)
-            unfit = old.unfit
+            unfit, reason = old.unfit, error_reason_pb2.ERROR_REASON_DREAM_CHECKPOINT
             other_phase = request.phase not in (dream_pb2.DREAM_PHASE_UNSPECIFIED, dream.phase)
             if request.fresh or other_phase or (request.HasField("seed") and request.seed != dream.seed):
-                unfit = "a fresh dream was asked for"
+                unfit, reason = "a fresh dream was asked for", error_reason_pb2.ERROR_REASON_DREAM_ABORTED
             elif old.checkpoint or old.staged:
                 unfit = unfit or await asyncio.to_thread(self._why_snapshot_unfit, dream.id)
             if not unfit:
@@ -182,7 +185,7 @@ class Records:
                     dream, config, old.row.now_us, old.row.change, old.checkpoint, old.staged, self._config.recall
                 )
                 return await self._resume(request, plan)
-            await self.give_up(old.row, unfit)
+            await self.give_up(old.row, unfit, reason)
         now_us = self._clock.now_us()
         config = self._config_of(request)
         dream = self._new_dream(request, triggered_by, config, now_us)
@@ -191,10 +194,11 @@ class Records:
             return Begin(response, None)
         return Begin(response, Plan(dream, config, now_us, begun.change, None, [], self._config.recall))
 
-    async def give_up(self, row: DreamRow, why: str) -> None:
+    async def give_up(self, row: DreamRow, why: str, reason: ErrorReason.ValueType) -> None:
         """Drops an interrupted dream; nothing of it is applied."""
         dream = row.dream
         dream.state = Dream.STATE_DISCARDED
+        dream.error_reason = reason
         dream.message = f"given up, nothing of it was applied: {why}"
         dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
         await asyncio.wrap_future(self._journal.drop_dream(row.change, dream))
@@ -213,6 +217,7 @@ class Records:
         dream = plan.dream
         dream.state = Dream.STATE_RUNNING
         dream.end_reason = dream_pb2.END_REASON_UNSPECIFIED
+        dream.error_reason = error_reason_pb2.ERROR_REASON_UNSPECIFIED
         dream.message = ""
         dream.ClearField("end_time")
         dream.abort_on_query = request.abort_on_query

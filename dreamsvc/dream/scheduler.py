@@ -48,7 +48,7 @@ from dreamsvc.memory.store import Store
 from dreamsvc.telemetry import logs
 from dreamsvc.telemetry.logs import Subject
 from dreamsvc.telemetry.observer import Observer
-from dreamsvc.v1 import dream_pb2
+from dreamsvc.v1 import dream_pb2, error_reason_pb2
 from dreamsvc.v1.dream_pb2 import Dream
 from dreamsvc.v1.dream_service_pb2 import (
     AbortRequest,
@@ -91,7 +91,7 @@ class Scheduler:
         self._dreamers = Lending(dreamers or Dreamers(config, self.governor), clock)
         self._room = Room(config, self.governor.machine, self._ours)
         self._situations = Situations(store, config, self._policies, clock, self)
-        self.verdicts = Verdicts(store, journal, self._records, self._nights, self._situations, clock)
+        self.verdicts = Verdicts(store, journal, self._records, self._nights, self._situations, config, clock)
         self.telling = Telling(store, config, self._policies, self._nights, clock, self)
         self._choosing = Choosing(store, self._policies, self, self._room, clock)
         self._events: dict[str, Events] = {}
@@ -258,7 +258,7 @@ class Scheduler:
             old = await asyncio.to_thread(self._journal.latest, request.space, [Dream.STATE_SUSPENDED])
             if old is None or request.space in self._nights or (known is not None and known.id != old.dream.id):
                 return AbortResponse(dream=known)
-            await self._records.give_up(old, "on request")
+            await self._records.give_up(old, "on request", error_reason_pb2.ERROR_REASON_DREAM_ABORTED)
             self._nights.forget(request.space)
             return AbortResponse(dream=old.dream)
 
@@ -376,6 +376,8 @@ class Scheduler:
 
     async def _run(self, space: str, night: Night) -> None:
         with logs.about(Subject(space, night.dream.id)):
+            by = dream_pb2.TriggeredBy.Name(night.dream.triggered_by).removeprefix("TRIGGERED_BY_").lower()
+            logger.info("dream %s begins or goes on, triggered by %s", night.dream.id, by)
             await night.run()
             logger.info("dream %s %s", night.dream.id, outcome.in_words(night.dream))
         if night.dream.state == Dream.STATE_PROPOSED:

@@ -39,7 +39,7 @@ from dreamsvc.memory.embedding import TextEmbedding
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.spaces import CLIENT
 from dreamsvc.memory.store import Store
-from dreamsvc.v1 import dream_pb2, error_reason_pb2
+from dreamsvc.v1 import dream_pb2
 from dreamsvc.v1.config_pb2 import Config, DreamConfig, StoreConfig
 from dreamsvc.v1.dream_pb2 import Dream
 from dreamsvc.v1.dream_service_pb2 import DiffDreamRequest, SimulateRequest, SimulateResponse, TriggerRequest
@@ -170,8 +170,9 @@ class Simulating:
                     await asyncio.wait_for(night.over.wait(), LOOK_S)
             dream = await world.scheduler.dream(SPACE, answer.dream.id)
             if dream.state == Dream.STATE_FAILED:
-                reason = error_reason_pb2.ERROR_REASON_DREAM_CONSOLIDATION
-                raise DreamFailed(reason, f"the simulated dream of seed {dream.seed} failed: {dream.message}")
+                raise DreamFailed(
+                    dream.error_reason, f"the simulated dream of seed {dream.seed} failed: {dream.message}"
+                )
             if dream.state != Dream.STATE_SUSPENDED:
                 return dream
 

@@ -1,19 +1,24 @@
-"""What people decide about dreams that are over: a proposal is applied or given up, a night is taken back."""
+"""What people decide about dreams that are over: a proposal is applied or given up, a night is taken back, its record
+deleted."""
 
 import asyncio
 
 from dreamsvc import snapshot_files
 from dreamsvc.clock import Clock
+from dreamsvc.config import InForce
 from dreamsvc.dream.nights import Nights
 from dreamsvc.dream.records import Records
 from dreamsvc.dream.seen import seen_by
 from dreamsvc.dream.situations import Situations
+from dreamsvc.errors import OnHold
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.store import Store
 from dreamsvc.v1.dream_pb2 import Dream
 from dreamsvc.v1.dream_service_pb2 import (
     ApproveDreamRequest,
     ApproveDreamResponse,
+    DeleteDreamRequest,
+    DeleteDreamResponse,
     RejectDreamRequest,
     RejectDreamResponse,
     RevertRequest,
@@ -25,13 +30,21 @@ class Verdicts:
     """Carries them out, while nothing else of the space's dreams goes on."""
 
     def __init__(
-        self, store: Store, journal: Journal, records: Records, nights: Nights, situations: Situations, clock: Clock
+        self,
+        store: Store,
+        journal: Journal,
+        records: Records,
+        nights: Nights,
+        situations: Situations,
+        config: InForce,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._journal = journal
         self._records = records
         self._nights = nights
         self._situations = situations
+        self._config = config
         self._clock = clock
 
     async def revert(self, request: RevertRequest) -> RevertResponse:
@@ -71,6 +84,15 @@ class Verdicts:
         self._situations.note_decided(request.space, request.dream_id)
         await asyncio.to_thread(snapshot_files.remove, self._store.dream_snapshot_path(answer.dream.id))
         return answer
+
+    async def delete(self, request: DeleteDreamRequest) -> DeleteDreamResponse:
+        """Deletes the record of a dream; raises NotFound, DreamInProgress, DreamKept, OnHold."""
+        if request.space in self._config.dream.hold_spaces:
+            raise OnHold(f'space "{request.space}" is on hold (dream.hold_spaces)')
+        return await self._nights.alone(request.space, lambda: self._delete(request))
+
+    async def _delete(self, request: DeleteDreamRequest) -> DeleteDreamResponse:
+        return await asyncio.wrap_future(self._journal.delete_dream(request))
 
     async def _dream(self, space: str, dream_id: str) -> Dream:
         return (await asyncio.to_thread(self._journal.dream, space, dream_id)).dream

@@ -30,7 +30,8 @@ from dreamsvc.telemetry.logs import Subject
 from dreamsvc.telemetry.spans import Recorder
 from dreamsvc.telemetry.step_spans import StepSpans
 from dreamsvc.telemetry.tracing import Tracing
-from dreamsvc.v1 import dream_pb2
+from dreamsvc.v1 import dream_pb2, error_reason_pb2
+from dreamsvc.v1.error_reason_pb2 import ErrorReason
 
 if TYPE_CHECKING:
     from dreamsvc.dreamer.cycle import Cycle
@@ -85,6 +86,7 @@ class Dreamer(DreamerServiceServicer):
                     reason=dream_pb2.END_REASON_FAILED,
                     message=errors.told(error),
                     unrecoverable=isinstance(error, snapshot_files.UnreadableSnapshot),
+                    error_reason=_reason(error),
                 )
             )
         finally:
@@ -143,6 +145,16 @@ def _listen(requests: Iterator[RunDreamRequest], stop: threading.Event, allowed:
     except Exception:  # the caller is gone, in whatever way gRPC says so
         logger.debug("the stream ended", exc_info=True)
     stop.set()
+
+
+def _reason(error: Exception) -> ErrorReason.ValueType:
+    """What an error counts as; unspecified: as one of the phase that it came in."""
+    if isinstance(error, snapshot_files.UnreadableSnapshot):
+        return error_reason_pb2.ERROR_REASON_DREAM_CHECKPOINT
+    # XLA says so in the text of an error whose class is for all of them.
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return error_reason_pb2.ERROR_REASON_DREAM_RESOURCE
+    return error_reason_pb2.ERROR_REASON_UNSPECIFIED
 
 
 def _end_with_parent() -> None:

@@ -72,6 +72,8 @@ class Database:
             raise
         # Why the last commit failed, if the store was the reason; '' while it takes changes.
         self.trouble = ""
+        # What could not be read since this was opened, '' where nothing was: damage does not mend itself.
+        self.damage = ""
         self._all_shown = True
         self._waiting: tuple[deque[_Job[Any]], deque[_Job[Any]]] = (deque(), deque())
         self._wanted = threading.Condition()
@@ -110,13 +112,13 @@ class Database:
 
     def read[T](self, run: Callable[[Connection], T]) -> T:
         """Runs a query in the caller's thread; all of its rows have to be read in it."""
-        with translated(), self._readers.one() as connection:
+        with self._damage_noted(), translated(), self._readers.one() as connection:
             return run(connection)
 
     @contextlib.contextmanager
     def moment(self) -> Generator[Connection]:
         """A connection of its own that sees the store as it is now, however long it reads."""
-        with translated(), self._readers.new() as connection:
+        with self._damage_noted(), translated(), self._readers.new() as connection:
             connection.execute("BEGIN")
             try:
                 # The moment begins with the first read, not with BEGIN.
@@ -243,6 +245,16 @@ class Database:
             logger.warning("changes are refused until the store takes them again: %s", self.trouble)
         elif before and not self.trouble:
             logger.warning("the store takes changes again")
+
+    @contextlib.contextmanager
+    def _damage_noted(self) -> Generator[None]:
+        try:
+            yield
+        except StoreCorrupt as error:
+            if error.message != self.damage:
+                logger.error("the store is damaged; run dreamsvc doctor: %s", error.message)
+            self.damage = error.message
+            raise
 
     def _doubt(self) -> StoreUnavailable | None:
         """Why a commit of this moment would not be found by the next start."""

@@ -6,8 +6,11 @@ night whose journal was let go of before. The row of its change stays, and so wh
 
 from collections.abc import Sequence
 
-from dreamsvc.memory import audit
-from dreamsvc.memory.sqlite import Connection, next_seq
+from dreamsvc.errors import DreamKept
+from dreamsvc.memory import audit, operations
+from dreamsvc.memory.dreams import DreamRow
+from dreamsvc.memory.sqlite import ChangeId, Connection, next_seq
+from dreamsvc.v1.dream_pb2 import Dream
 
 SLICE = 500
 
@@ -26,10 +29,26 @@ def prune_next(connection: Connection, keep: int, held: Sequence[str], now_us: i
         (*held, keep),
     ).fetchall()
     if found:
-        # So that nobody misses the record.
-        purged = ((now_us, change) for (change,) in found)
-        connection.executemany("UPDATE changes SET purged_us=? WHERE id=? AND purged_us IS NULL", purged)
-        connection.executemany("DELETE FROM dreams WHERE change=?", found)
+        _drop(connection, [change for (change,) in found], now_us)
         seq = next_seq(connection)
         audit.record(connection, now_us=now_us, actor="service", action="prune", space=None, seq=seq, dreams=len(found))
     return len(found)
+
+
+def delete(connection: Connection, row: DreamRow, now_us: int) -> None:
+    """Drops the record of one dream on request (API-4); raises DreamKept where it is needed."""
+    change = operations.find(connection, row.change)
+    (purged_us,) = connection.execute("SELECT purged_us FROM changes WHERE id=?", (row.change,)).fetchone()
+    if purged_us is None and change.state != "dropped":
+        state = Dream.State.Name(row.dream.state).removeprefix("STATE_").lower()
+        raise DreamKept(f"dream {row.dream.id} is {state}, and what it did is kept: its record goes when that has gone")
+    _drop(connection, [row.change], now_us)
+    seq, uid = next_seq(connection), row.dream.id
+    audit.record(connection, now_us=now_us, actor="user", action="delete_dream", space=change.space, seq=seq, dream=uid)
+
+
+def _drop(connection: Connection, changes: Sequence[ChangeId], now_us: int) -> None:
+    # So that nobody misses the record.
+    purged = ((now_us, change) for change in changes)
+    connection.executemany("UPDATE changes SET purged_us=? WHERE id=? AND purged_us IS NULL", purged)
+    connection.executemany("DELETE FROM dreams WHERE change=?", ((change,) for change in changes))

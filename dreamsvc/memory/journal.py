@@ -25,6 +25,8 @@ from dreamsvc.v1.dream_pb2 import Dream
 from dreamsvc.v1.dream_service_pb2 import (
     ApproveDreamRequest,
     ApproveDreamResponse,
+    DeleteDreamRequest,
+    DeleteDreamResponse,
     DiffDreamRequest,
     DiffDreamResponse,
     ListDreamsRequest,
@@ -379,6 +381,19 @@ class Journal:
             lambda connection: history.prune_next(connection, keep, held, now_us), priority=Priority.BACKGROUND
         )
 
+    def delete_dream(self, request: DeleteDreamRequest) -> Future[DeleteDreamResponse]:
+        """Deletes the record of a dream; raises NotFound, DreamKept."""
+
+        def job(connection: Connection) -> DeleteDreamResponse:
+            def delete() -> DeleteDreamResponse:
+                row = dreams.get(connection, spaces.find(connection, request.space), request.dream_id)
+                history.delete(connection, row, self._clock.now_us())
+                return DeleteDreamResponse(dream=row.dream)
+
+            return self._once(connection, request, DeleteDreamResponse(), delete)[0]
+
+        return self._database.write(job)
+
     def count_states(self) -> tuple[dict[int, int], int]:
         """Dreams of all spaces by state, and checkpoints that they can go on from."""
         return self._database.read(dreams.count_states)
@@ -464,7 +479,12 @@ class Journal:
     def _once[Answer: Message](
         self,
         connection: Connection,
-        request: TriggerRequest | ImportHeader | RevertRequest | ApproveDreamRequest | RejectDreamRequest,
+        request: TriggerRequest
+        | ImportHeader
+        | RevertRequest
+        | ApproveDreamRequest
+        | RejectDreamRequest
+        | DeleteDreamRequest,
         empty: Answer,
         run: Callable[[], Answer],
     ) -> tuple[Answer, bool]:

@@ -24,6 +24,8 @@ from dreamsvc.v1.dream_service_pb2 import (
     AcceptBlindSpotResponse,
     ApproveDreamRequest,
     ApproveDreamResponse,
+    DeleteDreamRequest,
+    DeleteDreamResponse,
     DiffDreamRequest,
     DiffDreamResponse,
     EstimateDreamRequest,
@@ -140,6 +142,9 @@ class DreamCalls:
     async def estimate_dream(self, request: EstimateDreamRequest) -> EstimateDreamResponse:
         return await self._scheduler.telling.estimate(request.space)
 
+    async def delete_dream(self, request: DeleteDreamRequest) -> DeleteDreamResponse:
+        return await self._scheduler.verdicts.delete(request)
+
     async def diff_dream(self, request: DiffDreamRequest) -> DiffDreamResponse:
         return await asyncio.to_thread(self._journal.diff, request)
 
@@ -169,6 +174,8 @@ class DreamCalls:
     async def get_status(self, request: GetStatusRequest) -> GetStatusResponse:
         answer = await self._scheduler.telling.status(request.space)
         answer.embedder = self._embedding.id
-        answer.embedder_notice = self._embedding.notice
-        answer.config_notice = self._reloading.notice
+        if calling.current().spaces is None:
+            # They name files and addresses, which is for those who may see all of it.
+            answer.embedder_notice = self._embedding.notice
+            answer.config_notice = self._reloading.notice
         return answer

@@ -103,10 +103,12 @@ class HealthOfAll:
         return _Found(NOT_SERVING, self._reloading.notice, "mend it: it is read again by itself, or by `config reload`")
 
     def _of_store(self) -> _Found:
-        trouble = self._store.database.trouble
-        if not trouble:
-            return _GOOD
-        return _Found(NOT_SERVING, trouble, "recalls go on; changes are taken again when the disk takes them")
+        trouble, damage = self._store.database.trouble, self._store.database.damage
+        if trouble:
+            return _Found(NOT_SERVING, trouble, "recalls go on; changes are taken again when the disk takes them")
+        if damage:
+            return _Found(NOT_SERVING, damage, "run dreamsvc doctor; whatever does not need the damaged part goes on")
+        return _GOOD
 
     def _of_embedder(self) -> _Found:
         embedding, kind = self._embedding, self._config.embedder.kind

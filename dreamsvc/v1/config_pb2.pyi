@@ -1069,7 +1069,7 @@ class ResourcesConfig(_message.Message):
     wake_latency_ms: _builtins.float
     """A dreamer that has not stopped within this is killed."""
     dreamer_idle_seconds: _builtins.float
-    """An idle dreamer process is ended after this, and its device memory freed."""
+    """An idle dreamer process is ended after this; one that was woken on a GPU is ended at once, so that its memory is free."""
     dreamer_start_seconds: _builtins.float
     """Time a new dreamer process has to report that it is ready, at the pace of a whole core; one that may take less has
     as many times longer.
@@ -1992,10 +1992,13 @@ class TelemetryConfig(_message.Message):
     LOG_LEVEL_FIELD_NUMBER: _builtins.int
     TRACES_ENDPOINT_FIELD_NUMBER: _builtins.int
     TRACES_SAMPLE_RATIO_FIELD_NUMBER: _builtins.int
+    METRICS_OPEN_FIELD_NUMBER: _builtins.int
     metrics_port: _builtins.int
     """Port of /metrics (Prometheus), /healthz and /readyz; 0 serves none of them."""
     metrics_host: _builtins.str
-    """Address to listen at. Whoever reaches it reads names of spaces and counts, and needs no token."""
+    """Address to listen at. Whoever reaches it reads names of spaces and counts, and needs no token; so one beyond
+    loopback needs metrics_open.
+    """
     metrics_spaces: _builtins.int
     """Spaces that have metrics of their own; all others are counted together as "other"."""
     log_format: _builtins.str
@@ -2005,6 +2008,10 @@ class TelemetryConfig(_message.Message):
     """Where traces are sent, OTLP over gRPC, e.g. "http://127.0.0.1:4317"; "https" is TLS. Empty: no traces."""
     traces_sample_ratio: _builtins.float
     """Share of calls that are traced where the caller does not say; dreams and calls that fail by our fault always are."""
+    metrics_open: _builtins.bool
+    """True: metrics_host may be an address beyond loopback, in clear text and for whoever reaches it. For a network of
+    operators alone, e.g. within a pod.
+    """
     def __init__(
         self,
         *,
@@ -2015,10 +2022,11 @@ class TelemetryConfig(_message.Message):
         log_level: _builtins.str | None = ...,
         traces_endpoint: _builtins.str | None = ...,
         traces_sample_ratio: _builtins.float | None = ...,
+        metrics_open: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_log_format", b"_log_format", "_log_level", b"_log_level", "_metrics_host", b"_metrics_host", "_metrics_port", b"_metrics_port", "_metrics_spaces", b"_metrics_spaces", "_traces_endpoint", b"_traces_endpoint", "_traces_sample_ratio", b"_traces_sample_ratio", "log_format", b"log_format", "log_level", b"log_level", "metrics_host", b"metrics_host", "metrics_port", b"metrics_port", "metrics_spaces", b"metrics_spaces", "traces_endpoint", b"traces_endpoint", "traces_sample_ratio", b"traces_sample_ratio"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_log_format", b"_log_format", "_log_level", b"_log_level", "_metrics_host", b"_metrics_host", "_metrics_open", b"_metrics_open", "_metrics_port", b"_metrics_port", "_metrics_spaces", b"_metrics_spaces", "_traces_endpoint", b"_traces_endpoint", "_traces_sample_ratio", b"_traces_sample_ratio", "log_format", b"log_format", "log_level", b"log_level", "metrics_host", b"metrics_host", "metrics_open", b"metrics_open", "metrics_port", b"metrics_port", "metrics_spaces", b"metrics_spaces", "traces_endpoint", b"traces_endpoint", "traces_sample_ratio", b"traces_sample_ratio"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_log_format", b"_log_format", "_log_level", b"_log_level", "_metrics_host", b"_metrics_host", "_metrics_port", b"_metrics_port", "_metrics_spaces", b"_metrics_spaces", "_traces_endpoint", b"_traces_endpoint", "_traces_sample_ratio", b"_traces_sample_ratio", "log_format", b"log_format", "log_level", b"log_level", "metrics_host", b"metrics_host", "metrics_port", b"metrics_port", "metrics_spaces", b"metrics_spaces", "traces_endpoint", b"traces_endpoint", "traces_sample_ratio", b"traces_sample_ratio"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_log_format", b"_log_format", "_log_level", b"_log_level", "_metrics_host", b"_metrics_host", "_metrics_open", b"_metrics_open", "_metrics_port", b"_metrics_port", "_metrics_spaces", b"_metrics_spaces", "_traces_endpoint", b"_traces_endpoint", "_traces_sample_ratio", b"_traces_sample_ratio", "log_format", b"log_format", "log_level", b"log_level", "metrics_host", b"metrics_host", "metrics_open", b"metrics_open", "metrics_port", b"metrics_port", "metrics_spaces", b"metrics_spaces", "traces_endpoint", b"traces_endpoint", "traces_sample_ratio", b"traces_sample_ratio"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__log_format: _TypeAlias = _typing.Literal["log_format"]  # noqa: Y015
     _WhichOneofArgType__log_format: _TypeAlias = _typing.Literal["_log_format", b"_log_format"]  # noqa: Y015
@@ -2026,6 +2034,8 @@ class TelemetryConfig(_message.Message):
     _WhichOneofArgType__log_level: _TypeAlias = _typing.Literal["_log_level", b"_log_level"]  # noqa: Y015
     _WhichOneofReturnType__metrics_host: _TypeAlias = _typing.Literal["metrics_host"]  # noqa: Y015
     _WhichOneofArgType__metrics_host: _TypeAlias = _typing.Literal["_metrics_host", b"_metrics_host"]  # noqa: Y015
+    _WhichOneofReturnType__metrics_open: _TypeAlias = _typing.Literal["metrics_open"]  # noqa: Y015
+    _WhichOneofArgType__metrics_open: _TypeAlias = _typing.Literal["_metrics_open", b"_metrics_open"]  # noqa: Y015
     _WhichOneofReturnType__metrics_port: _TypeAlias = _typing.Literal["metrics_port"]  # noqa: Y015
     _WhichOneofArgType__metrics_port: _TypeAlias = _typing.Literal["_metrics_port", b"_metrics_port"]  # noqa: Y015
     _WhichOneofReturnType__metrics_spaces: _TypeAlias = _typing.Literal["metrics_spaces"]  # noqa: Y015
@@ -2040,6 +2050,8 @@ class TelemetryConfig(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__log_level) -> _WhichOneofReturnType__log_level | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__metrics_host) -> _WhichOneofReturnType__metrics_host | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__metrics_open) -> _WhichOneofReturnType__metrics_open | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__metrics_port) -> _WhichOneofReturnType__metrics_port | None: ...
     @_typing.overload

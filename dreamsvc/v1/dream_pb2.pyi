@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from dreamsvc.v1 import error_reason_pb2 as _error_reason_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -293,6 +294,7 @@ class Dream(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     REPORT_FIELD_NUMBER: _builtins.int
     PROPOSE_FIELD_NUMBER: _builtins.int
+    ERROR_REASON_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     space: _builtins.str
     phase: Global___DreamPhase.ValueType
@@ -307,6 +309,10 @@ class Dream(_message.Message):
     dry_run: _builtins.bool
     propose: _builtins.bool
     """True: it waits as a proposal before it is applied."""
+    error_reason: _error_reason_pb2.ErrorReason.ValueType
+    """For SUSPENDED and FAILED, and for DISCARDED unless it was rejected: what ended it, by the catalogue of errors
+    (REQ-DREAM-032), e.g. DREAM_ABORTED, DREAM_RESOURCE or DREAM_CONSOLIDATION.
+    """
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -336,10 +342,11 @@ class Dream(_message.Message):
         progress: Global___Progress | None = ...,
         report: Global___DreamReport | None = ...,
         propose: _builtins.bool = ...,
+        error_reason: _error_reason_pb2.ErrorReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "progress", b"progress", "report", b"report", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort_on_query", b"abort_on_query", "budget_seconds", b"budget_seconds", "dry_run", b"dry_run", "end_reason", b"end_reason", "end_time", b"end_time", "id", b"id", "message", b"message", "phase", b"phase", "progress", b"progress", "propose", b"propose", "report", b"report", "seed", b"seed", "space", b"space", "start_time", b"start_time", "state", b"state", "triggered_by", b"triggered_by"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort_on_query", b"abort_on_query", "budget_seconds", b"budget_seconds", "dry_run", b"dry_run", "end_reason", b"end_reason", "end_time", b"end_time", "error_reason", b"error_reason", "id", b"id", "message", b"message", "phase", b"phase", "progress", b"progress", "propose", b"propose", "report", b"report", "seed", b"seed", "space", b"space", "start_time", b"start_time", "state", b"state", "triggered_by", b"triggered_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

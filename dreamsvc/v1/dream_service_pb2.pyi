@@ -739,6 +739,53 @@ class RejectDreamResponse(_message.Message):
 Global___RejectDreamResponse: _TypeAlias = RejectDreamResponse  # noqa: Y015
 
 @_typing.final
+class DeleteDreamRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACE_FIELD_NUMBER: _builtins.int
+    DREAM_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    space: _builtins.str
+    dream_id: _builtins.str
+    request_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        space: _builtins.str = ...,
+        dream_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dream_id", b"dream_id", "request_id", b"request_id", "space", b"space"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteDreamRequest: _TypeAlias = DeleteDreamRequest  # noqa: Y015
+
+@_typing.final
+class DeleteDreamResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DREAM_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def dream(self) -> _dream_pb2.Dream:
+        """As it was."""
+
+    def __init__(
+        self,
+        *,
+        dream: _dream_pb2.Dream | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dream", b"dream"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dream", b"dream"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteDreamResponse: _TypeAlias = DeleteDreamResponse  # noqa: Y015
+
+@_typing.final
 class DiffDreamRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

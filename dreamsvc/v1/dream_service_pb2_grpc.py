@@ -80,6 +80,11 @@ class DreamServiceStub:
                 request_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.RejectDreamRequest.SerializeToString,
                 response_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.RejectDreamResponse.FromString,
                 _registered_method=True)
+        self.DeleteDream = channel.unary_unary(
+                '/dreamsvc.v1.DreamService/DeleteDream',
+                request_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.DeleteDreamRequest.SerializeToString,
+                response_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.DeleteDreamResponse.FromString,
+                _registered_method=True)
         self.DiffDream = channel.unary_unary(
                 '/dreamsvc.v1.DreamService/DiffDream',
                 request_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.DiffDreamRequest.SerializeToString,
@@ -188,6 +193,14 @@ class DreamServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteDream(self, request, context):
+        """Deletes the record of a dream (API-4): one that changed nothing, or that cannot be taken back any more since what it
+        changed was let go of. Nothing in memory changes. DREAM_KEPT for all others.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DiffDream(self, request, context):
         """Every edit of a dream for a person to read: of a proposal what it would do, else what it did.
         """
@@ -291,6 +304,11 @@ def add_DreamServiceServicer_to_server(servicer, server):
                     servicer.RejectDream,
                     request_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.RejectDreamRequest.FromString,
                     response_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.RejectDreamResponse.SerializeToString,
+            ),
+            'DeleteDream': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteDream,
+                    request_deserializer=dreamsvc_dot_v1_dot_dream__service__pb2.DeleteDreamRequest.FromString,
+                    response_serializer=dreamsvc_dot_v1_dot_dream__service__pb2.DeleteDreamResponse.SerializeToString,
             ),
             'DiffDream': grpc.unary_unary_rpc_method_handler(
                     servicer.DiffDream,
@@ -577,6 +595,33 @@ class DreamService:
             '/dreamsvc.v1.DreamService/RejectDream',
             dreamsvc_dot_v1_dot_dream__service__pb2.RejectDreamRequest.SerializeToString,
             dreamsvc_dot_v1_dot_dream__service__pb2.RejectDreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteDream(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dreamsvc.v1.DreamService/DeleteDream',
+            dreamsvc_dot_v1_dot_dream__service__pb2.DeleteDreamRequest.SerializeToString,
+            dreamsvc_dot_v1_dot_dream__service__pb2.DeleteDreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

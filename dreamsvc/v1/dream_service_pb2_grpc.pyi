@@ -51,6 +51,10 @@ class DreamServiceStub:
     """Applies a dream that waits as a proposal."""
     RejectDream: _grpc.UnaryUnaryMultiCallable[_dream_service_pb2.RejectDreamRequest, _dream_service_pb2.RejectDreamResponse]
     """Gives a proposal up; nothing of it is applied."""
+    DeleteDream: _grpc.UnaryUnaryMultiCallable[_dream_service_pb2.DeleteDreamRequest, _dream_service_pb2.DeleteDreamResponse]
+    """Deletes the record of a dream (API-4): one that changed nothing, or that cannot be taken back any more since what it
+    changed was let go of. Nothing in memory changes. DREAM_KEPT for all others.
+    """
     DiffDream: _grpc.UnaryUnaryMultiCallable[_dream_service_pb2.DiffDreamRequest, _dream_service_pb2.DiffDreamResponse]
     """Every edit of a dream for a person to read: of a proposal what it would do, else what it did."""
     ListBlindSpots: _grpc.UnaryUnaryMultiCallable[_dream_service_pb2.ListBlindSpotsRequest, _dream_service_pb2.ListBlindSpotsResponse]
@@ -91,6 +95,10 @@ class DreamServiceAsyncStub(DreamServiceStub):
     """Applies a dream that waits as a proposal."""
     RejectDream: _aio.UnaryUnaryMultiCallable[_dream_service_pb2.RejectDreamRequest, _dream_service_pb2.RejectDreamResponse]  # type: ignore[assignment]
     """Gives a proposal up; nothing of it is applied."""
+    DeleteDream: _aio.UnaryUnaryMultiCallable[_dream_service_pb2.DeleteDreamRequest, _dream_service_pb2.DeleteDreamResponse]  # type: ignore[assignment]
+    """Deletes the record of a dream (API-4): one that changed nothing, or that cannot be taken back any more since what it
+    changed was let go of. Nothing in memory changes. DREAM_KEPT for all others.
+    """
     DiffDream: _aio.UnaryUnaryMultiCallable[_dream_service_pb2.DiffDreamRequest, _dream_service_pb2.DiffDreamResponse]  # type: ignore[assignment]
     """Every edit of a dream for a person to read: of a proposal what it would do, else what it did."""
     ListBlindSpots: _aio.UnaryUnaryMultiCallable[_dream_service_pb2.ListBlindSpotsRequest, _dream_service_pb2.ListBlindSpotsResponse]  # type: ignore[assignment]
@@ -182,6 +190,16 @@ class DreamServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_dream_service_pb2.RejectDreamResponse, _abc.Awaitable[_dream_service_pb2.RejectDreamResponse]]:
         """Gives a proposal up; nothing of it is applied."""
+
+    @_abc_1.abstractmethod
+    def DeleteDream(
+        self,
+        request: _dream_service_pb2.DeleteDreamRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dream_service_pb2.DeleteDreamResponse, _abc.Awaitable[_dream_service_pb2.DeleteDreamResponse]]:
+        """Deletes the record of a dream (API-4): one that changed nothing, or that cannot be taken back any more since what it
+        changed was let go of. Nothing in memory changes. DREAM_KEPT for all others.
+        """
 
     @_abc_1.abstractmethod
     def DiffDream(

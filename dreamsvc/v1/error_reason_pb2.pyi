@@ -46,10 +46,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_CHANGED_LATER: _ErrorReason.ValueType  # 33
     ERROR_REASON_DREAM_PROPOSED: _ErrorReason.ValueType  # 34
     ERROR_REASON_ON_HOLD: _ErrorReason.ValueType  # 35
+    ERROR_REASON_DREAM_KEPT: _ErrorReason.ValueType  # 36
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 40
     ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 41
     ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 42
     ERROR_REASON_TOO_MANY_WATCHERS: _ErrorReason.ValueType  # 47
+    ERROR_REASON_STALLED: _ErrorReason.ValueType  # 48
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 31
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -81,9 +83,11 @@ ERROR_REASON_DISABLED: ErrorReason.ValueType  # 32
 ERROR_REASON_CHANGED_LATER: ErrorReason.ValueType  # 33
 ERROR_REASON_DREAM_PROPOSED: ErrorReason.ValueType  # 34
 ERROR_REASON_ON_HOLD: ErrorReason.ValueType  # 35
+ERROR_REASON_DREAM_KEPT: ErrorReason.ValueType  # 36
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 40
 ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 41
 ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 42
 ERROR_REASON_TOO_MANY_WATCHERS: ErrorReason.ValueType  # 47
+ERROR_REASON_STALLED: ErrorReason.ValueType  # 48
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 31
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

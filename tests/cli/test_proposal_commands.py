@@ -11,6 +11,7 @@ from dreamsvc.v1.dream_pb2 import Dream
 from dreamsvc.v1.dream_service_pb2 import (
     ApproveDreamResponse,
     Closing,
+    DeleteDreamResponse,
     DiffDreamResponse,
     DreamEdit,
     EditedMemory,
@@ -167,6 +168,18 @@ def test_reject_says_that_nothing_was_applied(fake: FakeServer, capsys: pytest.C
     first, second = capsys.readouterr().out.splitlines()
     assert first == "dream d1 is given up; nothing of it was applied"
     assert json.loads(second)["dream"]["state"] == "STATE_DISCARDED"
+
+
+def test_a_record_is_deleted_by_its_id_alone(fake: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    fake.answers("DeleteDream", DeleteDreamResponse(dream=Dream(id="d1", state=Dream.STATE_FAILED)))
+    assert main(["dreams", "d1", "--delete", "--server", fake.target]) == EXIT_OK
+    assert main(["dreams", "d1", "--delete", "--json", "--server", fake.target]) == EXIT_OK
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "the record of dream d1 (failed) is deleted"
+    assert json.loads(second)["dream"]["id"] == "d1"
+    assert main(["dreams", "--delete", "--server", fake.target]) == EXIT_USAGE
+    assert "needs the id" in capsys.readouterr().err
+    assert len(fake.sent("DeleteDream")) == 2
 
 
 def test_an_estimate_is_told_in_units_of_people(fake: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:

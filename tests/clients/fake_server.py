@@ -95,7 +95,7 @@ def unavailable() -> Refusal:
 
 _DREAM_CALLS = (
     *("Trigger", "Abort", "Revert", "GetDream", "ListDreams", "GetStatus", "StreamStatus"),
-    *("EstimateDream", "ApproveDream", "RejectDream", "DiffDream"),
+    *("EstimateDream", "ApproveDream", "RejectDream", "DeleteDream", "DiffDream"),
     *("ListBlindSpots", "AcceptBlindSpot", "RejectBlindSpot", "GetDreamMap", "Generate", "Simulate"),
 )
 _MEMORY_CALLS = (

@@ -16,6 +16,7 @@ from dreamsvc.v1.dream_service_pb2 import (
     AcceptBlindSpotResponse,
     ApproveDreamResponse,
     Closing,
+    DeleteDreamResponse,
     DiffDreamResponse,
     DreamEdit,
     EstimateDreamResponse,
@@ -89,11 +90,13 @@ def test_a_diff_of_an_unknown_dream_is_an_error(fake: FakeServer, caller: Client
 def test_a_decision_is_tried_again_with_the_same_request_id(fake: FakeServer, caller: Client) -> None:
     fake.answers("ApproveDream", unavailable(), ApproveDreamResponse(dream=Dream(state=Dream.STATE_SUCCEEDED)))
     fake.answers("RejectDream", unavailable(), RejectDreamResponse(dream=Dream(state=Dream.STATE_DISCARDED)))
+    fake.answers("DeleteDream", unavailable(), DeleteDreamResponse(dream=Dream(state=Dream.STATE_FAILED)))
     fake.answers("Unmerge", unavailable(), UnmergeResponse(ids=["a"]))
     assert caller.approve("d", "s").dream.state == Dream.STATE_SUCCEEDED
     assert caller.reject("d", "s").dream.state == Dream.STATE_DISCARDED
+    assert caller.delete_dream("d", "s").dream.state == Dream.STATE_FAILED
     assert list(caller.unmerge("m", "s").ids) == ["a"]
-    for name, field in (("ApproveDream", "dream_id"), ("RejectDream", "dream_id"), ("Unmerge", "id")):
+    for name, field in (*((f"{verb}Dream", "dream_id") for verb in ("Approve", "Reject", "Delete")), ("Unmerge", "id")):
         first, second = fake.sent(name)
         assert first.request_id == second.request_id != ""
         assert (getattr(first, field), first.space) == ("m" if field == "id" else "d", "s")

@@ -82,6 +82,21 @@ def test_a_query_wakes_a_dream_that_pauses(equal_store: Callable[[str], Path], m
         assert answer.was_dreaming
         assert not answer.killed
         assert answer.dream.state == Dream.STATE_SUSPENDED
+        until(lambda: not service.app._dreamers.pids)
+        # It goes on with another process.
+        machine.device.reading = Reading(ours=0.0, total=0.0, others_memory=0.0)
+        resumed = calls.trigger("default", budget_s=2, blocking=True)
+        assert (resumed.resumed, resumed.dream.state) == (True, Dream.STATE_SUCCEEDED)
+
+
+def test_a_dreamer_that_was_woken_on_a_cpu_stays_warm(equal_store: Callable[[str], Path]) -> None:
+    with InThread(equal_store("warm")) as service:
+        calls = service.calls
+        dream = calls.trigger("default").dream
+        until(lambda: calls.dream("default", dream.id).report.nodes_replayed > 8)
+        before = service.app._dreamers.pids
+        assert calls.abort("default").was_dreaming
+        assert service.app._dreamers.pids == before != []
 
 
 def test_where_there_is_no_second_dreamer_dreams_take_turns_and_say_why(

@@ -65,6 +65,11 @@ def test_every_method_answers(filling: InThread, space: str) -> None:
     def proposed() -> str:
         return calls.trigger(space, budget_s=0.05, blocking=True, propose=True).dream.id
 
+    def given_up() -> str:
+        found = proposed()
+        calls.dreams.RejectDream(dreams.RejectDreamRequest(space=space, dream_id=found))
+        return found
+
     finds = itertools.count(1)
 
     def found() -> str:
@@ -104,6 +109,7 @@ def test_every_method_answers(filling: InThread, space: str) -> None:
         "EstimateDream": dreams.EstimateDreamRequest(space=space),
         "ApproveDream": lambda: dreams.ApproveDreamRequest(space=space, dream_id=proposed()),
         "RejectDream": lambda: dreams.RejectDreamRequest(space=space, dream_id=proposed()),
+        "DeleteDream": lambda: dreams.DeleteDreamRequest(space=space, dream_id=given_up()),
         "DiffDream": dreams.DiffDreamRequest(space=space, dream_id=dream.id),
         "ListBlindSpots": dreams.ListBlindSpotsRequest(space=space),
         "AcceptBlindSpot": lambda: dreams.AcceptBlindSpotRequest(space=space, id=found()),

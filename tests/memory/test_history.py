@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from dreamsvc.clock import to_timestamp
-from dreamsvc.errors import InvalidFields, NotFound
+from dreamsvc.errors import DreamKept, InvalidFields, NotFound
 from dreamsvc.v1.dream_pb2 import Dream
-from dreamsvc.v1.dream_service_pb2 import ListDreamsRequest
+from dreamsvc.v1.dream_service_pb2 import DeleteDreamRequest, ListDreamsRequest
 from dreamsvc.v1.memory_pb2 import Edge, Memory
 
 DAY_US = 86_400_000_000
@@ -107,6 +107,43 @@ def test_dreams_are_listed_by_when_they_began(nights: Any) -> None:
     assert kept(nights, before=to_timestamp(begun[2])) == nights.nights[1::-1]
     assert kept(nights, after=to_timestamp(begun[1]), before=to_timestamp(begun[4])) == nights.nights[3:0:-1]
     assert kept(nights, after=to_timestamp(begun[5] + 1)) == []
+
+
+def deleted(room: Any, dream_id: str, request_id: str = "") -> Dream:
+    request = DeleteDreamRequest(space="default", dream_id=dream_id, request_id=request_id)
+    return room.journal.delete_dream(request).result(10).dream
+
+
+def test_a_record_can_be_deleted_once_nothing_needs_it(nights: Any) -> None:
+    oldest = nights.journal.list_dreams(ListDreamsRequest(space="default", page_size=100)).dreams[-1].id
+    assert nights.revert(nights.nights[-1])
+    newest = nights.journal.list_dreams(ListDreamsRequest(space="default", page_size=1)).dreams[0].id
+    for needed in (oldest, newest):
+        with pytest.raises(DreamKept, match="is kept"):
+            deleted(nights, needed)
+    nights.clock.us += 40 * DAY_US
+    nights.purge(30)
+    before = nights.digest()
+    assert deleted(nights, oldest, "again").id == oldest
+    assert deleted(nights, oldest, "again").id == oldest
+    with pytest.raises(NotFound):
+        deleted(nights, oldest)
+    assert kept(nights) == nights.nights[:0:-1]
+    assert nights.digest() == before
+    nights.in_order()
+    nights.reopen()
+    assert kept(nights) == nights.nights[:0:-1]
+
+
+def test_what_never_changed_anything_can_be_deleted_at_once(nights: Any) -> None:
+    change, dream = nights.begin_dream()
+    with pytest.raises(DreamKept):
+        deleted(nights, dream.id)
+    dream.state = Dream.STATE_DISCARDED
+    nights.journal.drop_dream(change, dream).result(10)
+    assert deleted(nights, dream.id).state == Dream.STATE_DISCARDED
+    assert kept(nights) == nights.nights[::-1]
+    nights.in_order()
 
 
 def test_a_page_goes_on_for_the_same_times_only(nights: Any) -> None:

@@ -119,6 +119,15 @@ class DreamCalls(Calls):
         )
         return self._unary(self._dreams.RejectDream, request, timeout_s=self._timeout_s)
 
+    def delete_dream(
+        self, dream_id: str, space: str = "", *, request_id: str = ""
+    ) -> dream_service_pb2.DeleteDreamResponse:
+        """Deletes the record of a night that changed nothing, or whose changes cannot be taken back any more."""
+        request = dream_service_pb2.DeleteDreamRequest(
+            space=space, dream_id=dream_id, request_id=request_id or new_request_id()
+        )
+        return self._unary(self._dreams.DeleteDream, request, timeout_s=self._timeout_s)
+
     def diff(
         self, dream_id: str, space: str = "", *, with_weights: bool = False, page_size: int | None = None
     ) -> Iterator[dream_service_pb2.DreamEdit]:

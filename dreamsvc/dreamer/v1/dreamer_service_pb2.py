@@ -25,35 +25,36 @@ _sym_db = _symbol_database.Default()
 from dreamsvc.dreamer.v1 import operations_pb2 as dreamsvc_dot_dreamer_dot_v1_dot_operations__pb2
 from dreamsvc.v1 import config_pb2 as dreamsvc_dot_v1_dot_config__pb2
 from dreamsvc.v1 import dream_pb2 as dreamsvc_dot_v1_dot_dream__pb2
+from dreamsvc.v1 import error_reason_pb2 as dreamsvc_dot_v1_dot_error__reason__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)dreamsvc/dreamer/v1/dreamer_service.proto\x12\x13\x64reamsvc.dreamer.v1\x1a$dreamsvc/dreamer/v1/operations.proto\x1a\x18\x64reamsvc/v1/config.proto\x1a\x17\x64reamsvc/v1/dream.proto\"\xdc\x01\n\x0fRunDreamRequest\x12+\n\x05start\x18\x01 \x01(\x0b\x32\x1a.dreamsvc.dreamer.v1.StartH\x00\x12\x31\n\x06staged\x18\x02 \x01(\x0b\x32\x1f.dreamsvc.dreamer.v1.OperationsH\x00\x12)\n\x04stop\x18\x03 \x01(\x0b\x32\x19.dreamsvc.dreamer.v1.StopH\x00\x12\x33\n\tallowance\x18\x04 \x01(\x0b\x32\x1e.dreamsvc.dreamer.v1.AllowanceH\x00\x42\t\n\x07message\".\n\tAllowance\x12\x11\n\tmax_share\x18\x01 \x01(\x01\x12\x0e\n\x06paused\x18\x02 \x01(\x08\"\x9d\x03\n\x05Start\x12\x10\n\x08\x64ream_id\x18\x01 \x01(\t\x12&\n\x05phase\x18\x02 \x01(\x0e\x32\x17.dreamsvc.v1.DreamPhase\x12\x0c\n\x04seed\x18\x03 \x01(\x04\x12\x16\n\x0e\x62udget_seconds\x18\x04 \x01(\x01\x12\x10\n\x08snapshot\x18\x05 \x01(\t\x12(\n\x06\x63onfig\x18\x06 \x01(\x0b\x32\x18.dreamsvc.v1.DreamConfig\x12\x0e\n\x06now_us\x18\x07 \x01(\x03\x12\x33\n\ncheckpoint\x18\x08 \x01(\x0b\x32\x1f.dreamsvc.dreamer.v1.Checkpoint\x12\x14\n\x0cstaged_parts\x18\t \x01(\r\x12)\n\x06recall\x18\n \x01(\x0b\x32\x19.dreamsvc.v1.RecallConfig\x12\x10\n\x08left_out\x18\x0b \x03(\r\x12\x18\n\x10leave_out_replay\x18\x0c \x01(\x08\x12\x13\n\x0btraceparent\x18\r \x01(\t\x12\x31\n\tallowance\x18\x0e \x01(\x0b\x32\x1e.dreamsvc.dreamer.v1.Allowance\"\x06\n\x04Stop\"\x9c\x02\n\x10RunDreamResponse\x12+\n\x05ready\x18\x01 \x01(\x0b\x32\x1a.dreamsvc.dreamer.v1.ReadyH\x00\x12\x35\n\x08progress\x18\x02 \x01(\x0b\x32!.dreamsvc.dreamer.v1.StepProgressH\x00\x12\x35\n\noperations\x18\x03 \x01(\x0b\x32\x1f.dreamsvc.dreamer.v1.OperationsH\x00\x12\x35\n\ncheckpoint\x18\x04 \x01(\x0b\x32\x1f.dreamsvc.dreamer.v1.CheckpointH\x00\x12+\n\x05\x65nded\x18\x05 \x01(\x0b\x32\x1a.dreamsvc.dreamer.v1.EndedH\x00\x42\t\n\x07message\"\\\n\x05Ready\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\r\n\x05nodes\x18\x02 \x01(\x04\x12\r\n\x05\x65\x64ges\x18\x03 \x01(\x04\x12\x16\n\x0enodes_eligible\x18\x04 \x01(\x04\x12\r\n\x05\x63ores\x18\x05 \x01(\x01\"b\n\x0cStepProgress\x12\'\n\x08progress\x18\x01 \x01(\x0b\x32\x15.dreamsvc.v1.Progress\x12)\n\x05tally\x18\x02 \x01(\x0b\x32\x1a.dreamsvc.dreamer.v1.Tally\"\xcc\x02\n\nCheckpoint\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\x0c\n\x04seed\x18\x02 \x01(\x04\x12\r\n\x05round\x18\x03 \x01(\x04\x12\r\n\x05\x62\x61tch\x18\x04 \x01(\x04\x12\x10\n\x08src_step\x18\x05 \x01(\x04\x12\x12\n\nactivation\x18\x06 \x01(\x0c\x12\x11\n\tnext_part\x18\x07 \x01(\r\x12)\n\x05tally\x18\x08 \x01(\x0b\x32\x1a.dreamsvc.dreamer.v1.Tally\x12\x12\n\nsteps_done\x18\t \x01(\r\x12-\n\x0b\x63ompression\x18\n \x01(\x0b\x32\x18.dreamsvc.v1.Compression\x12,\n\x0creplay_ended\x18\x0b \x01(\x0e\x32\x16.dreamsvc.v1.EndReason\x12-\n\x0b\x65xploration\x18\x0c \x01(\x0b\x32\x18.dreamsvc.v1.Exploration\"\xce\x01\n\x05Tally\x12\x16\n\x0enodes_replayed\x18\x01 \x01(\x04\x12\x0f\n\x07replays\x18\x08 \x01(\x04\x12\x0e\n\x06rounds\x18\x02 \x01(\x04\x12\x11\n\tsrc_steps\x18\x03 \x01(\x04\x12\x17\n\x0fmean_activation\x18\x04 \x01(\x01\x12\x14\n\x0c\x61\x63tive_share\x18\x05 \x01(\x01\x12\x14\n\x0c\x62usy_seconds\x18\x06 \x01(\x01\x12\x0f\n\x07seconds\x18\x07 \x01(\x01\x12#\n\x06tuning\x18\t \x01(\x0b\x32\x13.dreamsvc.v1.Tuning\"\xe0\x01\n\x05\x45nded\x12&\n\x06reason\x18\x01 \x01(\x0e\x32\x16.dreamsvc.v1.EndReason\x12\x0f\n\x07message\x18\x02 \x01(\t\x12)\n\x05tally\x18\x03 \x01(\x0b\x32\x1a.dreamsvc.dreamer.v1.Tally\x12-\n\x0b\x63ompression\x18\x04 \x01(\x0b\x32\x18.dreamsvc.v1.Compression\x12-\n\x0b\x65xploration\x18\x05 \x01(\x0b\x32\x18.dreamsvc.v1.Exploration\x12\x15\n\runrecoverable\x18\x06 \x01(\x08\x32m\n\x0e\x44reamerService\x12[\n\x08RunDream\x12$.dreamsvc.dreamer.v1.RunDreamRequest\x1a%.dreamsvc.dreamer.v1.RunDreamResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)dreamsvc/dreamer/v1/dreamer_service.proto\x12\x13\x64reamsvc.dreamer.v1\x1a$dreamsvc/dreamer/v1/operations.proto\x1a\x18\x64reamsvc/v1/config.proto\x1a\x17\x64reamsvc/v1/dream.proto\x1a\x1e\x64reamsvc/v1/error_reason.proto\"\xdc\x01\n\x0fRunDreamRequest\x12+\n\x05start\x18\x01 \x01(\x0b\x32\x1a.dreamsvc.dreamer.v1.StartH\x00\x12\x31\n\x06staged\x18\x02 \x01(\x0b\x32\x1f.dreamsvc.dreamer.v1.OperationsH\x00\x12)\n\x04stop\x18\x03 \x01(\x0b\x32\x19.dreamsvc.dreamer.v1.StopH\x00\x12\x33\n\tallowance\x18\x04 \x01(\x0b\x32\x1e.dreamsvc.dreamer.v1.AllowanceH\x00\x42\t\n\x07message\".\n\tAllowance\x12\x11\n\tmax_share\x18\x01 \x01(\x01\x12\x0e\n\x06paused\x18\x02 \x01(\x08\"\x9d\x03\n\x05Start\x12\x10\n\x08\x64ream_id\x18\x01 \x01(\t\x12&\n\x05phase\x18\x02 \x01(\x0e\x32\x17.dreamsvc.v1.DreamPhase\x12\x0c\n\x04seed\x18\x03 \x01(\x04\x12\x16\n\x0e\x62udget_seconds\x18\x04 \x01(\x01\x12\x10\n\x08snapshot\x18\x05 \x01(\t\x12(\n\x06\x63onfig\x18\x06 \x01(\x0b\x32\x18.dreamsvc.v1.DreamConfig\x12\x0e\n\x06now_us\x18\x07 \x01(\x03\x12\x33\n\ncheckpoint\x18\x08 \x01(\x0b\x32\x1f.dreamsvc.dreamer.v1.Checkpoint\x12\x14\n\x0cstaged_parts\x18\t \x01(\r\x12)\n\x06recall\x18\n \x01(\x0b\x32\x19.dreamsvc.v1.RecallConfig\x12\x10\n\x08left_out\x18\x0b \x03(\r\x12\x18\n\x10leave_out_replay\x18\x0c \x01(\x08\x12\x13\n\x0btraceparent\x18\r \x01(\t\x12\x31\n\tallowance\x18\x0e \x01(\x0b\x32\x1e.dreamsvc.dreamer.v1.Allowance\"\x06\n\x04Stop\"\x9c\x02\n\x10RunDreamResponse\x12+\n\x05ready\x18\x01 \x01(\x0b\x32\x1a.dreamsvc.dreamer.v1.ReadyH\x00\x12\x35\n\x08progress\x18\x02 \x01(\x0b\x32!.dreamsvc.dreamer.v1.StepProgressH\x00\x12\x35\n\noperations\x18\x03 \x01(\x0b\x32\x1f.dreamsvc.dreamer.v1.OperationsH\x00\x12\x35\n\ncheckpoint\x18\x04 \x01(\x0b\x32\x1f.dreamsvc.dreamer.v1.CheckpointH\x00\x12+\n\x05\x65nded\x18\x05 \x01(\x0b\x32\x1a.dreamsvc.dreamer.v1.EndedH\x00\x42\t\n\x07message\"\\\n\x05Ready\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\r\n\x05nodes\x18\x02 \x01(\x04\x12\r\n\x05\x65\x64ges\x18\x03 \x01(\x04\x12\x16\n\x0enodes_eligible\x18\x04 \x01(\x04\x12\r\n\x05\x63ores\x18\x05 \x01(\x01\"b\n\x0cStepProgress\x12\'\n\x08progress\x18\x01 \x01(\x0b\x32\x15.dreamsvc.v1.Progress\x12)\n\x05tally\x18\x02 \x01(\x0b\x32\x1a.dreamsvc.dreamer.v1.Tally\"\xcc\x02\n\nCheckpoint\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\x0c\n\x04seed\x18\x02 \x01(\x04\x12\r\n\x05round\x18\x03 \x01(\x04\x12\r\n\x05\x62\x61tch\x18\x04 \x01(\x04\x12\x10\n\x08src_step\x18\x05 \x01(\x04\x12\x12\n\nactivation\x18\x06 \x01(\x0c\x12\x11\n\tnext_part\x18\x07 \x01(\r\x12)\n\x05tally\x18\x08 \x01(\x0b\x32\x1a.dreamsvc.dreamer.v1.Tally\x12\x12\n\nsteps_done\x18\t \x01(\r\x12-\n\x0b\x63ompression\x18\n \x01(\x0b\x32\x18.dreamsvc.v1.Compression\x12,\n\x0creplay_ended\x18\x0b \x01(\x0e\x32\x16.dreamsvc.v1.EndReason\x12-\n\x0b\x65xploration\x18\x0c \x01(\x0b\x32\x18.dreamsvc.v1.Exploration\"\xce\x01\n\x05Tally\x12\x16\n\x0enodes_replayed\x18\x01 \x01(\x04\x12\x0f\n\x07replays\x18\x08 \x01(\x04\x12\x0e\n\x06rounds\x18\x02 \x01(\x04\x12\x11\n\tsrc_steps\x18\x03 \x01(\x04\x12\x17\n\x0fmean_activation\x18\x04 \x01(\x01\x12\x14\n\x0c\x61\x63tive_share\x18\x05 \x01(\x01\x12\x14\n\x0c\x62usy_seconds\x18\x06 \x01(\x01\x12\x0f\n\x07seconds\x18\x07 \x01(\x01\x12#\n\x06tuning\x18\t \x01(\x0b\x32\x13.dreamsvc.v1.Tuning\"\x90\x02\n\x05\x45nded\x12&\n\x06reason\x18\x01 \x01(\x0e\x32\x16.dreamsvc.v1.EndReason\x12\x0f\n\x07message\x18\x02 \x01(\t\x12)\n\x05tally\x18\x03 \x01(\x0b\x32\x1a.dreamsvc.dreamer.v1.Tally\x12-\n\x0b\x63ompression\x18\x04 \x01(\x0b\x32\x18.dreamsvc.v1.Compression\x12-\n\x0b\x65xploration\x18\x05 \x01(\x0b\x32\x18.dreamsvc.v1.Exploration\x12\x15\n\runrecoverable\x18\x06 \x01(\x08\x12.\n\x0c\x65rror_reason\x18\x07 \x01(\x0e\x32\x18.dreamsvc.v1.ErrorReason2m\n\x0e\x44reamerService\x12[\n\x08RunDream\x12$.dreamsvc.dreamer.v1.RunDreamRequest\x1a%.dreamsvc.dreamer.v1.RunDreamResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'dreamsvc.dreamer.v1.dreamer_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RUNDREAMREQUEST']._serialized_start=156
-  _globals['_RUNDREAMREQUEST']._serialized_end=376
-  _globals['_ALLOWANCE']._serialized_start=378
-  _globals['_ALLOWANCE']._serialized_end=424
-  _globals['_START']._serialized_start=427
-  _globals['_START']._serialized_end=840
-  _globals['_STOP']._serialized_start=842
-  _globals['_STOP']._serialized_end=848
-  _globals['_RUNDREAMRESPONSE']._serialized_start=851
-  _globals['_RUNDREAMRESPONSE']._serialized_end=1135
-  _globals['_READY']._serialized_start=1137
-  _globals['_READY']._serialized_end=1229
-  _globals['_STEPPROGRESS']._serialized_start=1231
-  _globals['_STEPPROGRESS']._serialized_end=1329
-  _globals['_CHECKPOINT']._serialized_start=1332
-  _globals['_CHECKPOINT']._serialized_end=1664
-  _globals['_TALLY']._serialized_start=1667
-  _globals['_TALLY']._serialized_end=1873
-  _globals['_ENDED']._serialized_start=1876
-  _globals['_ENDED']._serialized_end=2100
-  _globals['_DREAMERSERVICE']._serialized_start=2102
-  _globals['_DREAMERSERVICE']._serialized_end=2211
+  _globals['_RUNDREAMREQUEST']._serialized_start=188
+  _globals['_RUNDREAMREQUEST']._serialized_end=408
+  _globals['_ALLOWANCE']._serialized_start=410
+  _globals['_ALLOWANCE']._serialized_end=456
+  _globals['_START']._serialized_start=459
+  _globals['_START']._serialized_end=872
+  _globals['_STOP']._serialized_start=874
+  _globals['_STOP']._serialized_end=880
+  _globals['_RUNDREAMRESPONSE']._serialized_start=883
+  _globals['_RUNDREAMRESPONSE']._serialized_end=1167
+  _globals['_READY']._serialized_start=1169
+  _globals['_READY']._serialized_end=1261
+  _globals['_STEPPROGRESS']._serialized_start=1263
+  _globals['_STEPPROGRESS']._serialized_end=1361
+  _globals['_CHECKPOINT']._serialized_start=1364
+  _globals['_CHECKPOINT']._serialized_end=1696
+  _globals['_TALLY']._serialized_start=1699
+  _globals['_TALLY']._serialized_end=1905
+  _globals['_ENDED']._serialized_start=1908
+  _globals['_ENDED']._serialized_end=2180
+  _globals['_DREAMERSERVICE']._serialized_start=2182
+  _globals['_DREAMERSERVICE']._serialized_end=2291
 # @@protoc_insertion_point(module_scope)

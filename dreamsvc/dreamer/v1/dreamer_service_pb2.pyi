@@ -7,6 +7,7 @@ from collections import abc as _abc
 from dreamsvc.dreamer.v1 import operations_pb2 as _operations_pb2
 from dreamsvc.v1 import config_pb2 as _config_pb2
 from dreamsvc.v1 import dream_pb2 as _dream_pb2
+from dreamsvc.v1 import error_reason_pb2 as _error_reason_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
@@ -396,11 +397,14 @@ class Ended(_message.Message):
     COMPRESSION_FIELD_NUMBER: _builtins.int
     EXPLORATION_FIELD_NUMBER: _builtins.int
     UNRECOVERABLE_FIELD_NUMBER: _builtins.int
+    ERROR_REASON_FIELD_NUMBER: _builtins.int
     reason: _dream_pb2.EndReason.ValueType
     message: _builtins.str
     """For FAILED: what went wrong, in words."""
     unrecoverable: _builtins.bool
     """For FAILED: trying again cannot help, e.g. since the snapshot is damaged."""
+    error_reason: _error_reason_pb2.ErrorReason.ValueType
+    """For FAILED: what it counts as; unspecified: an error of the phase that it came in."""
     @_builtins.property
     def tally(self) -> Global___Tally: ...
     @_builtins.property
@@ -416,10 +420,11 @@ class Ended(_message.Message):
         compression: _dream_pb2.Compression | None = ...,
         exploration: _dream_pb2.Exploration | None = ...,
         unrecoverable: _builtins.bool = ...,
+        error_reason: _error_reason_pb2.ErrorReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "exploration", b"exploration", "tally", b"tally"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "exploration", b"exploration", "message", b"message", "reason", b"reason", "tally", b"tally", "unrecoverable", b"unrecoverable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "error_reason", b"error_reason", "exploration", b"exploration", "message", b"message", "reason", b"reason", "tally", b"tally", "unrecoverable", b"unrecoverable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
