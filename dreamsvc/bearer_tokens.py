@@ -27,7 +27,7 @@ SCOPES = ("memory:read", "memory:write", "dream:read", "dream:control", ADMIN)
 ALL_SPACES = "*"
 PREFIX = "dsvc_"
 _SHAPE = re.compile(r"dsvc_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
-_SPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+SPACE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _PRIVATE = ":memory:"
 _NO_DIGEST = "0" * 64
 
@@ -140,7 +140,7 @@ def _check(whole: TokensFile, where: str) -> None:
         wrong += [
             Violation(f"{at}.spaces", f'has "{space[:80]}", which is no name of a space; "*" is all of them')
             for space in token.spaces
-            if space != ALL_SPACES and not _SPACE.fullmatch(space)
+            if space != ALL_SPACES and not SPACE_NAME.fullmatch(space)
         ]
     if wrong:
         raise InvalidFields(wrong)

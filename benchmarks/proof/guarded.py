@@ -2,7 +2,8 @@
 
 import contextlib
 import tempfile
-from collections.abc import Generator, Iterable
+import threading
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -19,8 +20,8 @@ from dreamsvc.v1.memory_service_pb2 import RememberRequest
 
 MINE, THEIRS = "mine", "theirs"
 MAX_BYTES = 65_536
-# Of the bucket that is flooded, and of the one for calls that fail to say who they are.
-DREAMS_BURST, FAILURES_BURST = 50, 2_000
+# Of the buckets that are flooded, and of the one for calls that fail to say who they are.
+DREAMS_BURST, CALLS_BURST, FAILURES_BURST = 50, 400, 2_000
 CONFIG = f"""
 [dream]
 enabled = false
@@ -36,8 +37,10 @@ cert_file = "{{directory}}/cert.pem"
 key_file = "{{directory}}/key.pem"
 
 [security.rate_limits]
-reads_burst = 100000
-writes_burst = 100000
+reads_burst = {CALLS_BURST}
+reads_per_second = 0.1
+writes_burst = {CALLS_BURST}
+writes_per_second = 0.1
 dreams_burst = {DREAMS_BURST}
 dreams_per_second = 0.1
 failures_burst = {FAILURES_BURST}
@@ -118,6 +121,22 @@ class Guarded:
         )
         bearer_tokens.add(self.tokens_file, made)
         return made.text
+
+    @contextlib.contextmanager
+    def silent_call(self, path: str, token: str) -> Generator[None]:
+        """A call that is begun, and whose message never comes."""
+        over = threading.Event()
+
+        def nothing() -> Iterator[bytes]:
+            over.wait(CALL_S)
+            yield from ()
+
+        call = self.channel.stream_unary(path).future(nothing(), CALL_S, [("authorization", f"Bearer {token}")])
+        try:
+            yield
+        finally:
+            over.set()
+            call.cancel()
 
     def call(
         self, path: str, body: bytes, token: str = "", *, sends: bool = False, gives: bool = False, more: Any = ()

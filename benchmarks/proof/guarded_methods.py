@@ -7,9 +7,10 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 
-from benchmarks.proof.guarded import MAX_BYTES, MINE, THEIRS, Guarded, Seen
+from benchmarks.proof.guarded import CALLS_BURST, MAX_BYTES, MINE, THEIRS, Guarded, Seen
 from dreamsvc import bearer_tokens, clock
 from dreamsvc.bearer_tokens import ADMIN, SCOPES
+from dreamsvc.server.callers import UNLIMITED
 from dreamsvc.server.grpc_server import ADMIN_SERVICE, DREAM_SERVICE, MEMORY_SERVICE
 from dreamsvc.v1 import memory_service_pb2, options_pb2
 
@@ -17,7 +18,7 @@ NOT_LET_IN = {"UNAUTHENTICATED", "PERMISSION_DENIED", "RATE_LIMITED"}
 ALLOWED = "let in"
 CASES = (
     *("no token", "bad token", "expired", "revoked", "wrong scope", "wrong space"),
-    *("oversize", "bad bytes", "its own scopes"),
+    *("oversize", "bad bytes", "its own scopes", "flood", "silence"),
 )
 SEEN_WITHIN_S = 5.0
 
@@ -68,6 +69,12 @@ def cases(service: Guarded) -> Iterator[Case]:
         yield Case(path, "oversize", "TOO_LARGE", call(good + _padding(), tokens.admin))
         yield Case(path, "bad bytes", "INVALID_FIELD", call(b"\xff\xff", tokens.admin))
         yield Case(path, "its own scopes", ALLOWED, call(good, tokens.just(scopes)))
+        # Whoever made too many calls of a kind waits with each method of it; a wake is never too many.
+        limited = "RATE_LIMITED" if _limit(method) != UNLIMITED else ALLOWED
+        yield Case(path, "flood", limited, call(good, tokens.flooding))
+        with service.silent_call(path, tokens.admin):
+            # What others see while a call begins and does not go on.
+            yield Case(path, "silence", ALLOWED, tokens.ask(tokens.beside))
 
 
 class _Tokens:
@@ -89,6 +96,10 @@ class _Tokens:
             if wanted not in self._just:
                 spaces = ["*"] if ADMIN in wanted else [MINE]
                 self._just[wanted] = service.token(f"just-{len(self._just)}", wanted, spaces)
+        self.beside = service.token("beside", SCOPES)
+        self.flooding = service.token("flooding-all", SCOPES)
+        self._until("flooding-all", self.flooding, reason="")
+        self._flood()
         self._until("revoked", self.revoked, reason="")
         bearer_tokens.revoke(service.tokens_file, "revoked")
         self._until("revoked", self.revoked, reason="UNAUTHENTICATED")
@@ -96,11 +107,27 @@ class _Tokens:
     def just(self, scopes: list[str]) -> str:
         return self._just[tuple(scopes)]
 
+    def ask(self, token: str) -> Seen:
+        """A call that anybody may make who may read."""
+        body = memory_service_pb2.GetStatsRequest(space=MINE).SerializeToString()
+        return self._service.call("/dreamsvc.v1.MemoryService/GetStats", body, token)
+
+    def _flood(self) -> None:
+        """Calls of each kind until there are too many; what cannot be read counts like all else."""
+        kinds = {_limit(method): method for method in methods() if not method.client_streaming}
+        for limit, method in kinds.items():
+            path = f"/{method.containing_service.full_name}/{method.name}"
+            gives = method.server_streaming
+            tries = 0
+            while limit != UNLIMITED and tries <= CALLS_BURST:
+                tries += 1
+                if self._service.call(path, b"\xff\xff", self.flooding, gives=gives).reason == "RATE_LIMITED":
+                    break
+
     def _until(self, name: str, token: str, *, reason: str) -> None:
         """A running service knows of a change within a second or so."""
-        body = memory_service_pb2.GetStatsRequest(space=MINE).SerializeToString()
         end_s = clock.precise_s() + SEEN_WITHIN_S
-        while self._service.call("/dreamsvc.v1.MemoryService/GetStats", body, token).reason != reason:
+        while self.ask(token).reason != reason:
             if clock.precise_s() > end_s:
                 raise AssertionError(f"the token {name} is not as it was made after {SEEN_WITHIN_S} s")
             clock.sleep_s(0.05)
@@ -143,6 +170,10 @@ def _parts_with_space(method: MethodDescriptor) -> list[FieldDescriptor]:
         for field in method.input_type.fields
         if field.message_type is not None and not field.is_repeated and "space" in field.message_type.fields_by_name
     ]
+
+
+def _limit(method: MethodDescriptor) -> str:
+    return method.GetOptions().Extensions[options_pb2.access].limit
 
 
 def _has_space(method: MethodDescriptor) -> bool:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from pathlib import Path
 
-from dreamsvc import bearer_tokens
+from dreamsvc import bearer_tokens, errors
 from dreamsvc.bearer_tokens import ADMIN, ALL_SPACES, PREFIX
 from dreamsvc.clock import Clock
 from dreamsvc.config import InForce
@@ -15,7 +15,7 @@ from dreamsvc.server.issuer_tokens import IssuerTokens
 from dreamsvc.server.rate_limits import RateLimits
 from dreamsvc.server.watched import Watched
 from dreamsvc.v1.access_pb2 import StoredToken
-from dreamsvc.v1.config_pb2 import Config, SecurityConfig
+from dreamsvc.v1.config_pb2 import Config, JwtConfig, SecurityConfig
 
 logger = logging.getLogger(__name__)
 LOOK_S = 0.5
@@ -36,6 +36,11 @@ class Access:
         self._limits = limits
         self._beyond = exposure.beyond_loopback(config.server.host)
         self.asks = False
+        self._issuer: IssuerTokens | None = None
+        # What the issuer's tokens are verified by.
+        self._jwt = JwtConfig()
+        # Why its files could not be looked at the last time, '' where they could.
+        self._trouble = ""
         self._take_up(config.whole, before=False)
         # Who has just switched it off by the configuration means it.
         config.on_exchange(
@@ -46,8 +51,11 @@ class Access:
         path = bearer_tokens.path_of(config)
         # All of it or, where one of them cannot be had, nothing.
         watched = None if path is None else Watched([path], lambda: _tokens(path))
-        issuer = IssuerTokens(config.security.jwt, self._clock) if config.security.jwt.issuer else None
-        self._file, self._watched, self._issuer = path, watched, issuer
+        if config.security.jwt != self._jwt:
+            # Only then: the keys that are there are worth more than an issuer that may not answer now.
+            issuer = IssuerTokens(config.security.jwt, self._clock) if config.security.jwt.issuer else None
+            self._issuer, self._jwt = issuer, config.security.jwt
+        self._file, self._watched = path, watched
         self._tokens: dict[str, StoredToken] = {} if watched is None else watched.value
         self.asks = self._must_ask(config.security, before=before)
 
@@ -57,7 +65,7 @@ class Access:
             case "off":
                 return False
             case "auto":
-                there = self._file is not None and self._file.exists()
+                there = self._file is not None and _may_be_there(self._file)
                 return before or self._beyond or there or self._issuer is not None
             case _:
                 return True
@@ -65,7 +73,15 @@ class Access:
     async def watch(self) -> None:
         """Reads again what has changed, for as long as the service runs."""
         while True:
-            await self.look()
+            try:
+                await self.look()
+                self._trouble = ""
+            except Exception as error:
+                # Whatever it is, it is looked again: who is let in stays as it is until then.
+                trouble = errors.told(error)
+                if trouble != self._trouble:
+                    logger.error("the files of credentials cannot be looked at; tried again: %s", trouble)
+                self._trouble = trouble
             await asyncio.sleep(LOOK_S)
 
     async def look(self) -> None:
@@ -79,14 +95,20 @@ class Access:
         if issuer is not None:
             await issuer.refresh()
 
+    def is_nobody(self, authorization: str) -> bool:
+        """Whether `caller` refuses such a call, as far as that is known without waiting; counts nothing."""
+        if not self.asks:
+            return False
+        if not (text := _bearer(authorization)):
+            return self._config.security.auth != "certificate"
+        return self._is_ours(text) and bearer_tokens.known(self._tokens, text, self._clock.now_us()) is None
+
     async def caller(self, incoming: Incoming) -> Caller:
         """Whose call it is; raises Unauthenticated, or RateLimited where an address has failed too often."""
         if not self.asks:
             return ANYBODY
-        kind, _, text = incoming.authorization.partition(" ")
-        text = text.strip()
-        if kind.lower() == "bearer" and text:
-            found = await self._by_token(text, incoming)
+        if text := _bearer(incoming.authorization):
+            found = await self._by_token(text)
             if found is not None:
                 return found
             raise self._failed(incoming, NO_TOKEN)
@@ -104,16 +126,16 @@ class Access:
         if gone:
             raise Unauthenticated(NO_TOKEN)
 
-    async def _by_token(self, text: str, incoming: Incoming) -> Caller | None:
-        if text.startswith(PREFIX) or self._issuer is None:
+    async def _by_token(self, text: str) -> Caller | None:
+        if self._issuer is None or self._is_ours(text):
             stored = bearer_tokens.known(self._tokens, text, self._clock.now_us())
             return None if stored is None else _as_caller(stored)
-        known = self._issuer.known(text)
-        if known is None:
-            # A signature costs more than a refusal: who failed too often waits before another one is looked at.
-            self._require_patience(incoming)
-            known = await self._issuer.verified(text)
-        return known
+        # Also from an address that failed often: others may share it, and a signature costs less than the call did.
+        return self._issuer.known(text) or await self._issuer.verified(text)
+
+    def _is_ours(self, text: str) -> bool:
+        """Whether a token is none of the issuer's."""
+        return self._issuer is None or text.startswith(PREFIX)
 
     def _failed(self, incoming: Incoming, why: str) -> Exception:
         limits = self._config.security.rate_limits
@@ -122,13 +144,11 @@ class Access:
         wait_s = self._limits.take(incoming.peer(), FAILURES, limits.failures_per_second, limits.failures_burst)
         return _too_often(incoming.peer(), wait_s) if wait_s else Unauthenticated(why)
 
-    def _require_patience(self, incoming: Incoming) -> None:
-        limits = self._config.security.rate_limits
-        if limits.enabled == "off":
-            return
-        wait_s = self._limits.wait_s(incoming.peer(), FAILURES, limits.failures_per_second, limits.failures_burst)
-        if wait_s:
-            raise _too_often(incoming.peer(), wait_s)
+
+def _bearer(authorization: str) -> str:
+    """The token in a header, '' where there is none."""
+    kind, _, text = authorization.partition(" ")
+    return text.strip() if kind.lower() == "bearer" else ""
 
 
 def _too_often(peer: str, wait_s: float) -> RateLimited:
@@ -138,6 +158,17 @@ def _too_often(peer: str, wait_s: float) -> RateLimited:
         limit="calls that fail to authenticate",
         retry_after_s=wait_s,
     )
+
+
+def _may_be_there(path: Path) -> bool:
+    """Whether a file is there; also where nobody can look, since what cannot be seen must open nothing."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _tokens(path: Path) -> dict[str, StoredToken]:

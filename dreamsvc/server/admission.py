@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from google.protobuf.message import Message
 
-from dreamsvc import calling, contract, entropy
+from dreamsvc import bearer_tokens, calling, contract, entropy
 from dreamsvc.calling import Call
 from dreamsvc.clock import Clock
 from dreamsvc.config import InForce
@@ -71,7 +71,8 @@ class Admission:
         if method.space is not None:
             space = method.space(request)
             caller.require_space(space)
-            if space is not None:
+            # What is no name of a space may be anything, and is not for the log.
+            if space is not None and bearer_tokens.SPACE_NAME.fullmatch(space):
                 logs.begin(Subject(space))
         return request
 

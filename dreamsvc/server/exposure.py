@@ -27,6 +27,12 @@ def check(config: Config) -> None:
         tokens = 1
     if beyond_loopback(config.server.host):
         wrong += _beyond(config, tokens)
+    telemetry = config.telemetry
+    if telemetry.metrics_port and not telemetry.metrics_open and beyond_loopback(telemetry.metrics_host):
+        told = f'"{telemetry.metrics_host[:80]}" is not loopback, so others can read names of spaces and counts'
+        wrong.append(
+            Violation("telemetry.metrics_host", f"{told}, without TLS or a token; metrics_open = true allows that")
+        )
     if wrong:
         raise InvalidFields(wrong)
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, override
 
 import grpc
@@ -14,7 +14,7 @@ from google.rpc import status_pb2
 from grpc_status import rpc_status
 
 from dreamsvc.calling import Call
-from dreamsvc.errors import RateLimited, Unimplemented, invalid
+from dreamsvc.errors import RateLimited, Stalled, Unauthenticated, Unimplemented, invalid
 from dreamsvc.server import statuses
 from dreamsvc.server.admission import Admission
 from dreamsvc.server.callers import Caller, Incoming, Method, method_of
@@ -27,6 +27,8 @@ AUTHORIZATION = "authorization"
 PUSHBACK = "grpc-retry-pushback-ms"
 # What is smaller takes less time to read than a thread to be asked.
 LARGE_BYTES = 64 << 10
+# How long a message of a stream may wait for its caller to take it.
+STALLED_S = 300.0
 type Read = Callable[[bytes], Message]
 
 
@@ -38,6 +40,7 @@ def handlers(
     listeners: who is told of calls.
     """
     made: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+    refused: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
     for method in descriptor.methods:
         function = getattr(functions, _python_name(method.name))
         response = message_factory.GetMessageClass(method.output_type).SerializeToString
@@ -49,9 +52,44 @@ def handlers(
             make, handle = grpc.unary_stream_rpc_method_handler, _server_stream(function, asked, read, admission)
         else:
             make, handle = grpc.unary_unary_rpc_method_handler, _unary(function, asked, read, admission)
-        handle = observed(handle, f"{descriptor.name}/{method.name}", listeners)
-        made[method.name] = _made(make, handle, response)
-    return grpc.method_handlers_generic_handler(descriptor.full_name, made)
+        short, path = f"{descriptor.name}/{method.name}", f"/{descriptor.full_name}/{method.name}"
+        made[path] = _made(make, observed(handle, short, listeners), response)
+        turned_away = guarded(method.name, admission, _nobody)
+        refused[path] = grpc.stream_stream_rpc_method_handler(observed(turned_away, short, listeners))
+    return _KnownMethods(made, refused, admission)
+
+
+class _KnownMethods(grpc.GenericRpcHandler):
+    """Finds the handler of a call. Who is nobody gets one that does not wait for a message: gRPC holds a whole one in
+    memory before it asks whose it is, and many large ones at once are all the memory there is."""
+
+    def __init__(
+        self,
+        made: Mapping[str, "grpc.RpcMethodHandler[Any, Any]"],
+        refused: Mapping[str, "grpc.RpcMethodHandler[Any, Any]"],
+        admission: Admission,
+    ) -> None:
+        self._made = made
+        self._refused = refused
+        self._admission = admission
+
+    @override
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        path = _path(handler_call_details)
+        metadata: Any = handler_call_details.invocation_metadata or ()
+        authorization = str(dict(metadata).get(AUTHORIZATION, ""))
+        nobody = path in self._refused and self._admission.access.is_nobody(authorization)
+        return (self._refused if nobody else self._made).get(path)
+
+
+async def _nobody(_: object, __: Context) -> None:
+    """Only where a token was made between two looks at it."""
+    raise Unauthenticated("there were no credentials that hold when the call came in; try again")
+
+
+def _path(details: grpc.HandlerCallDetails) -> str:
+    name: Any = details.method
+    return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
 
 
 def _made(make: Any, handle: Handle, response: Callable[[Any], bytes]) -> Any:
@@ -66,8 +104,7 @@ class UnknownMethods(grpc.GenericRpcHandler):
 
     @override
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any]":
-        name: Any = handler_call_details.method
-        text = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+        text = _path(handler_call_details)
 
         async def refuse(_: object, __: Context) -> None:
             raise Unimplemented(f"there is no method {text[:200]}")
@@ -87,7 +124,7 @@ def guarded(name: str, admission: Admission, answer: Handle) -> Handle:
             return
         except Exception as error:
             failed = error
-        await _abort(context, failed, call)
+        await _abort(context, failed, call, method)
 
     return handle
 
@@ -110,7 +147,7 @@ def _unary(function: Callable[..., Any], method: Method, read: Read, admission: 
             failed = None
         except Exception as error:
             failed = error
-        return await _abort(context, failed, call)
+        return await _abort(context, failed, call, method)
 
     return handle
 
@@ -125,13 +162,22 @@ def _server_stream(function: Callable[..., Any], method: Method, read: Read, adm
             async with contextlib.aclosing(messages):
                 async for message in messages:
                     admission.recheck(caller)
-                    await context.write(message)
+                    await _write(context, message)
             return
         except Exception as error:
             failed = error
-        await _abort(context, failed, call)
+        await _abort(context, failed, call, method)
 
     return handle
+
+
+async def _write(context: Context, message: Message) -> None:
+    """Raises Stalled where the caller takes nothing: its export holds a moment of the store, and the log grows."""
+    try:
+        async with asyncio.timeout(STALLED_S):
+            await context.write(message)
+    except TimeoutError as error:
+        raise Stalled(f"the caller took nothing for {STALLED_S:g} s") from error
 
 
 def _client_stream(function: Callable[..., Any], method: Method, read: Read, admission: Admission) -> Handle:
@@ -148,7 +194,7 @@ def _client_stream(function: Callable[..., Any], method: Method, read: Read, adm
                 return await function(requests)
         except Exception as error:
             failed = error
-        return await _abort(context, failed, call)
+        return await _abort(context, failed, call, method)
 
     return handle
 
@@ -200,8 +246,10 @@ def _python_name(method: str) -> str:
     return "import_" if name == "import" else name
 
 
-async def _abort(context: Context, failed: Exception | None, call: Call) -> None:
+async def _abort(context: Context, failed: Exception | None, call: Call, method: Method) -> None:
     """Ends a call by an error, or as one whose deadline has passed. Outside of every except clause: it raises."""
+    if failed is not None:
+        statuses.note(failed, method.name)
     status: status_pb2.Status = statuses.late(call.trace_id) if failed is None else statuses.of(failed, call.trace_id)
     whole: Any = rpc_status.to_status(status)
     trailing = tuple(context.trailing_metadata() or ()) + tuple(whole.trailing_metadata)

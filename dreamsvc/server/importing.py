@@ -63,7 +63,7 @@ class Importing:
         return answer
 
     async def _import(self, header: ImportHeader, reader: LineReader, requests: AsyncIterator[ImportRequest]) -> None:
-        change, space = await asyncio.wrap_future(self._journal.begin_import(header.space))
+        change, space = await self._begun(header.space)
         try:
             staged = 0
             async for parts in self._parts(space, reader, requests):
@@ -80,6 +80,16 @@ class Importing:
             raise
         # Sealed: it is folded to its end although the caller may go away now.
         await asyncio.shield(asyncio.ensure_future(self._fold(change, space, reader)))
+
+    async def _begun(self, name: str) -> tuple[ChangeId, Space]:
+        """The change that an import is; a caller who goes away in this moment leaves none behind."""
+        begun = asyncio.wrap_future(self._journal.begin_import(name))
+        try:
+            return await asyncio.shield(begun)
+        except asyncio.CancelledError:
+            change, _ = await begun
+            await asyncio.wrap_future(self._journal.drop_import(change))
+            raise
 
     async def _fold(self, change: ChangeId, space: Space, reader: LineReader) -> None:
         try:

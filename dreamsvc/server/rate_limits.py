@@ -30,11 +30,6 @@ class RateLimits:
         self._put((caller, limit), left - 1)
         return 0.0
 
-    def wait_s(self, caller: str, limit: str, per_second: float, burst: float) -> float:
-        """What `take` would give; takes nothing."""
-        left = self._left((caller, limit), per_second, burst)
-        return 0.0 if left >= 1 else (1 - left) / per_second
-
     def _left(self, key: tuple[str, str], per_second: float, burst: float) -> float:
         found = self._buckets.get(key)
         if found is None:

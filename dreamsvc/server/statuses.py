@@ -13,6 +13,24 @@ logger = logging.getLogger(__name__)
 # Clients drop a call whose trailing metadata is over 8 KB, and the error with it; percent encoding triples some text.
 MOST_TEXT_BYTES = 800
 MOST_VIOLATION_BYTES = 1600
+# What whoever runs the service has to mend; all else is its caller's.
+_OURS = ("INTERNAL", "DATA_LOSS", "UNAVAILABLE")
+
+
+def note(error: Exception, method: str) -> None:
+    """A line for the log about a call that fails; in the error's words only where these are about the service.
+
+    What is not in the catalogue is logged by `of`, with all that is known of it.
+    """
+    if not isinstance(error, DreamsvcError):
+        return
+    name = errors.reason_name(error.reason)
+    if errors.rule(error.reason).grpc in _OURS:
+        logger.warning("%s failed, %s: %s", method, name, error.message)
+    else:
+        # Nobody fills the log by calling too often.
+        level = logging.DEBUG if isinstance(error, RateLimited) else logging.INFO
+        logger.log(level, "%s was refused: %s", method, name)
 
 
 def of(error: Exception, trace_id: str) -> status_pb2.Status:

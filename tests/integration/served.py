@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -234,15 +235,17 @@ class AsProcess:
             tables = merged(tables, change)
         settings = store.with_suffix(".toml")
         settings.write_text(as_toml(tables))
+        # A file: a pipe that nobody reads is full after 64 KB, and the service would stand.
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, "-m", "dreamsvc", "serve", "--store", str(store), "--config", str(settings)],
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._log,
             text=True,
         )
         assert self.process.stdout is not None
         self.said = self.process.stdout.readline()
-        assert self.said.startswith("dreamsvc listening on 127.0.0.1:"), self.process.communicate()
+        assert self.said.startswith("dreamsvc listening on 127.0.0.1:"), self._logged()
         self.calls = Calls(int(self.said.rpartition(":")[2]))
         self._store = store
 
@@ -266,14 +269,19 @@ class AsProcess:
         self.calls.close()
         if self.process.poll() is None:
             self.process.send_signal(number)
-        _, said = self.process.communicate(timeout=PATIENCE_S)
-        return said
+        self.process.communicate(timeout=PATIENCE_S)
+        return self._logged()
+
+    def _logged(self) -> str:
+        self._log.seek(0)
+        return self._log.read()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.end(signal.SIGKILL)
+        self._log.close()
 
 
 def dreamers_of(parent: int) -> list[int]:

@@ -313,7 +313,9 @@ def test_json_logs_are_one_object_a_line_with_the_dream_it_is_about(tmp_path: Pa
         dream = server.calls.trigger("default").dream
         server.calls.ended("default", dream.id)
         lines = [json.loads(line) for line in server.end().splitlines()]
-    (about_dream,) = [line for line in lines if "dream_id" in line]
-    assert about_dream["message"].startswith(f"dream {dream.id} succeeded after")
-    assert (about_dream["space"], about_dream["trace_id"]) == ("default", dream.id.replace("-", ""))
+    begun, ended = [line for line in lines if "dream_id" in line]
+    assert begun["message"] == f"dream {dream.id} begins or goes on, triggered by request"
+    assert ended["message"].startswith(f"dream {dream.id} succeeded after")
+    for about_dream in (begun, ended):
+        assert (about_dream["space"], about_dream["trace_id"]) == ("default", dream.id.replace("-", ""))
     assert {line["level"] for line in lines} == {"info"}

@@ -102,6 +102,51 @@ def test_unknown_revoked_and_expired_are_told_in_the_same_words(tmp_path: Path) 
     assert len(texts) == 1
 
 
+def test_tokens_are_looked_at_again_after_a_moment_in_which_nobody_could(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = a_token(tmp_path)
+    access = access_with(settings(tmp_path))
+    looked = 0
+    look_once = Access.look
+    seen = asyncio.Event()
+
+    async def stumbling(self: Access) -> None:
+        nonlocal looked
+        looked += 1
+        if looked < 3:
+            raise PermissionError(13, "Permission denied")
+        await look_once(self)
+        seen.set()
+
+    async def watched() -> None:
+        watching = asyncio.create_task(access.watch())
+        bearer_tokens.revoke(tmp_path / "memory.db.tokens", "agent")
+        async with asyncio.timeout(10):
+            await seen.wait()
+        watching.cancel()
+
+    monkeypatch.setattr("dreamsvc.server.access.LOOK_S", 0.01)
+    monkeypatch.setattr(Access, "look", stumbling)
+    asyncio.run(watched())
+    assert caplog.text.count("Permission denied") == 1
+    with pytest.raises(Unauthenticated):
+        caller_of(access, incoming(token))
+
+
+def test_a_file_that_nobody_can_see_opens_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    access = access_with(settings(tmp_path))
+    assert caller_of(access, incoming()) is ANYBODY
+
+    def unseen(self: Path, **_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "stat", unseen)
+    look(access)
+    with pytest.raises(Unauthenticated):
+        caller_of(access, incoming())
+
+
 def test_a_long_call_ends_with_its_token(tmp_path: Path) -> None:
     clock = ByHand()
     token = a_token(tmp_path, expire_us=clock.now_us() + HOUR_US)

@@ -62,6 +62,14 @@ def test_tls_and_a_token_open_the_door(tmp_path: Path, pair: dict[str, str]) -> 
     assert list(wrong({**beyond, "security": {"tls": pair, "auth": "off"}})) == ["security.auth", "server.host"]
 
 
+def test_metrics_beyond_loopback_are_somebodys_decision(tmp_path: Path) -> None:
+    telemetry = {"metrics_port": 9464, "metrics_host": "0.0.0.0"}
+    assert list(wrong({"telemetry": telemetry})) == ["telemetry.metrics_host"]
+    assert wrong({"telemetry": {**telemetry, "metrics_open": True}}) == {}
+    assert wrong({"telemetry": {**telemetry, "metrics_port": 0}}) == {}
+    assert wrong({"telemetry": {**telemetry, "metrics_host": "::1"}}) == {}
+
+
 def test_a_certificate_can_stand_for_a_token(tmp_path: Path, pair: dict[str, str]) -> None:
     beyond = {"server": {"host": "0.0.0.0"}, "store": {"path": str(tmp_path / "memory.db")}}
     security = {"auth": "certificate", "tls": {**pair, "client_ca_file": str(tmp_path / "ca.pem")}}

@@ -1,6 +1,7 @@
 """Functions as methods of gRPC, with a context that tells what a test says."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,8 +13,8 @@ from dreamsvc.clock import Clock
 from dreamsvc.server import grpc_calls
 from dreamsvc.server.admission import Admission
 from dreamsvc.v1 import dream_service_pb2
-from dreamsvc.v1.dream_service_pb2 import GetStatusRequest, GetStatusResponse
-from tests.server.calls_in import settings
+from dreamsvc.v1.dream_service_pb2 import GetStatusRequest, GetStatusResponse, StreamStatusResponse
+from tests.server.calls_in import a_token, settings
 
 DREAMS = dream_service_pb2.DESCRIPTOR.services_by_name["DreamService"]
 
@@ -54,10 +55,15 @@ def status_handler(tmp_path: Path, asked: list[str]) -> Any:
         asked.append(request.space)
         return GetStatusResponse()
 
+    return found(Admission(settings(tmp_path), Clock()), get_status=get_status)
+
+
+def found(admission: Admission, token: str = "", method: str = "GetStatus", **functions: Any) -> Any:
+    """The handler of a call."""
     others = {grpc_calls._python_name(method.name): None for method in DREAMS.methods}  # pyright: ignore
-    functions = SimpleNamespace(**{**others, "get_status": get_status})
-    made = grpc_calls.handlers(DREAMS, functions, Admission(settings(tmp_path), Clock()))
-    details: Any = SimpleNamespace(method="/dreamsvc.v1.DreamService/GetStatus", invocation_metadata=())
+    made = grpc_calls.handlers(DREAMS, SimpleNamespace(**{**others, **functions}), admission)
+    metadata = (("authorization", f"Bearer {token}"),) if token else ()
+    details: Any = SimpleNamespace(method=f"/dreamsvc.v1.DreamService/{method}", invocation_metadata=metadata)
     return made.service(details)
 
 
@@ -78,6 +84,48 @@ def test_a_call_whose_time_is_over_is_not_begun(tmp_path: Path, left_s: float) -
     assert "nothing was begun" in details
     assert len(bytes.fromhex(trailing["trace-id"])) == 16
     assert asked == []
+
+
+def test_who_is_nobody_is_refused_before_a_message_comes_in(tmp_path: Path) -> None:
+    token = a_token(tmp_path)
+    admission = Admission(settings(tmp_path), Clock())
+
+    async def messages() -> AsyncGenerator[bytes]:
+        raise AssertionError("a message was read")
+        yield b""
+
+    for wrong in ("", "dsvc_none", token[:-1] + "x"):
+        handler = found(admission, wrong)
+        with pytest.raises(Aborted) as caught:
+            asyncio.run(handler.stream_stream(messages(), Context(None)))
+        code, _, trailing = caught.value.args
+        assert code is grpc.StatusCode.UNAUTHENTICATED
+        assert len(bytes.fromhex(trailing["trace-id"])) == 16
+    assert found(admission, token).unary_unary is not None
+
+
+def test_a_caller_who_reads_no_more_holds_nothing_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpc_calls, "STALLED_S", 0.05)
+    closed: list[bool] = []
+
+    class Stalling(Context):
+        async def write(self, _: Any) -> None:
+            await asyncio.Event().wait()
+
+    async def stream_status(_: Any) -> AsyncGenerator[StreamStatusResponse]:
+        try:
+            while True:
+                yield StreamStatusResponse()
+        finally:
+            closed.append(True)
+
+    handler = found(Admission(settings(tmp_path), Clock()), method="StreamStatus", stream_status=stream_status)
+    with pytest.raises(Aborted) as caught:
+        asyncio.run(handler.unary_stream(b"", Stalling(None)))
+    code, details, _ = caught.value.args
+    assert code is grpc.StatusCode.ABORTED
+    assert "took nothing" in details
+    assert closed == [True]
 
 
 @pytest.mark.parametrize(

@@ -295,17 +295,34 @@ def test_both_kinds_of_tokens_are_taken_side_by_side(tmp_path: Path, clock: ByHa
         access.recheck(by_issuer)
 
 
-def test_who_failed_too_often_has_no_signature_looked_at(tmp_path: Path, clock: ByHand, file: Path) -> None:
+def test_a_good_token_never_waits_for_those_who_guess_at_the_same_address(
+    tmp_path: Path, clock: ByHand, file: Path
+) -> None:
     security = {
         "jwt": {"issuer": ISSUER, "audience": AUDIENCE, "jwks": str(file)},
         "rate_limits": {"failures_burst": 2, "failures_per_second": 0.1},
     }
     access = access_with(configured(tmp_path, security), clock)
-    good = signed(clock)
     for _ in range(2):
         with pytest.raises(Unauthenticated):
             caller_of(access, incoming(signed(clock, STRANGER)))
     with pytest.raises(RateLimited):
-        caller_of(access, incoming(good))
-    assert caller_of(access, incoming(good, peer="ipv4:192.0.2.8")).name == "agent_7"
-    assert caller_of(access, incoming(good)).name == "agent_7", "it was verified a moment ago"
+        caller_of(access, incoming(signed(clock, STRANGER)))
+    assert caller_of(access, incoming(signed(clock))).name == "agent_7"
+
+
+def test_the_keys_of_the_issuer_outlive_a_change_of_something_else(
+    tmp_path: Path, clock: ByHand, over_http: Issuer
+) -> None:
+    of_issuer = {"issuer": ISSUER, "audience": AUDIENCE, "jwks": over_http.address}
+    in_force = configured(tmp_path, {"jwt": of_issuer})
+    access = access_with(in_force, clock)
+    assert caller_of(access, incoming(signed(clock))).name == "agent_7"
+    asked = over_http.asked
+    in_force.exchange(configured(tmp_path, {"jwt": of_issuer, "rate_limits": {"failures_burst": 2}}).whole)
+    clock.passed_s += 2 * KNOWN_S
+    assert caller_of(access, incoming(signed(clock))).name == "agent_7"
+    assert over_http.asked == asked
+    in_force.exchange(configured(tmp_path, {"jwt": {**of_issuer, "audience": "another"}}).whole)
+    with pytest.raises(Unauthenticated):
+        caller_of(access, incoming(signed(clock)))

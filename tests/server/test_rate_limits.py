@@ -26,14 +26,6 @@ def test_one_callers_flood_is_nobody_elses_business() -> None:
     assert limits.take("a", "writes", 1, 5) == 0
 
 
-def test_looking_takes_nothing() -> None:
-    limits = RateLimits(ByHand())
-    for _ in range(9):
-        assert limits.wait_s("a", "reads", 1, 1) == 0
-    assert limits.take("a", "reads", 1, 1) == 0
-    assert limits.wait_s("a", "reads", 1, 1) == 1
-
-
 def test_the_caller_who_has_not_called_for_longest_is_forgotten_first() -> None:
     limits = RateLimits(ByHand(), most=2)
     for name in ("a", "b"):
