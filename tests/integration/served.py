@@ -245,7 +245,10 @@ class AsProcess:
         )
         assert self.process.stdout is not None
         self.said = self.process.stdout.readline()
-        assert self.said.startswith("dreamsvc listening on 127.0.0.1:"), self._logged()
+        if not self.said.startswith("dreamsvc listening on 127.0.0.1:"):
+            with self._log:
+                self.process.communicate(timeout=PATIENCE_S)
+                raise AssertionError(self.said + self._logged())
         self.calls = Calls(int(self.said.rpartition(":")[2]))
         self._store = store
 
