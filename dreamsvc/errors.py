@@ -150,6 +150,9 @@ class DreamKept(DreamsvcError):
 class OnHold(DreamsvcError):
     reason = error_reason_pb2.ERROR_REASON_ON_HOLD
 
+    def __init__(self, space: str) -> None:
+        super().__init__(f'space "{space}" is on hold (dream.hold_spaces)')
+
 
 class TooManyWatchers(DreamsvcError):
     reason = error_reason_pb2.ERROR_REASON_TOO_MANY_WATCHERS

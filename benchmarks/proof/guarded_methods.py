@@ -46,7 +46,7 @@ def methods() -> list[MethodDescriptor]:
 def cases(service: Guarded) -> Iterator[Case]:
     tokens = _Tokens(service)
     for method in methods():
-        path = f"/{method.containing_service.full_name}/{method.name}"
+        path = _path(method)
         streams: dict[str, Any] = {"sends": method.client_streaming, "gives": method.server_streaming}
         scopes = list(method.GetOptions().Extensions[options_pb2.access].scope)
         has_space = _has_space(method)
@@ -115,13 +115,11 @@ class _Tokens:
     def _flood(self) -> None:
         """Calls of each kind until there are too many; what cannot be read counts like all else."""
         kinds = {_limit(method): method for method in methods() if not method.client_streaming}
-        for limit, method in kinds.items():
-            path = f"/{method.containing_service.full_name}/{method.name}"
+        del kinds[UNLIMITED]
+        for method in kinds.values():
             gives = method.server_streaming
-            tries = 0
-            while limit != UNLIMITED and tries <= CALLS_BURST:
-                tries += 1
-                if self._service.call(path, b"\xff\xff", self.flooding, gives=gives).reason == "RATE_LIMITED":
+            for _ in range(CALLS_BURST + 1):
+                if self._service.call(_path(method), b"\xff\xff", self.flooding, gives=gives).reason == "RATE_LIMITED":
                     break
 
     def _until(self, name: str, token: str, *, reason: str) -> None:
@@ -170,6 +168,10 @@ def _parts_with_space(method: MethodDescriptor) -> list[FieldDescriptor]:
         for field in method.input_type.fields
         if field.message_type is not None and not field.is_repeated and "space" in field.message_type.fields_by_name
     ]
+
+
+def _path(method: MethodDescriptor) -> str:
+    return f"/{method.containing_service.full_name}/{method.name}"
 
 
 def _limit(method: MethodDescriptor) -> str:

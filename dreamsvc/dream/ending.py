@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from dreamsvc import snapshot_files
+from dreamsvc import errors, snapshot_files
 from dreamsvc.clock import Clock, to_timestamp
 from dreamsvc.dream import outcome
 from dreamsvc.dream.recovery import Recovery
@@ -22,6 +22,7 @@ from dreamsvc.v1.dream_pb2 import Dream, EndReason
 from dreamsvc.v1.error_reason_pb2 import ErrorReason
 
 logger = logging.getLogger(__name__)
+UNKNOWN = error_reason_pb2.ERROR_REASON_UNSPECIFIED
 NOTHING = {
     dream_pb2.DREAM_PHASE_NREM: "no memory is due for replay, and nothing could be merged",
     dream_pb2.DREAM_PHASE_REM: "there are not two memories to explore between, or nothing was found to link",
@@ -94,7 +95,7 @@ class Ending:
             case Dream.STATE_FAILED:
                 return error_reason_pb2.ERROR_REASON_DREAM_CONSOLIDATION
             case _:
-                return error_reason_pb2.ERROR_REASON_UNSPECIFIED
+                return UNKNOWN
 
     async def settle(self) -> None:
         """Writes down a dream that goes no further now; one that was neither kept nor sealed is dropped."""
@@ -131,21 +132,23 @@ class Ending:
         if self._change is not None:
             await asyncio.wrap_future(self._journal.record(self._change, dream))
 
-    async def fail(self, why: str, reason: ErrorReason.ValueType) -> None:
-        """Something went wrong on the way to its end; never raises. reason: unspecified where it is not known."""
+    async def fail(self, error: Exception) -> None:
+        """Something went wrong on the way to its end; never raises."""
+        known = isinstance(error, DreamsvcError)
+        why = error.message if known else errors.told(error)
         if self._sealed:
             # It will be applied, at the latest by the next trigger or start.
             self._dream.message = f"sealed, and not yet applied: {why}"
         else:
             self._dream.state = Dream.STATE_FAILED
             self._dream.end_reason = EndReason.END_REASON_FAILED
-            self._dream.error_reason = self._reason(reason)
+            self._dream.error_reason = self._reason(error.reason if known else UNKNOWN)
             self._dream.message = why
             self._dream.end_time.CopyFrom(to_timestamp(self._clock.now_us()))
         try:
             await self.settle()
-        except DreamsvcError as error:
-            logger.warning("dream %s could not be written down: %s", self._dream.id, error.message)
+        except DreamsvcError as refused:
+            logger.warning("dream %s could not be written down: %s", self._dream.id, refused.message)
 
     def _require_allowed_loss(self) -> None:
         """The dreamer holds the gate; here it is only checked that it did (REQ-DREAM-022)."""

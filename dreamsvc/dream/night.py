@@ -23,7 +23,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from dreamsvc import clock, errors, snapshot_files
+from dreamsvc import clock, snapshot_files
 from dreamsvc.clock import Clock
 from dreamsvc.dream import neuromodulation
 from dreamsvc.dream.conversation import Conversation, Limits, Process, Source
@@ -223,10 +223,7 @@ class Night:
         except Exception as error:
             logger.exception("dream %s failed", self.dream.id)
             await self._intake.given_up()
-            if isinstance(error, DreamsvcError):
-                await self._ending.fail(error.message, error.reason)
-            else:
-                await self._ending.fail(errors.told(error), error_reason_pb2.ERROR_REASON_UNSPECIFIED)
+            await self._ending.fail(error)
         finally:
             if not self.awake.is_set():
                 self._awake()

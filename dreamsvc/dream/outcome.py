@@ -4,7 +4,7 @@ import asyncio
 
 from dreamsvc.dream import quality
 from dreamsvc.dream.recovery import Recovery
-from dreamsvc.memory import operations
+from dreamsvc.memory import dreams, operations
 from dreamsvc.memory.journal import Journal
 from dreamsvc.memory.sqlite import ChangeId
 from dreamsvc.memory.store import Store
@@ -77,10 +77,15 @@ def show(dream: Dream, done: operations.ReadBack) -> None:
     report.average_delta = done.average_delta
 
 
+def begun_in_words(dream: Dream) -> str:
+    """How a night began, for the log."""
+    by = dream_pb2.TriggeredBy.Name(dream.triggered_by).removeprefix("TRIGGERED_BY_").lower()
+    return f"begins or goes on, triggered by {by}"
+
+
 def in_words(dream: Dream) -> str:
     """How a night ended, for the log, e.g. "succeeded after 12.3 s (converged)"."""
-    state = Dream.State.Name(dream.state).removeprefix("STATE_").lower()
     reason = dream_pb2.EndReason.Name(dream.end_reason).removeprefix("END_REASON_").lower().replace("_", " ")
     said = f": {dream.message}" if dream.message else ""
     dry = "dry run " if dream.dry_run else ""
-    return f"{dry}{state} after {dream.report.seconds:.1f} s ({reason}){said}"
+    return f"{dry}{dreams.state_word(dream)} after {dream.report.seconds:.1f} s ({reason}){said}"

@@ -306,8 +306,8 @@ class Scheduler:
             return ShuttingDown("the service is shutting down")
         if key := self._policies.disabled_by(space):
             return Disabled(f"dreaming is switched off ({key})")
-        if space in self._config.dream.hold_spaces:
-            return OnHold(f'space "{space}" is on hold (dream.hold_spaces)')
+        if self.on_hold(space):
+            return OnHold(space)
         if waiting := self._situations.proposed(space):
             return DreamProposed(f"dream {waiting} waits for approval", metadata={"dream_id": waiting})
         if space in self._nights:
@@ -376,8 +376,7 @@ class Scheduler:
 
     async def _run(self, space: str, night: Night) -> None:
         with logs.about(Subject(space, night.dream.id)):
-            by = dream_pb2.TriggeredBy.Name(night.dream.triggered_by).removeprefix("TRIGGERED_BY_").lower()
-            logger.info("dream %s begins or goes on, triggered by %s", night.dream.id, by)
+            logger.info("dream %s %s", night.dream.id, outcome.begun_in_words(night.dream))
             await night.run()
             logger.info("dream %s %s", night.dream.id, outcome.in_words(night.dream))
         if night.dream.state == Dream.STATE_PROPOSED:

@@ -88,7 +88,7 @@ class Verdicts:
     async def delete(self, request: DeleteDreamRequest) -> DeleteDreamResponse:
         """Deletes the record of a dream; raises NotFound, DreamInProgress, DreamKept, OnHold."""
         if request.space in self._config.dream.hold_spaces:
-            raise OnHold(f'space "{request.space}" is on hold (dream.hold_spaces)')
+            raise OnHold(request.space)
         return await self._nights.alone(request.space, lambda: self._delete(request))
 
     async def _delete(self, request: DeleteDreamRequest) -> DeleteDreamResponse:

@@ -112,13 +112,13 @@ class Database:
 
     def read[T](self, run: Callable[[Connection], T]) -> T:
         """Runs a query in the caller's thread; all of its rows have to be read in it."""
-        with self._damage_noted(), translated(), self._readers.one() as connection:
+        with self._reading(), self._readers.one() as connection:
             return run(connection)
 
     @contextlib.contextmanager
     def moment(self) -> Generator[Connection]:
         """A connection of its own that sees the store as it is now, however long it reads."""
-        with self._damage_noted(), translated(), self._readers.new() as connection:
+        with self._reading(), self._readers.new() as connection:
             connection.execute("BEGIN")
             try:
                 # The moment begins with the first read, not with BEGIN.
@@ -247,9 +247,11 @@ class Database:
             logger.warning("the store takes changes again")
 
     @contextlib.contextmanager
-    def _damage_noted(self) -> Generator[None]:
+    def _reading(self) -> Generator[None]:
+        """Errors of SQLite as ours, and damage is remembered."""
         try:
-            yield
+            with translated():
+                yield
         except StoreCorrupt as error:
             if error.message != self.damage:
                 logger.error("the store is damaged; run dreamsvc doctor: %s", error.message)

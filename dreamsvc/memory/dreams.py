@@ -26,6 +26,11 @@ class DreamRow(NamedTuple):
     damage: str = ""
 
 
+def state_word(dream: Dream) -> str:
+    """E.g. "suspended"."""
+    return Dream.State.Name(dream.state).removeprefix("STATE_").lower()
+
+
 _QUERY = (
     "SELECT d.change, d.body, d.now_us, d.config, c.base_seq, c.uid, d.state, s.name FROM dreams d"
     " JOIN changes c ON c.id = d.change JOIN spaces s ON s.id = c.space"

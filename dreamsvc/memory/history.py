@@ -7,12 +7,13 @@ night whose journal was let go of before. The row of its change stays, and so wh
 from collections.abc import Sequence
 
 from dreamsvc.errors import DreamKept
-from dreamsvc.memory import audit, operations
-from dreamsvc.memory.dreams import DreamRow
+from dreamsvc.memory import audit
+from dreamsvc.memory.dreams import DreamRow, state_word
 from dreamsvc.memory.sqlite import ChangeId, Connection, next_seq
-from dreamsvc.v1.dream_pb2 import Dream
 
 SLICE = 500
+# Of a row of changes. What was dropped never changed anything.
+_NEEDED_NO_MORE = "(purged_us IS NOT NULL OR state = 'dropped')"
 
 
 def prune_next(connection: Connection, keep: int, held: Sequence[str], now_us: int) -> int:
@@ -24,8 +25,7 @@ def prune_next(connection: Connection, keep: int, held: Sequence[str], now_us: i
         " row_number() OVER (PARTITION BY c.space ORDER BY d.change DESC) AS place"
         " FROM dreams d JOIN changes c ON c.id = d.change JOIN spaces s ON s.id = c.space"
         f" WHERE s.name NOT IN ({marks})"
-        # What was dropped never changed anything.
-        f") WHERE place > ? AND (purged_us IS NOT NULL OR state = 'dropped') LIMIT {SLICE}",
+        f") WHERE place > ? AND {_NEEDED_NO_MORE} LIMIT {SLICE}",
         (*held, keep),
     ).fetchall()
     if found:
@@ -37,14 +37,15 @@ def prune_next(connection: Connection, keep: int, held: Sequence[str], now_us: i
 
 def delete(connection: Connection, row: DreamRow, now_us: int) -> None:
     """Drops the record of one dream on request (API-4); raises DreamKept where it is needed."""
-    change = operations.find(connection, row.change)
-    (purged_us,) = connection.execute("SELECT purged_us FROM changes WHERE id=?", (row.change,)).fetchone()
-    if purged_us is None and change.state != "dropped":
-        state = Dream.State.Name(row.dream.state).removeprefix("STATE_").lower()
-        raise DreamKept(f"dream {row.dream.id} is {state}, and what it did is kept: its record goes when that has gone")
+    uid = row.dream.id
+    query = f"SELECT space, {_NEEDED_NO_MORE} FROM changes WHERE id=?"
+    space, needed_no_more = connection.execute(query, (row.change,)).fetchone()
+    if not needed_no_more:
+        state = state_word(row.dream)
+        raise DreamKept(f"dream {uid} is {state}, and what it did is kept: its record goes when that has gone")
     _drop(connection, [row.change], now_us)
-    seq, uid = next_seq(connection), row.dream.id
-    audit.record(connection, now_us=now_us, actor="user", action="delete_dream", space=change.space, seq=seq, dream=uid)
+    seq = next_seq(connection)
+    audit.record(connection, now_us=now_us, actor="user", action="delete_dream", space=space, seq=seq, dream=uid)
 
 
 def _drop(connection: Connection, changes: Sequence[ChangeId], now_us: int) -> None:

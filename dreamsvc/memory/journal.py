@@ -295,8 +295,9 @@ class Journal:
     def _proposal(connection: Connection, name: str, dream_id: str) -> DreamRow:
         row = dreams.get(connection, spaces.find(connection, name), dream_id)
         if row.dream.state != Dream.STATE_PROPOSED:
-            state = Dream.State.Name(row.dream.state).removeprefix("STATE_").lower()
-            raise ChangedLater(f"dream {row.dream.id} does not wait as a proposal; it is {state}")
+            raise ChangedLater(
+                f"dream {row.dream.id} does not wait as a proposal; it is {dreams.state_word(row.dream)}"
+            )
         return row
 
     def propose_dream(self, change: ChangeId, dream: Dream) -> Future[None]:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, override
+from typing import Any, NamedTuple, override
 
 import grpc
 from google.protobuf import message_factory
@@ -39,8 +39,7 @@ def handlers(
 
     listeners: who is told of calls.
     """
-    made: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
-    refused: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+    made: dict[str, _Known] = {}
     for method in descriptor.methods:
         function = getattr(functions, _python_name(method.name))
         response = message_factory.GetMessageClass(method.output_type).SerializeToString
@@ -53,33 +52,38 @@ def handlers(
         else:
             make, handle = grpc.unary_unary_rpc_method_handler, _unary(function, asked, read, admission)
         short, path = f"{descriptor.name}/{method.name}", f"/{descriptor.full_name}/{method.name}"
-        made[path] = _made(make, observed(handle, short, listeners), response)
-        turned_away = guarded(method.name, admission, _nobody)
-        refused[path] = grpc.stream_stream_rpc_method_handler(observed(turned_away, short, listeners))
-    return _KnownMethods(made, refused, admission)
+        refuses = guarded(method.name, admission, _nobody)
+        made[path] = _Known(
+            _made(make, observed(handle, short, listeners), response),
+            grpc.stream_stream_rpc_method_handler(observed(refuses, short, listeners)),
+        )
+    return _KnownMethods(made, admission)
+
+
+class _Known(NamedTuple):
+    """The handlers of a method: for whoever may call, and for who is nobody."""
+
+    answers: "grpc.RpcMethodHandler[Any, Any]"
+    refuses: "grpc.RpcMethodHandler[Any, Any]"
 
 
 class _KnownMethods(grpc.GenericRpcHandler):
     """Finds the handler of a call. Who is nobody gets one that does not wait for a message: gRPC holds a whole one in
     memory before it asks whose it is, and many large ones at once are all the memory there is."""
 
-    def __init__(
-        self,
-        made: Mapping[str, "grpc.RpcMethodHandler[Any, Any]"],
-        refused: Mapping[str, "grpc.RpcMethodHandler[Any, Any]"],
-        admission: Admission,
-    ) -> None:
-        self._made = made
-        self._refused = refused
+    def __init__(self, methods: Mapping[str, _Known], admission: Admission) -> None:
+        """methods: by their paths."""
+        self._methods = methods
         self._admission = admission
 
     @override
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
-        path = _path(handler_call_details)
+        known = self._methods.get(_path(handler_call_details))
+        if known is None:
+            return None
         metadata: Any = handler_call_details.invocation_metadata or ()
         authorization = str(dict(metadata).get(AUTHORIZATION, ""))
-        nobody = path in self._refused and self._admission.access.is_nobody(authorization)
-        return (self._refused if nobody else self._made).get(path)
+        return known.refuses if self._admission.access.is_nobody(authorization) else known.answers
 
 
 async def _nobody(_: object, __: Context) -> None:

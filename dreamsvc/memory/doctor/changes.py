@@ -140,8 +140,7 @@ def records(place: Place) -> Said:
         if (dream.id, dream.space, dream.state) != (dream_id, space, told):
             yield Problem(f"the record of dream {dream_id} is that of another dream or state", mend)
         if state not in _AGREES.get(told, {state}):
-            name = Dream.State.Name(dream.state).removeprefix("STATE_").lower()
-            yield Problem(f"dream {dream_id} is {name} and its change {change} is {state}", mend)
+            yield Problem(f"dream {dream_id} is {dreams.state_word(dream)} and its change {change} is {state}", mend)
         elif told in _WAITING:
             yield Note(f"dream {dream_id} {_WAITING[told]}")
     query = (
