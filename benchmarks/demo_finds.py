@@ -46,4 +46,4 @@ def draw(target: str, dream_id: str, picture: Path, console: Console) -> None:
     drawn = subprocess.run(command, capture_output=True, text=True, check=False)
     if drawn.returncode:
         raise NothingFound(f"`dreamsvc draw` ended with {drawn.returncode}: {drawn.stderr.strip()}")
-    console.print(f"  {picture}: {drawn.stdout.strip()}", markup=False)
+    console.print(f"  {drawn.stdout.strip()}", markup=False)
